@@ -1,0 +1,1 @@
+"""schemas: see docs/architecture.md."""

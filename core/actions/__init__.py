@@ -1,0 +1,1 @@
+"""The use cases: the only place that changes state; one transaction each, committed before the answer."""

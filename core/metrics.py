@@ -1,0 +1,67 @@
+"""Every metric, in one place; `docs/metrics.md` lists them and a test holds the page complete.
+
+Labels are bounded (shard, channel, code, kind), and nothing here bears a person, a device or a place.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+LATENCY_BUCKETS_S = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.02,
+    0.03,
+    0.05,
+    0.075,
+    0.1,
+    0.15,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+)
+
+PINGS_ACCEPTED = Counter("qorgan_pings_accepted_total", "Pings durable in the log.", ["road"])
+PINGS_REFUSED = Counter("qorgan_pings_refused_total", "Pings refused, by code.", ["code"])
+INGEST_FLUSH_SECONDS = Histogram(
+    "qorgan_ingest_flush_seconds", "Time to append a flush and have it on disk.", buckets=LATENCY_BUCKETS_S
+)
+STREAM_CONNECTIONS = Gauge("qorgan_stream_connections", "Open device streams.", multiprocess_mode="livesum")
+FEED_CONNECTIONS = Gauge("qorgan_feed_connections", "Open dispatcher feeds.", multiprocess_mode="livesum")
+ENGINE_RECORDS = Counter("qorgan_engine_records_total", "Ping records evaluated.", ["shard"])
+ENGINE_BATCH_SECONDS = Histogram(
+    "qorgan_engine_batch_seconds", "Time to evaluate one batch.", buckets=LATENCY_BUCKETS_S
+)
+ENGINE_LAG_SECONDS = Gauge(
+    "qorgan_engine_lag_seconds", "Age of the newest record evaluated.", ["shard"], multiprocess_mode="livemax"
+)
+TRANSITIONS = Counter("qorgan_transitions_total", "Transitions decided.", ["kind", "to"])
+SHARDS_OWNED = Gauge("qorgan_shards_owned", "Shards this worker owns.", ["worker"], multiprocess_mode="livesum")
+HISTORY_ROWS = Counter("qorgan_history_rows_total", "Pings copied to history.")
+HISTORY_LAG_SECONDS = Gauge(
+    "qorgan_history_lag_seconds", "Age of the newest ping in history.", ["shard"], multiprocess_mode="livemax"
+)
+INCIDENTS_OPENED = Counter("qorgan_incidents_opened_total", "Incidents opened.", ["type", "severity"])
+PANICS = Counter("qorgan_panics_total", "Panics taken.", ["road"])
+PANIC_SECONDS = Histogram(
+    "qorgan_panic_seconds", "Time from a panic's arrival to its answer.", buckets=LATENCY_BUCKETS_S
+)
+DELIVERIES = Counter("qorgan_deliveries_total", "Delivery attempts, by result.", ["channel", "result"])
+DELIVERY_SECONDS = Histogram(
+    "qorgan_delivery_seconds",
+    "Time from a delivery being due to its being sent.",
+    ["channel"],
+    buckets=LATENCY_BUCKETS_S,
+)
+POISON = Counter("qorgan_poison_total", "Messages set aside because they could not be taken.", ["source"])
+HTTP_SECONDS = Histogram(
+    "qorgan_http_seconds",
+    "Time of a request by route.",
+    ["route", "method", "status"],
+    buckets=LATENCY_BUCKETS_S,
+)

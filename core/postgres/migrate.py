@@ -1,0 +1,54 @@
+"""Migrations: numbered SQL files, applied once each under a lock; the number of shards is fixed by the first."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from pathlib import Path
+
+import asyncpg
+from pogo_core.util.migrate import apply
+
+from core.errors import Misconfigured, StoreUnavailable
+from core.postgres.database import AWAY, CONNECT_TIMEOUT_S
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+SCHEMA = Path(__file__).parent / "schema.sql"
+LOCK_KEY = 7_067_001
+"""Advisory lock that lets one process migrate at a time."""
+
+
+async def migrate(url: str, shard_count: int, now: datetime) -> int:
+    """Bring the database to the newest schema; returns its number of shards.
+
+    Raises Misconfigured when `shard_count` is not what the database was made with: a case would change its
+    shard, and its log with it.
+    """
+    logging.getLogger("pogo_core.util.migrate").setLevel(logging.ERROR)
+    try:
+        connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
+    except AWAY as error:
+        raise StoreUnavailable("PostgreSQL cannot be reached; check QORGAN_DATABASE_URL.") from error
+    except asyncpg.PostgresError as error:
+        raise Misconfigured(f"PostgreSQL refuses the connection: {error}") from error
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1)", LOCK_KEY)
+        await apply(connection, MIGRATIONS, schema_name="public")
+        await connection.execute(
+            "INSERT INTO installation (shard_count, installed_at) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            shard_count,
+            now,
+        )
+        stored = int(await connection.fetchval("SELECT shard_count FROM installation"))
+        await connection.execute(
+            "INSERT INTO lease (name) SELECT kind || ':' || shard FROM unnest(ARRAY['geo', 'historian']) kind,"
+            " generate_series(0, $1 - 1) shard ON CONFLICT DO NOTHING",
+            stored,
+        )
+    finally:
+        await connection.close()
+    if stored != shard_count:
+        raise Misconfigured(
+            f"The database was made with {stored} shards; set QORGAN_SHARD_COUNT={stored} (it cannot change)."
+        )
+    return stored

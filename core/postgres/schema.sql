@@ -1,0 +1,517 @@
+-- The schema of Qorgan, on one page. Migrations lead here; a test compares the two.
+-- Conventions: ids are UUIDv7 unless derived; times are timestamptz; units are last in a name;
+-- `changed_xid` lets a poller find every committed change without gaps (see core/postgres/changes.py).
+
+-- What must never change once data exists.
+CREATE TABLE installation (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    shard_count smallint NOT NULL CHECK (shard_count > 0),
+    installed_at timestamptz NOT NULL
+);
+
+-- Who uses it ---------------------------------------------------------------------------------------------
+
+CREATE TABLE agency (
+    id uuid PRIMARY KEY,
+    name text NOT NULL UNIQUE,
+    kind text NOT NULL DEFAULT 'police' CHECK (kind IN ('police', 'monitoring', 'crisis_centre', 'court', 'other')),
+    region text,
+    time_zone text NOT NULL DEFAULT 'Asia/Almaty',
+    language text NOT NULL DEFAULT 'ru',
+    jurisdiction jsonb,                       -- GeoJSON polygon
+    policy jsonb NOT NULL DEFAULT '{}',       -- radii, probabilities, limits; named and validated in core.domain.policy
+    created_at timestamptz NOT NULL
+);
+
+CREATE TABLE app_user (
+    id uuid PRIMARY KEY,
+    agency_id uuid NOT NULL REFERENCES agency,
+    username text NOT NULL,
+    password_hash text NOT NULL,
+    role text NOT NULL CHECK (role IN ('admin', 'supervisor', 'dispatcher', 'officer', 'caseworker', 'auditor')),
+    display_name text,
+    language text NOT NULL DEFAULT 'ru',
+    created_at timestamptz NOT NULL,
+    disabled_at timestamptz
+);
+CREATE UNIQUE INDEX app_user_username ON app_user (lower(username));
+
+CREATE TABLE refresh_token (
+    digest bytea PRIMARY KEY,
+    user_id uuid NOT NULL REFERENCES app_user ON DELETE CASCADE,
+    family_id uuid NOT NULL,                  -- reuse of a spent token ends its whole family
+    created_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL,
+    used_at timestamptz,
+    revoked_at timestamptz
+);
+CREATE INDEX refresh_token_family ON refresh_token (family_id);
+
+-- Whom it protects, and from whom -------------------------------------------------------------------------
+
+CREATE TABLE person (
+    id uuid PRIMARY KEY,
+    number bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
+    agency_id uuid NOT NULL REFERENCES agency,
+    identity jsonb NOT NULL DEFAULT '{}',     -- name, phone, address …
+    safe_contact jsonb,                       -- channel, hours
+    safe_word text,
+    language text NOT NULL DEFAULT 'ru',
+    needs text[] NOT NULL DEFAULT '{}',       -- interpreter, deaf
+    hazards jsonb NOT NULL DEFAULT '{}',      -- weapons, children, medical
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL
+);
+CREATE INDEX person_agency ON person (agency_id, id);
+
+-- One aggressor with everyone protected from him; or, without an aggressor, one person alone.
+CREATE TABLE protection_case (
+    id uuid PRIMARY KEY,
+    number bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
+    agency_id uuid NOT NULL REFERENCES agency,
+    aggressor_id uuid UNIQUE REFERENCES person,
+    own_person_id uuid UNIQUE REFERENCES person,
+    shard smallint NOT NULL,
+    config jsonb,                             -- core.domain.case.Case, compiled
+    config_version integer NOT NULL DEFAULT 0,
+    changed_xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    created_at timestamptz NOT NULL,
+    CHECK (num_nonnulls(aggressor_id, own_person_id) = 1)
+);
+CREATE INDEX protection_case_changed ON protection_case (shard, changed_xid);
+
+CREATE TABLE protection_order (
+    id uuid PRIMARY KEY,
+    number bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
+    agency_id uuid NOT NULL REFERENCES agency,
+    case_id uuid NOT NULL REFERENCES protection_case,
+    reference text,
+    issuer text,
+    legal_ground text,
+    restraints text[] NOT NULL DEFAULT '{}',
+    victim_id uuid NOT NULL REFERENCES person,
+    protected_person_ids uuid[] NOT NULL DEFAULT '{}',
+    aggressor_id uuid NOT NULL REFERENCES person,
+    relationship text CHECK (relationship IN ('spouse', 'former', 'unregistered nikah', 'relative', 'other')),
+    cohabiting boolean NOT NULL DEFAULT false,
+    risk_level text NOT NULL DEFAULT 'standard' CHECK (risk_level IN ('standard', 'high', 'extreme')),
+    issued_at timestamptz,
+    served_at timestamptz,
+    valid_from timestamptz NOT NULL,
+    valid_until timestamptz,
+    status text NOT NULL DEFAULT 'in_force' CHECK (status IN ('issued', 'in_force', 'suspended', 'expired', 'revoked')),
+    time_zone text NOT NULL DEFAULT 'Asia/Almaty',
+    region text,
+    legal_m double precision NOT NULL DEFAULT 0 CHECK (legal_m >= 0),
+    alert_m double precision NOT NULL CHECK (alert_m > 0),
+    warning_m double precision NOT NULL,
+    grace_s double precision NOT NULL DEFAULT 300 CHECK (grace_s >= 0),
+    warn_aggressor boolean NOT NULL DEFAULT false,
+    sealed boolean NOT NULL DEFAULT false,
+    exceptions jsonb NOT NULL DEFAULT '[]',
+    version integer NOT NULL DEFAULT 1,
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    CHECK (victim_id <> aggressor_id),
+    CHECK (alert_m >= legal_m),
+    CHECK (warning_m >= alert_m),
+    CHECK (valid_until IS NULL OR valid_until > valid_from)
+);
+CREATE INDEX protection_order_case ON protection_order (case_id);
+CREATE INDEX protection_order_victim ON protection_order (victim_id);
+CREATE INDEX protection_order_agency ON protection_order (agency_id, id);
+
+CREATE TABLE zone (
+    id uuid PRIMARY KEY,
+    agency_id uuid NOT NULL REFERENCES agency,
+    order_id uuid NOT NULL REFERENCES protection_order,
+    kind text NOT NULL CHECK (kind IN ('exclusion', 'inclusion')),
+    name text,
+    geometry jsonb NOT NULL,                  -- GeoJSON geometry, validated and mended
+    radius_m double precision,
+    warning_m double precision NOT NULL DEFAULT 0 CHECK (warning_m >= 0),
+    schedule jsonb,
+    disclosed boolean NOT NULL DEFAULT false,
+    valid_from timestamptz,
+    valid_until timestamptz,
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    removed_at timestamptz
+);
+CREATE INDEX zone_order ON zone (order_id);
+
+CREATE TABLE suspension (
+    id uuid PRIMARY KEY,
+    agency_id uuid NOT NULL REFERENCES agency,
+    order_id uuid NOT NULL REFERENCES protection_order,
+    reason text NOT NULL,
+    starts_at timestamptz NOT NULL,
+    ends_at timestamptz NOT NULL,
+    asked_by uuid NOT NULL REFERENCES app_user,
+    confirmed_by uuid REFERENCES app_user,
+    confirmed_at timestamptz,
+    ended_at timestamptz,
+    created_at timestamptz NOT NULL,
+    CHECK (ends_at > starts_at AND ends_at <= starts_at + interval '8 hours'),
+    CHECK (confirmed_by IS NULL OR confirmed_by <> asked_by)
+);
+CREATE INDEX suspension_order ON suspension (order_id);
+
+-- Devices ---------------------------------------------------------------------------------------------------
+
+CREATE TABLE device (
+    id uuid PRIMARY KEY,
+    number bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
+    agency_id uuid NOT NULL REFERENCES agency,
+    kind text NOT NULL CHECK (kind IN ('bracelet', 'phone', 'victim_unit', 'tracker')),
+    role text NOT NULL DEFAULT 'other' CHECK (role IN ('victim', 'aggressor', 'other')),
+    person_id uuid REFERENCES person,
+    external_id text,
+    expected_interval_s double precision NOT NULL DEFAULT 60 CHECK (expected_interval_s BETWEEN 1 AND 86400),
+    push_token text,
+    battery_pct real,
+    battery_hours_left real,
+    clock_offset_s real,
+    strap text,
+    fitted_at timestamptz,
+    returned_at timestamptz,
+    last_seen_at timestamptz,
+    last_proved_at timestamptz,
+    status text NOT NULL DEFAULT 'registered' CHECK (status IN ('registered', 'active', 'returned', 'revoked', 'lost')),
+    routes smallint[] NOT NULL DEFAULT '{}',  -- shards its pings go to, the primary one first
+    changed_xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL
+);
+CREATE UNIQUE INDEX device_external ON device (agency_id, external_id) WHERE external_id IS NOT NULL;
+CREATE INDEX device_person ON device (person_id);
+CREATE INDEX device_agency ON device (agency_id, id);
+CREATE INDEX device_changed ON device (changed_xid);
+
+-- A device's or a gateway's bearer token: its SHA-256, never itself.
+CREATE TABLE bearer_token (
+    digest bytea PRIMARY KEY CHECK (length(digest) = 32),
+    device_id uuid REFERENCES device,
+    gateway_name text,
+    agency_id uuid NOT NULL REFERENCES agency,
+    created_at timestamptz NOT NULL,
+    expires_at timestamptz,
+    revoked_at timestamptz,
+    changed_xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    CHECK (num_nonnulls(device_id, gateway_name) = 1)
+);
+CREATE INDEX bearer_token_device ON bearer_token (device_id);
+CREATE INDEX bearer_token_changed ON bearer_token (changed_xid);
+
+CREATE TABLE enrolment (
+    code_digest bytea PRIMARY KEY,
+    device_id uuid NOT NULL REFERENCES device,
+    created_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL,
+    used_at timestamptz
+);
+
+-- People to tell, units to send ------------------------------------------------------------------------------
+
+CREATE TABLE contact (
+    id uuid PRIMARY KEY,
+    agency_id uuid NOT NULL REFERENCES agency,
+    person_id uuid NOT NULL REFERENCES person,
+    name text NOT NULL,
+    relation text,
+    channels jsonb NOT NULL DEFAULT '[]',     -- [{"channel": "email", "address": "…"}]
+    language text NOT NULL DEFAULT 'ru',
+    verified_at timestamptz,
+    consented_at timestamptz,
+    revoked_at timestamptz,
+    may_see text[] NOT NULL DEFAULT '{}',
+    may_call_her boolean NOT NULL DEFAULT false,
+    linked_to_aggressor boolean NOT NULL DEFAULT false,
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL
+);
+CREATE INDEX contact_person ON contact (person_id);
+
+CREATE TABLE unit (
+    id uuid PRIMARY KEY,
+    agency_id uuid NOT NULL REFERENCES agency,
+    callsign text NOT NULL,
+    status text NOT NULL DEFAULT 'available' CHECK (status IN ('available', 'dispatched', 'en_route', 'on_scene', 'off_duty')),
+    lat double precision,
+    lon double precision,
+    position_at timestamptz,
+    capabilities text[] NOT NULL DEFAULT '{}',
+    shift_ends_at timestamptz,
+    conflicts uuid[] NOT NULL DEFAULT '{}',
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    UNIQUE (agency_id, callsign)
+);
+
+-- Where an agency itself wants to be told (a desk's e-mail, a dispatch system's webhook, a log).
+CREATE TABLE notification_route (
+    id uuid PRIMARY KEY,
+    agency_id uuid NOT NULL REFERENCES agency,
+    name text NOT NULL,
+    channel text NOT NULL,
+    address text NOT NULL,
+    secret text,                              -- webhook signing secret
+    language text NOT NULL DEFAULT 'ru',
+    min_severity text NOT NULL DEFAULT 'high' CHECK (min_severity IN ('low', 'medium', 'high', 'critical')),
+    enabled boolean NOT NULL DEFAULT true,
+    created_at timestamptz NOT NULL
+);
+CREATE INDEX notification_route_agency ON notification_route (agency_id);
+
+-- What happened --------------------------------------------------------------------------------------------
+
+CREATE TABLE incident (
+    id uuid PRIMARY KEY,
+    type text NOT NULL,
+    family text NOT NULL,
+    severity text NOT NULL CHECK (severity IN ('low', 'medium', 'high', 'critical')),
+    state text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'acknowledged', 'dispatched', 'resolved')),
+    version integer NOT NULL DEFAULT 1,
+    episode_id uuid NOT NULL,
+    agency_id uuid NOT NULL REFERENCES agency,
+    jurisdiction_agency_id uuid REFERENCES agency,
+    case_id uuid REFERENCES protection_case,
+    order_id uuid REFERENCES protection_order,
+    victim_id uuid REFERENCES person,
+    aggressor_id uuid REFERENCES person,
+    device_id uuid REFERENCES device,
+    subject text NOT NULL,                    -- what folds: order:…, device:…, person:…, outage:…
+    occurred_at timestamptz NOT NULL,
+    opened_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    acknowledged_at timestamptz,
+    dispatched_at timestamptz,
+    resolved_at timestamptz,
+    retrospective boolean NOT NULL DEFAULT false,
+    exercise boolean NOT NULL DEFAULT false,
+    provisional boolean NOT NULL DEFAULT false,
+    inside boolean NOT NULL DEFAULT false,    -- he is inside now, as far as the engine knows
+    distance_m double precision,
+    p_within double precision,
+    closing_mps double precision,
+    time_to_zone_s double precision,
+    attribution text,
+    assurance text,
+    fix_age_s jsonb,
+    place jsonb,                              -- {"lat","lon","accuracy_m","at"} of the victim's side, dispatchers only
+    owner_id uuid REFERENCES app_user,
+    escalation_step integer NOT NULL DEFAULT 0,
+    next_deadline_at timestamptz,
+    do_not_call boolean NOT NULL DEFAULT false,
+    hazards jsonb NOT NULL DEFAULT '{}',
+    language text,
+    units jsonb NOT NULL DEFAULT '[]',
+    outcome text,
+    cause text,
+    false_alarm_cause text,
+    external_ref text,
+    detail jsonb NOT NULL DEFAULT '{}'
+);
+-- The idempotent fold: at most one incident that is not resolved a subject and family.
+CREATE UNIQUE INDEX incident_open ON incident (subject, family) WHERE state <> 'resolved';
+CREATE INDEX incident_agency ON incident (agency_id, id);
+CREATE INDEX incident_board ON incident (agency_id, opened_at) WHERE state <> 'resolved';
+CREATE INDEX incident_case ON incident (case_id, updated_at);
+
+CREATE TABLE timeline (
+    id uuid PRIMARY KEY,                      -- derived from its cause where there is one: a repeat adds nothing
+    incident_id uuid NOT NULL REFERENCES incident,
+    ordinal bigint GENERATED ALWAYS AS IDENTITY,
+    at timestamptz NOT NULL,
+    kind text NOT NULL,
+    actor_id uuid,
+    data jsonb NOT NULL DEFAULT '{}'
+);
+CREATE INDEX timeline_incident ON timeline (incident_id, ordinal);
+
+CREATE TABLE panic (
+    id uuid PRIMARY KEY,                      -- the client's own id when it is a UUID, else derived from it
+    client_id text,
+    device_id uuid REFERENCES device,
+    person_id uuid REFERENCES person,
+    agency_id uuid NOT NULL REFERENCES agency,
+    incident_id uuid NOT NULL REFERENCES incident,
+    mode text,
+    trigger text,
+    at timestamptz,
+    received_at timestamptz NOT NULL,
+    lat double precision,
+    lon double precision,
+    accuracy_m double precision,
+    note text,
+    verified boolean NOT NULL,
+    doubt text,                               -- why not verified: unknown_token, revoked_token, …
+    body jsonb NOT NULL DEFAULT '{}',
+    cancel_asked_at timestamptz,
+    created_at timestamptz NOT NULL
+);
+CREATE INDEX panic_incident ON panic (incident_id);
+CREATE INDEX panic_device ON panic (device_id, received_at);
+
+-- Every transition the engine made, also those that opened no incident: how an alert is explained later.
+CREATE TABLE transition (
+    id uuid PRIMARY KEY,
+    shard smallint NOT NULL,
+    agency_id uuid NOT NULL,
+    case_id uuid NOT NULL,
+    order_id uuid,
+    incident_id uuid REFERENCES incident,
+    at timestamptz NOT NULL,
+    evaluated_at timestamptz NOT NULL,
+    kind text NOT NULL,
+    from_state text NOT NULL,
+    to_state text NOT NULL,
+    body jsonb NOT NULL
+);
+CREATE INDEX transition_case ON transition (case_id, evaluated_at);
+
+-- A transition that could not be applied: set aside with its reason, counted, shown.
+CREATE TABLE poison (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    source text NOT NULL,
+    entry text NOT NULL,
+    reason text NOT NULL,
+    body text,
+    at timestamptz NOT NULL,
+    handled_at timestamptz
+);
+
+-- Who is told ------------------------------------------------------------------------------------------------
+
+CREATE TABLE delivery (
+    id uuid PRIMARY KEY,                      -- derived: cause, recipient, channel, step
+    agency_id uuid NOT NULL REFERENCES agency,
+    incident_id uuid REFERENCES incident,
+    cause text NOT NULL,                      -- what it tells: a transition's, panic's or command's id
+    audience text NOT NULL CHECK (audience IN ('dispatcher', 'officer', 'victim', 'contact', 'operator')),
+    recipient text NOT NULL,                  -- route:…, device:…, contact:…
+    channel text NOT NULL,
+    address text NOT NULL,
+    secret text,
+    language text NOT NULL DEFAULT 'ru',
+    template text NOT NULL,
+    data jsonb NOT NULL DEFAULT '{}',
+    priority smallint NOT NULL DEFAULT 1,     -- 0 panic, 1 alarms, 2 the rest
+    step integer NOT NULL DEFAULT 0,
+    state text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'sending', 'sent', 'delivered', 'seen', 'dead', 'cancelled')),
+    attempts integer NOT NULL DEFAULT 0,
+    due_at timestamptz NOT NULL,
+    leased_until timestamptz,
+    leased_by text,
+    provider_id text,
+    last_error text,
+    created_at timestamptz NOT NULL,
+    sent_at timestamptz,
+    updated_at timestamptz NOT NULL
+);
+CREATE INDEX delivery_due ON delivery (channel, priority, due_at) WHERE state IN ('queued', 'sending');
+CREATE INDEX delivery_incident ON delivery (incident_id);
+
+CREATE TABLE delivery_attempt (
+    delivery_id uuid NOT NULL REFERENCES delivery,
+    attempt integer NOT NULL,
+    started_at timestamptz NOT NULL,
+    ended_at timestamptz,
+    result text NOT NULL,                     -- sent, retryable, permanent, throttled, abandoned
+    detail text,
+    PRIMARY KEY (delivery_id, attempt)
+);
+
+-- What dispatchers see, in commit order per agency ------------------------------------------------------------
+
+CREATE SEQUENCE feed_id;
+CREATE TABLE feed (
+    id bigint PRIMARY KEY,                    -- taken under the agency's advisory lock, last before commit
+    agency_id uuid NOT NULL REFERENCES agency,
+    kind text NOT NULL,
+    at timestamptz NOT NULL,
+    data jsonb NOT NULL
+);
+CREATE INDEX feed_agency ON feed (agency_id, id);
+CREATE INDEX feed_at ON feed (at);
+
+-- The machine room --------------------------------------------------------------------------------------------
+
+-- Who may work on what (geo:3, historian:3); the token only grows, and every write checks it.
+CREATE TABLE lease (
+    name text PRIMARY KEY,
+    holder text,
+    token bigint NOT NULL DEFAULT 0,
+    expires_at timestamptz
+);
+
+-- Up to where a log has been taken into PostgreSQL, moved in the transaction that took it.
+CREATE TABLE log_cursor (
+    name text PRIMARY KEY,                    -- recorder:3, historian:3
+    entry text NOT NULL DEFAULT '0-0',
+    token bigint NOT NULL DEFAULT 0,
+    updated_at timestamptz NOT NULL
+);
+
+-- Who is running; a lease is shared out among those with a fresh beat.
+CREATE TABLE service_beat (
+    name text NOT NULL,                       -- geo, historian, notifier, api, ingest
+    instance text NOT NULL,
+    beat_at timestamptz NOT NULL,
+    detail jsonb NOT NULL DEFAULT '{}',
+    PRIMARY KEY (name, instance)
+);
+
+-- A client-made id on a create: the same body again is answered, another body refused.
+CREATE TABLE creation (
+    id uuid PRIMARY KEY,
+    kind text NOT NULL,
+    body_digest bytea NOT NULL,
+    created_at timestamptz NOT NULL
+);
+
+CREATE TABLE audit (
+    id uuid PRIMARY KEY,
+    at timestamptz NOT NULL,
+    agency_id uuid,
+    actor_kind text NOT NULL,                 -- user, device, gateway, service
+    actor_id text,
+    action text NOT NULL,
+    subject_kind text,
+    subject_id uuid,
+    address text,
+    detail jsonb NOT NULL DEFAULT '{}'
+);
+CREATE INDEX audit_agency ON audit (agency_id, id);
+CREATE INDEX audit_subject ON audit (subject_id, id);
+
+-- History: partitioned by role, then by the day of the live time, made ahead by the historian
+-- (ping_victim_20260101 …). Dropping a partition is how positions are forgotten.
+CREATE TABLE ping (
+    role smallint NOT NULL,                   -- core.domain.ping.Role
+    live_at timestamptz NOT NULL,             -- min(at, received_at)
+    device_number bigint NOT NULL,
+    seq bigint NOT NULL,                      -- -1: none
+    at timestamptz NOT NULL,
+    received_at timestamptz NOT NULL,
+    flags bigint NOT NULL,                    -- core.domain.ping FLAG_ and SHIFT_ constants
+    lat double precision NOT NULL,            -- NaN: heartbeat
+    lon double precision NOT NULL,
+    accuracy_m real NOT NULL,                 -- NaN: not said, here and below
+    speed_mps real NOT NULL,
+    heading_deg real NOT NULL,
+    altitude_m real NOT NULL,
+    battery_pct real NOT NULL,
+    PRIMARY KEY (role, device_number, live_at, seq)
+) PARTITION BY LIST (role);
+CREATE TABLE ping_other PARTITION OF ping FOR VALUES IN (0) PARTITION BY RANGE (live_at);
+CREATE TABLE ping_victim PARTITION OF ping FOR VALUES IN (1) PARTITION BY RANGE (live_at);
+CREATE TABLE ping_aggressor PARTITION OF ping FOR VALUES IN (2) PARTITION BY RANGE (live_at);
+
+-- Rare parts of a ping, beside it.
+CREATE TABLE ping_heard (
+    device_number bigint NOT NULL,
+    live_at timestamptz NOT NULL,
+    heard jsonb NOT NULL
+);
+CREATE INDEX ping_heard_device ON ping_heard (device_number, live_at);

@@ -1,0 +1,100 @@
+"""Settings: read once from the environment, frozen, and handed to whoever needs them.
+
+Every setting is an environment variable `QORGAN_<NAME>`; `docs/configuration.md` lists them all and a test
+holds the page complete. Units are last in a name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """All of Qorgan's settings with their defaults."""
+
+    model_config = SettingsConfigDict(env_prefix="QORGAN_", frozen=True, extra="ignore")
+
+    # stores
+    data_dir: Path = Field(Path(".qorgan"), description="Where embedded stores, journals and logs live.")
+    database_url: SecretStr | None = Field(
+        None, description="PostgreSQL to use instead of the embedded one (postgresql://…)."
+    )
+    redis_url: SecretStr | None = Field(
+        None, description="Redis or Valkey to use instead of the embedded one (redis:// or unix://)."
+    )
+    redis_cluster: bool = Field(False, description="Whether `redis_url` names a node of a cluster.")
+    redis_replicas: int = Field(0, ge=0, description="Replicas that must have a ping on disk before its answer.")
+    shard_count: int = Field(8, ge=1, le=1024, description="Shards; fixed at the first migration.")
+    postgres_pool_size: int = Field(10, ge=2, le=200, description="Connections a process holds to PostgreSQL.")
+
+    # addresses
+    host: str = Field("127.0.0.1", description="Address the API and the device stream listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port of the API; the device stream takes the next one.")
+    stream_port: int | None = Field(None, description="Port of the device stream, if not the API's next.")
+    public_url: str | None = Field(None, description="Address of the API as clients see it.")
+    public_stream_url: str | None = Field(None, description="Address of the device stream as clients see it.")
+    processes: int = Field(1, ge=1, le=64, description="Processes for each of the api and ingest targets.")
+
+    # bounds
+    max_body_bytes: int = Field(1_048_576, description="Largest request body.")
+    max_frame_bytes: int = Field(262_144, description="Largest device stream frame.")
+    max_pings_per_call: int = Field(1000, description="Most pings in one call or frame.")
+    max_stream_connections: int = Field(50_000, description="Device stream connections a process takes.")
+    max_feed_connections: int = Field(2_000, description="Dispatcher feed connections a process takes.")
+    login_attempts_per_minute: int = Field(10, description="Login attempts an address and user name has a minute.")
+    device_pings_per_second: float = Field(50.0, description="Sustained pings a second a device may send.")
+    request_timeout_s: float = Field(10.0, description="Longest a management request may take.")
+
+    # ping log
+    ping_flush_ms: int = Field(5, ge=0, le=1000, description="Longest a ping waits to be appended with others.")
+    ping_log_max_bytes: int = Field(
+        4_294_967_296, description="Redis memory beyond which pings are refused (503) rather than lost."
+    )
+    free_disk_floor_mb: int = Field(512, description="Free disk below which pings are refused; 0 looks at none.")
+    ping_max_age_days: int = Field(30, description="Pings older than this are refused as too old.")
+    ping_max_future_s: int = Field(86_400, description="Pings dated further ahead are refused; nearer is skew.")
+
+    # geo
+    engine_cycle_ms: int = Field(10, ge=1, le=1000, description="Shortest time between two reads of a shard's log.")
+    state_commit_ms: int = Field(250, ge=10, le=5000, description="Longest engine state waits to be written.")
+    lease_ttl_s: float = Field(3.0, gt=0.5, description="How long a shard's lease holds without renewal.")
+    history_batch_rows: int = Field(6000, description="Pings copied to history at once.")
+    history_interval_ms: int = Field(200, description="Longest a ping waits to be copied to history.")
+    victim_ping_days: int = Field(7, description="Days a victim's pings are kept.")
+    aggressor_ping_days: int = Field(180, description="Days an aggressor's pings are kept.")
+    feed_days: int = Field(7, description="Days of feed a cursor can resume from.")
+
+    # who may enter
+    token_key: SecretStr | None = Field(
+        None, description="Key that signs access tokens; made and kept in the data directory when absent."
+    )
+    access_token_s: int = Field(900, description="Life of an access token.")
+    refresh_token_s: int = Field(43_200, description="Life of a refresh token.")
+    enrolment_code_s: int = Field(86_400, description="Life of a device enrolment code.")
+
+    # notifier
+    delivery_batch: int = Field(50, description="Deliveries claimed at once by a channel.")
+    delivery_lease_s: float = Field(30.0, description="How long a claimed delivery is another's to leave alone.")
+    delivery_attempts: int = Field(12, description="Attempts before a delivery is a dead letter.")
+    delivery_timeout_s: float = Field(10.0, description="Longest one attempt may take.")
+    smtp_host: str | None = Field(None, description="SMTP server; no host, no e-mail channel.")
+    smtp_port: int = Field(25, description="SMTP port.")
+    smtp_username: str | None = Field(None, description="SMTP user.")
+    smtp_password: SecretStr | None = Field(None, description="SMTP password.")
+    smtp_starttls: bool = Field(False, description="Whether to upgrade the SMTP connection to TLS.")
+    smtp_from: str = Field("qorgan@localhost", description="Sender of e-mails.")
+    fcm_credentials_file: Path | None = Field(None, description="Firebase service account; none, no push.")
+    fcm_api_url: str | None = Field(None, description="Address of the FCM API, for a test server or a proxy.")
+
+    # screens and logs
+    map_style_url: str | None = Field(None, description="MapLibre style of the console's map; none: a plain one.")
+    log_level: str = Field("info", description="debug, info, warning or error.")
+    log_format: str = Field("auto", description="json, text, or auto: text on a terminal.")
+
+    @property
+    def resolved_stream_port(self) -> int:
+        """The device stream's port: its own setting, else the one after the API's."""
+        return self.stream_port if self.stream_port is not None else self.port + 1

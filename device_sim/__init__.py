@@ -1,0 +1,1 @@
+"""device_sim: see docs/architecture.md."""

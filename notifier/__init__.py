@@ -1,0 +1,1 @@
+"""notifier: see docs/architecture.md."""

@@ -1,0 +1,1 @@
+"""templates: see docs/architecture.md."""

@@ -1,0 +1,78 @@
+"""Fixtures every test may use: real stores, started once a worker, a fresh database and an empty Valkey a test."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from core.clock import utc_now
+from core.postgres.database import Database
+from core.postgres.migrate import migrate
+from core.redis.client import connect
+from core.settings import Settings
+from infra.embedded import EmbeddedStores
+
+SHARDS = 4
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStores]:
+    """A real PostgreSQL and a real Valkey for this test worker."""
+    embedded = EmbeddedStores(tmp_path_factory.mktemp("stores"), settings={"fsync": "off", "shared_buffers": "64MB"})
+    embedded.start()
+    asyncio.run(_make_template(embedded))
+    yield embedded
+    embedded.stop()
+
+
+async def _make_template(embedded: EmbeddedStores) -> None:
+    await migrate(embedded.database_url, SHARDS, utc_now())
+
+
+@pytest.fixture
+async def database_url(stores: EmbeddedStores) -> AsyncIterator[str]:
+    """Address of a fresh, migrated database."""
+    name = f"test_{next(_numbers)}"
+    admin_url = stores.database_url.replace("/qorgan?", "/postgres?")
+    admin = await asyncpg.connect(admin_url)
+    await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE qorgan')
+    yield stores.database_url.replace("/qorgan?", f"/{name}?")
+    await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    await admin.close()
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A pool on a fresh database."""
+    pool = Database(database_url, size=8)
+    await pool.open()
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture
+async def redis_client(stores: EmbeddedStores) -> AsyncIterator[Any]:
+    """A client of an emptied Valkey."""
+    client = connect(stores.redis_url)
+    await client.flushall()
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def settings(database_url: str, stores: EmbeddedStores, tmp_path: Path) -> Settings:
+    """Settings that point at this test's stores and a data directory of its own."""
+    return Settings(
+        database_url=database_url,  # type: ignore[arg-type]  # pydantic makes it a SecretStr
+        redis_url=stores.redis_url,  # type: ignore[arg-type]
+        data_dir=tmp_path,
+        shard_count=SHARDS,
+        port=0,
+    )
