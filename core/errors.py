@@ -65,6 +65,7 @@ CODES: Final[dict[str, int]] = {
     "ingest_unavailable": 503,
     "store_unavailable": 503,
     "service_stopping": 503,
+    "request_timeout": 503,
     "internal_error": 500,
 }
 

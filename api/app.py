@@ -1,0 +1,46 @@
+"""The application: routes, errors and bounds around a context that somebody else built and will close."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, FastAPI
+
+from api.bounds import Bounds
+from api.deps import ApiContext
+from api.errors import add_handlers
+from api.routes import auth, operations
+
+ROUTERS: tuple[APIRouter, ...] = (
+    operations.router,
+    auth.router,
+)
+"""Every route of the API; the console's static files are mounted beside them."""
+
+
+def create_app(context: ApiContext) -> FastAPI:
+    """The ASGI application over `context`; starts nothing and closes nothing."""
+    app = FastAPI(
+        title="Qorgan",
+        version="0.1.0",
+        description="Panic, positions of a protected person and of whom a court keeps away, and live dispatch.",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        redirect_slashes=False,
+    )
+    app.state.context = context
+    add_handlers(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    mount_console(app, context)
+    app.add_middleware(
+        Bounds, max_body_bytes=context.settings.max_body_bytes, timeout_s=context.settings.request_timeout_s
+    )
+    return app
+
+
+def mount_console(app: FastAPI, context: ApiContext) -> None:
+    """Serve the dispatcher's console under /console."""
+    from api import console
+
+    if hasattr(console, "mount"):
+        console.mount(app, context.settings)

@@ -1,0 +1,134 @@
+"""Who is asking: short-lived signed access tokens for users, bearer tokens for devices.
+
+A user's access token is a JWT (HS256) with the claims `sub`, `agency`, `role`, `name`, `iat` and `exp`; it is
+checked without any store. A device's token is 256 random bits, looked up by its digest in the registry in memory.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer, OAuth2PasswordBearer
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import OctKey
+
+from api.deps import Context
+from core.clock import from_ms
+from core.errors import NotAllowed, NotAuthenticated
+
+ALGORITHM: Final = "HS256"
+MAX_TOKEN_CHARS: Final = 4096
+
+_user_scheme = OAuth2PasswordBearer(tokenUrl="/v1/auth/token", auto_error=False, scheme_name="user")
+_device_scheme = HTTPBearer(auto_error=False, scheme_name="device", description="A device or gateway token.")
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """A signed-in user, as her access token says."""
+
+    user_id: uuid.UUID
+    agency_id: uuid.UUID
+    role: str
+    username: str
+
+
+def make_access_token(actor: Actor, key: bytes, now: datetime, life_s: int) -> str:
+    """A signed token that says who `actor` is until `life_s` from `now`."""
+    claims = {
+        "sub": str(actor.user_id),
+        "agency": str(actor.agency_id),
+        "role": actor.role,
+        "name": actor.username,
+        "iat": int(now.timestamp()),
+        "exp": int((now + timedelta(seconds=life_s)).timestamp()),
+    }
+    return jwt.encode({"alg": ALGORITHM, "typ": "JWT"}, claims, OctKey.import_key(key), [ALGORITHM])
+
+
+def verify_access_token(token: str, key: bytes, now: datetime) -> Actor:
+    """The user a token was made for.
+
+    Raises NotAuthenticated: `credentials_invalid` when it is not one of ours, `token_expired` when it was.
+    """
+    if len(token) > MAX_TOKEN_CHARS:
+        raise NotAuthenticated("The access token is not valid; sign in again.")
+    try:
+        claims: dict[str, Any] = jwt.decode(token, OctKey.import_key(key), [ALGORITHM]).claims
+        expires_at = from_ms(int(claims["exp"]) * 1000)
+        actor = Actor(
+            user_id=uuid.UUID(claims["sub"]),
+            agency_id=uuid.UUID(claims["agency"]),
+            role=str(claims["role"]),
+            username=str(claims["name"]),
+        )
+    except (JoseError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise NotAuthenticated("The access token is not valid; sign in again.") from error
+    if expires_at <= now:
+        raise NotAuthenticated("The access token has expired; refresh it.", code="token_expired")
+    return actor
+
+
+def bearer_token(authorization: str | None) -> str:
+    """The token of an `Authorization: Bearer …` header; raises NotAuthenticated `credentials_missing`."""
+    scheme, _, token = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise NotAuthenticated("Send a token as Authorization: Bearer …", code="credentials_missing")
+    return token.strip()
+
+
+def current_user(request: Request, context: Context, _: Annotated[str | None, Depends(_user_scheme)]) -> Actor:
+    """The signed-in user of this request."""
+    token = bearer_token(request.headers.get("authorization"))
+    return verify_access_token(token, context.token_key, context.clock())
+
+
+def require(*roles: str) -> Callable[[Actor], Actor]:
+    """A dependency: the signed-in user, who must have one of `roles`."""
+
+    def check(actor: Annotated[Actor, Depends(current_user)]) -> Actor:
+        if actor.role not in roles:
+            raise NotAllowed(f"This needs the role {' or '.join(roles)}; yours is {actor.role}.")
+        return actor
+
+    return check
+
+
+def current_device(request: Request, context: Context, _: Annotated[Any, Depends(_device_scheme)]) -> Any:
+    """The device (api.ingest.registry.DeviceIdentity) whose token this request bears, checked from memory."""
+    token = bearer_token(request.headers.get("authorization"))
+    identity = context.registry.device_by_token(token)
+    if identity is None:
+        raise unknown_device(context.registry.why_unknown(token))
+    return identity
+
+
+def unknown_device(why: str) -> NotAuthenticated:
+    """The error for a device token that does not hold: `unknown`, `revoked` or `expired`."""
+    if why == "revoked":
+        return NotAuthenticated("This device's token was revoked; enrol it again.", code="token_revoked")
+    if why == "expired":
+        return NotAuthenticated("This device's token has expired; enrol it again.", code="token_expired")
+    return NotAuthenticated("No device has this token; enrol it.", code="device_unknown")
+
+
+User = Annotated[Actor, Depends(current_user)]
+"""Any signed-in user."""
+Admin = Annotated[Actor, Depends(require("admin"))]
+"""Manages users, the agency and gateways."""
+Manager = Annotated[Actor, Depends(require("admin", "supervisor", "caseworker"))]
+"""Manages people, orders, devices, zones and contacts."""
+Supervisor = Annotated[Actor, Depends(require("admin", "supervisor"))]
+Reader = Annotated[Actor, Depends(require("admin", "supervisor", "caseworker", "dispatcher"))]
+"""Reads people, orders, devices, zones and contacts whole."""
+FieldReader = Annotated[Actor, Depends(require("admin", "supervisor", "caseworker", "dispatcher", "officer"))]
+"""Reads what an officer on the street needs too."""
+Auditor = Annotated[Actor, Depends(require("admin", "auditor"))]
+Device = Annotated[Any, Depends(current_device)]
+"""The device that asks (api.ingest.registry.DeviceIdentity)."""

@@ -1,0 +1,52 @@
+"""What routes are handed: the context that the composition root built, and who is asking."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from api.bounds import AttemptLimiter
+from api.passwords import PasswordDesk
+from core.clock import Clock, utc_now
+from core.postgres.database import Database
+from core.redis.client import Client
+from core.settings import Settings
+from core.token_key import load_token_key
+
+
+@dataclass
+class ApiContext:
+    """Everything the API works with; services in it are started and stopped by whoever built it."""
+
+    settings: Settings
+    database: Database
+    redis: Client
+    clock: Clock = utc_now
+    registry: Any = None
+    """api.ingest.registry.Registry: device and gateway tokens, in memory."""
+    appender: Any = None
+    """api.ingest.appender.Appender: pings on their way into the log."""
+    tail: Any = None
+    """api.live.tail.FeedTail: the dispatchers' feed."""
+    panic_desk: Any = None
+    """Takes panics, whatever stores are away."""
+    token_key: bytes = field(init=False, repr=False)
+    passwords: PasswordDesk = field(init=False, repr=False)
+    logins: AttemptLimiter = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.token_key = load_token_key(self.settings)
+        self.passwords = PasswordDesk()
+        self.logins = AttemptLimiter(self.settings.login_attempts_per_minute)
+
+
+def get_context(connection: HTTPConnection) -> ApiContext:
+    """The context of the application that serves this request or socket."""
+    context: ApiContext = connection.app.state.context
+    return context
+
+
+Context = Annotated[ApiContext, Depends(get_context)]
