@@ -1,0 +1,376 @@
+"""The `qorgan` command.
+
+Exit status: 0 done, 1 failed with one clear line on standard error, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from core.clock import utc_now
+from core.errors import InvalidInput, Misconfigured, QorganError
+from core.settings import Settings
+from infra.stores import find_running, forget_running, open_stores
+
+app = typer.Typer(
+    name="qorgan",
+    help="Qorgan: keeps a protected person and the person a court keeps away from her apart.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+user_app = typer.Typer(help="People who sign in to the console.", no_args_is_help=True)
+app.add_typer(user_app, name="user")
+sim_app = typer.Typer(help="Simulated bracelets and phones over the public contract.", no_args_is_help=True)
+app.add_typer(sim_app, name="sim")
+
+DEFAULT_SEED_FILE = Path("seed.json")
+
+
+def out() -> Console:
+    """Where results go; colours only on a terminal."""
+    return Console(highlight=False)
+
+
+def progress() -> Progress:
+    """A progress bar on standard error, shown only on a terminal."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+
+def load_settings(**changes: Any) -> Settings:
+    """The settings of the environment with a command's options on top; Misconfigured says which one is wrong."""
+    from pydantic import ValidationError
+
+    wanted = {name: value for name, value in changes.items() if value is not None}
+    try:
+        return Settings(**wanted)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "_".join(str(part) for part in first["loc"]).upper()
+        raise Misconfigured(f"QORGAN_{name} is not usable: {first['msg']}.") from None
+
+
+@app.command()
+def demo(
+    port: Annotated[
+        int | None, typer.Option(help="Port of the API and the console; the stream takes the next.")
+    ] = None,
+    scenario: Annotated[str, typer.Option(help="Scenario to play; `qorgan sim list` names them.")] = "demo",
+) -> None:
+    """Show the main job: a breach and a panic arrive on the feed, the console and a real channel."""
+    from infra.demo import run_demo
+
+    run_demo(load_settings(port=port), out(), scenario=scenario)
+
+
+@app.command()
+def run(
+    only: Annotated[
+        str | None, typer.Option(help="Comma-separated targets: api,ingest,geo,historian,notifier.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the API; the device stream takes the next one.")] = None,
+    processes: Annotated[int | None, typer.Option(help="Processes for each of api and ingest.")] = None,
+) -> None:
+    """Run the services until interrupted: one process a target, and the stores unless they are elsewhere."""
+    from infra.wiring import TARGETS
+
+    targets = [name.strip() for name in only.split(",")] if only else list(TARGETS)
+    unknown = [name for name in targets if name not in TARGETS]
+    if unknown:
+        raise typer.BadParameter(f"no target {unknown[0]!r}; the targets are {', '.join(TARGETS)}", param_hint="--only")
+    settings = load_settings(port=port, processes=processes)
+    console = Console(stderr=True, highlight=False)
+    with open_stores(settings, attach=False) as ready:
+        try:
+            with asyncio.Runner() as runner:
+                runner.run(_run(ready, targets, console))
+        finally:
+            forget_running(ready.data_dir)
+
+
+async def _run(settings: Settings, targets: list[str], console: Console) -> None:
+    from core.postgres.migrate import migrate
+    from infra.supervisor import Supervisor
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    assert settings.database_url is not None
+    await migrate(settings.database_url.get_secret_value(), settings.shard_count, utc_now())
+    supervisor = Supervisor(settings, targets, on_event=console.print)
+    await supervisor.start()
+    try:
+        where = "  ".join(word for word in (supervisor.api_url, supervisor.stream_url) if word)
+        console.print(f"Qorgan is running: {', '.join(targets)}  {where}")
+        await stop.wait()
+        console.print("Stopping …")
+    finally:
+        await supervisor.stop()
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to the newest schema."""
+    from core.postgres.migrate import migrate as apply
+
+    with open_stores(load_settings()) as settings:
+        assert settings.database_url is not None
+        shards = asyncio.run(apply(settings.database_url.get_secret_value(), settings.shard_count, utc_now()))
+    out().print(f"The schema is up to date ({shards} shards).")
+
+
+@app.command()
+def seed(
+    pairs: Annotated[int, typer.Option(min=1, max=1_000_000, help="Victims, aggressors and orders to make.")],
+    file: Annotated[Path, typer.Option("--out", help="File that gets the ids, tokens and passwords (mode 0600).")],
+    agency: Annotated[str, typer.Option(help="Name of the agency they belong to.")] = "Qorgan trial",
+) -> None:
+    """Make victims, aggressors, bracelets, phones and orders (alert 500 m), and one user a role."""
+    from core.postgres.database import Database
+    from core.postgres.migrate import migrate as apply
+    from infra.seed import seed as make
+
+    async def work(settings: Settings) -> dict[str, Any]:
+        assert settings.database_url is not None
+        url = settings.database_url.get_secret_value()
+        await apply(url, settings.shard_count, utc_now())
+        database = Database(url, size=2, application="qorgan-seed", command_timeout_s=300)
+        with progress() as bar:
+            task = bar.add_task("Seeding", total=pairs)
+            try:
+                return await make(
+                    database, settings, pairs, agency, utc_now(), lambda done: bar.update(task, completed=done)
+                )
+            finally:
+                await database.close()
+
+    settings = load_settings()
+    running = find_running(settings.data_dir.expanduser().resolve())
+    with open_stores(settings) as ready:
+        if running is not None:
+            ready = ready.model_copy(
+                update={"public_url": running.api_url or None, "public_stream_url": running.stream_url or None}
+            )
+        world = asyncio.run(work(ready))
+    try:
+        file.touch(mode=0o600)
+        file.write_text(json.dumps(world))
+    except OSError as error:
+        raise Misconfigured(f"{file} cannot be written: {error.strerror}; choose another with --out.") from None
+    out().print(f"{pairs:,} pairs are in {agency!r}; ids, tokens and passwords are in {file}.")
+
+
+@user_app.command("add")
+def user_add(
+    username: Annotated[str, typer.Argument(help="What she signs in with.")],
+    role: Annotated[str, typer.Option(help="admin, supervisor, dispatcher, officer, caseworker or auditor.")],
+    agency: Annotated[str, typer.Option(help="Name of her agency; it is made if there is none.")],
+    password: Annotated[
+        str | None, typer.Option(envvar="QORGAN_NEW_PASSWORD", help="Asked for when absent.", show_envvar=True)
+    ] = None,
+) -> None:
+    """Add a user."""
+    from core.actions.users import add_user_by_agency_name
+    from core.postgres.database import Database
+
+    if password is None:
+        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    secret = password
+
+    async def work(settings: Settings) -> None:
+        assert settings.database_url is not None
+        database = Database(settings.database_url.get_secret_value(), size=2, application="qorgan-user")
+        try:
+            await add_user_by_agency_name(database, username, secret, role, agency, utc_now())
+        finally:
+            await database.close()
+
+    with open_stores(load_settings()) as settings:
+        asyncio.run(work(settings))
+    out().print(f"{username} may sign in as {role} of {agency!r}.")
+
+
+def _address(url: str | None) -> tuple[str, str]:
+    """API and stream addresses: given, those of the running Qorgan, or the settings' own."""
+    settings = load_settings()
+    running = find_running(settings.data_dir.expanduser().resolve())
+    if url is not None:
+        return url.rstrip("/"), ""
+    if running is not None and running.api_url:
+        return running.api_url, running.stream_url
+    host = settings.public_url or f"http://{settings.host}:{settings.port}"
+    return host, settings.public_stream_url or f"ws://{settings.host}:{settings.resolved_stream_port}/v1/pings/stream"
+
+
+@app.command()
+def watch(
+    username: Annotated[str, typer.Option(help="Who watches.")],
+    password: Annotated[str | None, typer.Option(envvar="QORGAN_PASSWORD", help="Asked for when absent.")] = None,
+    url: Annotated[str | None, typer.Option(help="Address of the API; else the one running here.")] = None,
+    after: Annotated[str | None, typer.Option(help="Cursor to resume from.")] = None,
+) -> None:
+    """Show the feed in this terminal until interrupted."""
+    from infra.watch import FeedPrinter, watch_feed
+
+    secret = password if password is not None else typer.prompt("Password", hide_input=True)
+
+    async def work() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        feed = asyncio.create_task(watch_feed(_address(url)[0], username, secret, FeedPrinter(out()), stop, after))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({feed, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (feed, stopping):
+            task.cancel()
+        result = (await asyncio.gather(feed, return_exceptions=True))[0]
+        if isinstance(result, Exception):
+            raise result
+
+    asyncio.run(work())
+
+
+@sim_app.command("list")
+def sim_list() -> None:
+    """Name the scenarios there are."""
+    from device_sim.scenario import load_scenario, scenario_names
+
+    console = out()
+    for name in scenario_names():
+        console.print(f"{name:<20} {load_scenario(name).title}")
+
+
+def read_seed(path: Path) -> dict[str, Any]:
+    """The file `qorgan seed` wrote; raises InvalidInput."""
+    try:
+        world = json.loads(path.read_text())
+        if not world["pairs"]:
+            raise KeyError("pairs")
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}; make it with `qorgan seed`.") from None
+    except (ValueError, KeyError, TypeError):
+        raise InvalidInput(f"{path} is not a file of `qorgan seed`; make it anew.") from None
+    return dict(world)
+
+
+@sim_app.command("play")
+def sim_play(
+    scenario: Annotated[str, typer.Argument(help="A scenario's name, or the path of a TOML file.")],
+    seed_file: Annotated[Path, typer.Option("--seed", help="File written by `qorgan seed`.")] = DEFAULT_SEED_FILE,
+    pair: Annotated[int, typer.Option(min=0, help="Which pair of the file plays.")] = 0,
+    speedup: Annotated[float, typer.Option(min=0.1, max=100, help="How much faster than life.")] = 1.0,
+    url: Annotated[str | None, typer.Option(help="Address of the API; else the one running here.")] = None,
+) -> None:
+    """Play a scenario with one pair's devices."""
+    from device_sim.scenario import ActorCredentials, ScenarioError, load_scenario, run_scenario
+
+    try:
+        loaded = load_scenario(scenario)
+    except ScenarioError as error:
+        raise InvalidInput(str(error)) from None
+    world = read_seed(seed_file)
+    if pair >= len(world["pairs"]):
+        raise InvalidInput(f"{seed_file} has {len(world['pairs'])} pairs; --pair counts from 0.")
+    actors = {
+        role: ActorCredentials(
+            device_id=world["pairs"][pair][role]["device_id"], token=world["pairs"][pair][role]["token"]
+        )
+        for role in ("victim", "aggressor")
+    }
+    api_url, stream_url = _address(url)
+    asyncio.run(run_scenario(loaded, actors, api_url, stream_url or world["stream_url"], out().print, speedup=speedup))
+
+
+@sim_app.command("fleet")
+def sim_fleet(
+    seed_file: Annotated[Path, typer.Option("--seed", help="File written by `qorgan seed`.")] = DEFAULT_SEED_FILE,
+    rate: Annotated[float, typer.Option(min=1, help="Pings a second, all devices together.")] = 1000.0,
+    connections: Annotated[int, typer.Option(min=1, max=20_000, help="Open connections.")] = 200,
+    seconds: Annotated[float, typer.Option(min=1, max=3600, help="How long.")] = 10.0,
+    url: Annotated[str | None, typer.Option(help="Address of the API; else the one running here.")] = None,
+) -> None:
+    """Send pings of many devices at a steady rate, one ping a frame, and count what was acknowledged."""
+    from device_sim.fleet import FleetConfig, run_fleet
+
+    world = read_seed(seed_file)
+    stream_url = _address(url)[1] or world["stream_url"]
+    result = asyncio.run(
+        run_fleet(FleetConfig.from_seed(world, stream_url, connections=connections, rate=rate, seconds=seconds))
+    )
+    out().print(
+        f"{result.sent:,} pings sent, {result.acknowledged:,} acknowledged, {result.errors:,} refused "
+        f"({result.acknowledged / result.seconds:,.0f} a second)"
+    )
+
+
+@app.command()
+def bench(
+    what: Annotated[str, typer.Argument(help="ingest, panic, detect or all.")],
+    file: Annotated[Path | None, typer.Option("--json", help="File that gets the figures.")] = None,
+    quick: Annotated[bool, typer.Option(help="A minute instead of several; coarser figures.")] = False,
+) -> None:
+    """Measure, each figure beside a bare baseline of the same run."""
+    from infra.bench import NAMES, run_bench
+
+    if what not in (*NAMES, "all"):
+        raise typer.BadParameter(f"no benchmark {what!r}; there are {', '.join(NAMES)} and all", param_hint="WHAT")
+    run_bench(list(NAMES) if what == "all" else [what], file, load_settings(), quick=quick)
+
+
+@app.command()
+def replay(
+    orders: Annotated[Path, typer.Option(help="Orders file (JSON).")],
+    pings: Annotated[Path, typer.Option(help="Pings file (one JSON object a line, in order of arrival).")],
+    policy: Annotated[Path | None, typer.Option(help="Policy values to try (JSON).")] = None,
+) -> None:
+    """Run the engine over a file of pings and print the transitions, one JSON object a line."""
+    from geo.replay import replay as play
+
+    for line in play(orders, pings, policy):
+        sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def fail(message: str) -> NoReturn:
+    """End with status 1 and one line on standard error."""
+    sys.stderr.write(f"qorgan: {' '.join(message.split())}\n")
+    sys.exit(1)
+
+
+def main() -> None:
+    """Entry of the `qorgan` command."""
+    try:
+        app()
+    except QorganError as error:
+        fail(error.detail)
+    except BrokenPipeError:
+        # The reader (head, less) went away: not an error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        fail(f"{error.strerror or error}: {error.filename or ''}")
+
+
+if __name__ == "__main__":
+    main()

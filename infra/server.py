@@ -1,0 +1,92 @@
+"""The HTTP server of the API as a service: uvicorn on a socket of ours, with our own signal handling."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from fastapi import FastAPI
+
+from core.errors import Misconfigured
+from core.service import Service
+
+BACKLOG = 2048
+GRACE_S = 3
+
+
+def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A listening TCP socket; `shared` lets several processes listen on the same port.
+
+    Raises Misconfigured in one sentence when the port is taken or the address is not ours.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise Misconfigured(
+                f"Port {port} on {host} is taken by another program; stop it or choose another with --port."
+            ) from None
+        raise Misconfigured(f"Cannot listen on {host} port {port}: {error.strerror}.") from None
+    listener.setblocking(False)
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the process has its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class HttpServer(Service):
+    """Serves a FastAPI application on a socket that is already listening."""
+
+    name = "http"
+
+    def __init__(self, app: FastAPI, listener: socket.socket, max_connections: int) -> None:
+        super().__init__()
+        self._listener = listener
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=True,
+                proxy_headers=False,
+                ws="websockets-sansio",
+                ws_per_message_deflate=False,
+                ws_max_size=65_536,
+                ws_ping_interval=20.0,
+                ws_ping_timeout=20.0,
+                timeout_keep_alive=30,
+                timeout_graceful_shutdown=GRACE_S,
+                limit_concurrency=max_connections,
+            )
+        )
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._listener.getsockname()[1])
+
+    async def run(self) -> None:
+        serving = asyncio.create_task(self._server.serve(sockets=[self._listener]), name="uvicorn")
+        stopping = asyncio.create_task(self.stopping.wait())
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        self._server.should_exit = True
+        await serving

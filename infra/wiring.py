@@ -1,0 +1,114 @@
+"""The composition root: which objects make up each target, in the order they start."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from api.app import create_app
+from api.deps import ApiContext
+from api.ingest.appender import Appender
+from api.ingest.health import IngestHealth
+from api.ingest.registry import Registry
+from api.ingest.stream import DeviceStream
+from api.live.tail import FeedTail
+from api.panic_desk import PanicDesk, PanicDrain
+from core.clock import utc_now
+from core.errors import Misconfigured
+from core.postgres.database import Database
+from core.redis.client import Client, connect
+from core.service import Service
+from core.settings import Settings
+from geo.historian import Historian
+from geo.recorder import Recorder
+from geo.worker import GeoWorker
+from infra.server import HttpServer, bind
+from notifier.channels import build as build_channels
+from notifier.sender import Sender
+
+TARGETS = ("api", "ingest", "geo", "historian", "notifier")
+
+
+@dataclass
+class Part:
+    """A target put together: services in starting order, and what has to be closed at the end."""
+
+    services: list[Service]
+    database: Database
+    redis: Client
+    port: int = 0
+    started: list[Service] = field(default_factory=list)
+
+    async def start(self) -> None:
+        """Start every service in order; on an error the ones started are stopped again."""
+        try:
+            for service in self.services:
+                await service.start()
+                self.started.append(service)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stop in reverse order, then close both stores' connections; a second call does nothing."""
+        while self.started:
+            await self.started.pop().stop()
+        await self.database.close()
+        await self.redis.aclose()
+
+
+def build(target: str, settings: Settings, index: int = 0) -> Part:
+    """The part for one target; nothing of it runs yet. Raises Misconfigured (a busy port, no stores)."""
+    if settings.database_url is None or settings.redis_url is None:
+        raise Misconfigured("A target needs its stores; set QORGAN_DATABASE_URL and QORGAN_REDIS_URL.")
+    database = Database(
+        settings.database_url.get_secret_value(),
+        size=settings.postgres_pool_size,
+        application=f"qorgan-{target}-{index}",
+    )
+    redis = connect(settings.redis_url.get_secret_value(), cluster=settings.redis_cluster)
+    instance = f"{target}-{os.uname().nodename}-{os.getpid()}"
+    part = Part([], database, redis)
+    if target == "api":
+        _build_api(part, settings, index)
+    elif target == "ingest":
+        _build_ingest(part, settings)
+    elif target == "geo":
+        worker = GeoWorker(settings, database, redis, instance, utc_now)
+        part.services = [worker, Recorder(settings, database, redis, worker, utc_now)]
+    elif target == "historian":
+        part.services = [Historian(settings, database, redis, instance, utc_now)]
+    elif target == "notifier":
+        part.services = [Sender(settings, database, build_channels(settings), utc_now)]
+    else:
+        raise Misconfigured(f"There is no target {target!r}; the targets are {', '.join(TARGETS)}.")
+    return part
+
+
+def _build_api(part: Part, settings: Settings, index: int) -> None:
+    listener = bind(settings.host, settings.port, shared=settings.processes > 1)
+    part.port = int(listener.getsockname()[1])
+    settings = settings.model_copy(update={"port": part.port})
+    registry = Registry(part.database, utc_now)
+    appender = Appender(settings, part.redis, utc_now)
+    tail = FeedTail(settings, part.database, part.redis, utc_now)
+    desk = PanicDesk(settings, part.database, part.redis, registry, tail, utc_now, index)
+    context = ApiContext(
+        settings=settings,
+        database=part.database,
+        redis=part.redis,
+        clock=utc_now,
+        registry=registry,
+        appender=appender,
+        tail=tail,
+        panic_desk=desk,
+    )
+    server = HttpServer(create_app(context), listener, settings.max_feed_connections + 1000)
+    part.services = [registry, appender, IngestHealth(settings, part.redis, appender), tail, PanicDrain(desk), server]
+
+
+def _build_ingest(part: Part, settings: Settings) -> None:
+    registry = Registry(part.database, utc_now)
+    appender = Appender(settings, part.redis, utc_now)
+    stream = DeviceStream(settings, registry, appender)
+    part.services = [registry, appender, IngestHealth(settings, part.redis, appender), stream]
