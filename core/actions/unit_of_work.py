@@ -1,0 +1,64 @@
+"""One transaction with everything it must tell: rows, deliveries and feed events commit together or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from typing import Any
+
+from core.domain.delivery import Delivery
+from core.postgres import feed
+from core.postgres.database import CONNECT_TIMEOUT_S, Database
+from core.postgres.deliveries_write import insert_deliveries
+
+
+class Unit:
+    """What an action works with: a connection inside a transaction, the present, and who is to hear of it."""
+
+    def __init__(self, connection: Any, now: datetime) -> None:
+        self.connection = connection
+        self.now = now
+        self._events: list[feed.Event] = []
+        self._deliveries: list[Delivery] = []
+        self._after: list[Callable[[], object]] = []
+
+    def emit(self, agency_id: uuid.UUID, kind: str, data: dict[str, Any]) -> None:
+        """Have an event in the agency's feed when this commits."""
+        self._events.append(feed.Event(agency_id, kind, data))
+
+    def queue(self, delivery: Delivery) -> None:
+        """Have a message sent once this has committed."""
+        self._deliveries.append(delivery)
+
+    def after_commit(self, step: Callable[[], object]) -> None:
+        """Call `step` once this has committed; for counters, never for what must not be lost."""
+        self._after.append(step)
+
+    async def flush(self) -> None:
+        """Write deliveries, then events: the agencies' locks are the last thing taken."""
+        deliveries, self._deliveries = self._deliveries, []
+        if deliveries:
+            await insert_deliveries(self.connection, deliveries, self.now)
+        events, self._events = self._events, []
+        if events:
+            await feed.append(self.connection, events, self.now)
+
+    def committed(self) -> None:
+        """Run what waited for the commit."""
+        for step in self._after:
+            step()
+
+
+@contextlib.asynccontextmanager
+async def act(database: Database, now: datetime, timeout_s: float = CONNECT_TIMEOUT_S) -> AsyncIterator[Unit]:
+    """A unit of work, committed when the block ends and rolled back when it raises.
+
+    `timeout_s` bounds the wait for a connection. Raises StoreUnavailable when PostgreSQL is away.
+    """
+    async with database.transaction(timeout_s) as connection:
+        unit = Unit(connection, now)
+        yield unit
+        await unit.flush()
+    unit.committed()
