@@ -9,8 +9,8 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from api.bounds import AttemptLimiter
-from api.passwords import PasswordDesk
 from core.clock import Clock, utc_now
+from core.passwords import PasswordDesk
 from core.postgres.database import Database
 from core.redis.client import Client
 from core.settings import Settings
