@@ -1,1 +1,13 @@
-"""ingest: see docs/architecture.md."""
+"""The way in for pings: authenticated from memory, checked, packed, appended with others, answered once durable.
+
+Model: `registry` knows every device and token; `decode` makes pings of bytes; `appender` packs them into one
+buffer a shard and appends all buffers in one round trip every few milliseconds; `stream` serves the devices'
+WebSockets and `api/routes/pings.py` the HTTP batches; `health` says when nothing more may be taken.
+
+Guarantees: what was answered as durable is on disk in the log of every shard the device belongs to. A ping
+may be appended twice (a device that got no answer sends it again); the engine takes it once.
+
+Failure: Redis away or full, or the disk below its mark: pings are refused and devices keep them. PostgreSQL away:
+nothing changes here but that new devices and revocations are not seen. One bad ping is answered by its error
+and harms no other.
+"""

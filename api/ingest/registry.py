@@ -1,0 +1,241 @@
+"""Who may send pings, in memory: a device is authenticated and routed without asking a store.
+
+Model: every process that faces devices holds all devices and token digests (about 600 bytes a device). It reads
+everything once, then what changed: at each NOTIFY on `registry`, and each second in any case. Lookups are plain
+dictionary reads.
+
+Guarantees: a revoked token, or a device that was revoked or returned, is refused within about a second of the
+commit, and whoever subscribed with `on_changed` hears of it (open sockets are closed that way).
+
+Failure: with PostgreSQL away the registry goes on with what it knows and catches up afterwards. Started while
+PostgreSQL is away, it knows nobody (`loaded` is false) and loads as soon as it can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+import structlog
+
+from core.clock import Clock
+from core.errors import StoreUnavailable
+from core.ids import token_digest
+from core.postgres.database import Database
+from core.postgres.registry import device_changes, snapshot_floor, token_changes
+from core.service import Service
+
+log = structlog.get_logger(__name__)
+
+POLL_S = 1.0
+"""Longest time between two looks for changes."""
+SETTLE_S = 0.05
+"""Shortest: a burst of notifications makes one look."""
+SHUT_OUT = frozenset({"revoked", "returned"})
+"""Statuses of a device whose tokens no longer count."""
+
+Doubt = Literal["unknown", "revoked", "expired"]
+
+
+class DeviceIdentity(msgspec.Struct, frozen=True, gc=False):
+    """A device as ingest knows it."""
+
+    number: int
+    id: uuid.UUID
+    kind: str
+    role: str
+    """victim | aggressor | other"""
+    person_id: uuid.UUID | None
+    agency_id: uuid.UUID
+    routes: tuple[int, ...]
+    """Shards its pings go to, the primary one first; empty while nobody carries it."""
+    interval_s: float
+    """Expected time between its pings."""
+    status: str
+
+
+class GatewayIdentity(msgspec.Struct, frozen=True, gc=False):
+    """A gateway (a tracker server, a telecom, a load test) that sends for devices of its agency."""
+
+    agency_id: uuid.UUID
+    name: str
+    digest: bytes
+    """SHA-256 of its token."""
+
+
+class _Credential(msgspec.Struct, frozen=True, gc=False):
+    device: str | None
+    """The device's id in canonical text; None: a gateway's token."""
+    gateway: GatewayIdentity | None
+    expires_at: datetime | None
+    revoked: bool
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """What a look found changed, or changed back to the same: a hint to look again, not a statement."""
+
+    devices: frozenset[str]
+    """Ids of devices, canonical text."""
+    digests: frozenset[bytes]
+    """Token digests."""
+
+
+class Registry(Service):
+    """All devices and tokens in memory, kept current."""
+
+    name = "registry"
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        super().__init__()
+        self._database = database
+        self._clock = clock
+        self._devices: dict[str, DeviceIdentity] = {}
+        self._credentials: dict[bytes, _Credential] = {}
+        self._floor_xid = 0
+        self._look = asyncio.Event()
+        self._listeners: list[Callable[[Changes], None]] = []
+        self.loaded = False
+        """Whether everything has been read once."""
+
+    # lookups, all from memory ---------------------------------------------------------------------------------
+
+    def device_by_token(self, token: str) -> DeviceIdentity | None:
+        """The device this token speaks for now; None when it does not hold (see `why_unknown`)."""
+        credential = self._credentials.get(token_digest(token))
+        if credential is None or credential.device is None or not self._holds(credential):
+            return None
+        return self._devices[credential.device]
+
+    def gateway_by_token(self, token: str) -> GatewayIdentity | None:
+        """The gateway this token speaks for now."""
+        credential = self._credentials.get(token_digest(token))
+        if credential is None or credential.gateway is None or not self._holds(credential):
+            return None
+        return credential.gateway
+
+    def owner_of(self, token: str) -> DeviceIdentity | None:
+        """The device a token was issued to, whether or not it still holds: a panic is taken either way."""
+        credential = self._credentials.get(token_digest(token))
+        return self._devices.get(credential.device) if credential is not None and credential.device else None
+
+    def why_unknown(self, token: str) -> Doubt:
+        """Why a token speaks for nobody."""
+        credential = self._credentials.get(token_digest(token))
+        if credential is None:
+            return "unknown"
+        device = self._devices.get(credential.device) if credential.device else None
+        if credential.revoked or (device is not None and device.status in SHUT_OUT):
+            return "revoked"
+        if credential.expires_at is not None and credential.expires_at <= self._clock():
+            return "expired"
+        return "unknown"
+
+    def expires_at(self, token: str) -> datetime | None:
+        """When a token stops counting by itself; None: never."""
+        credential = self._credentials.get(token_digest(token))
+        return credential.expires_at if credential is not None else None
+
+    def device_by_id(self, device_id: uuid.UUID) -> DeviceIdentity | None:
+        """The device of this id, whatever its status."""
+        return self._devices.get(str(device_id))
+
+    def device_by_text(self, device_id: str) -> DeviceIdentity | None:
+        """The same by the id's text, quick for the canonical form, also right for any other."""
+        device = self._devices.get(device_id)
+        if device is None:
+            with contextlib.suppress(ValueError):
+                device = self._devices.get(str(uuid.UUID(device_id)))
+        return device
+
+    def on_changed(self, listener: Callable[[Changes], None]) -> Callable[[], None]:
+        """Call `listener` after each look that found changes; returns what takes it off again."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def _holds(self, credential: _Credential) -> bool:
+        if credential.revoked:
+            return False
+        if credential.expires_at is not None and credential.expires_at <= self._clock():
+            return False
+        if credential.device is None:
+            return True
+        device = self._devices.get(credential.device)
+        return device is not None and device.status not in SHUT_OUT
+
+    # keeping current ------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Read everything, if PostgreSQL is there."""
+        try:
+            await self.refresh()
+        except StoreUnavailable:
+            log.warning("registry_empty", reason="PostgreSQL is away; devices are refused until it answers")
+
+    async def run(self) -> None:
+        """Look for changes when told to, and each second."""
+        listening = asyncio.create_task(self._database.listen("registry", lambda _: self._look.set(), self.stopping))
+        ending = asyncio.create_task(self.stopping.wait())
+        try:
+            while not self.stopping.is_set():
+                looking = asyncio.create_task(self._look.wait())
+                await asyncio.wait({looking, ending}, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
+                looking.cancel()
+                self._look.clear()
+                try:
+                    await self.refresh()
+                except StoreUnavailable:
+                    continue
+                await self.pause(SETTLE_S)
+        finally:
+            ending.cancel()
+            listening.cancel()
+            await asyncio.gather(ending, listening, return_exceptions=True)
+
+    async def refresh(self) -> None:
+        """Read what has changed since the last look (everything, the first time) and tell the listeners."""
+        devices: set[str] = set()
+        digests: set[bytes] = set()
+        async with self._database.transaction() as connection:
+            floor_xid = await snapshot_floor(connection)
+            # Devices first: a token of a device not yet known would speak for nobody.
+            async for rows in device_changes(connection, self._floor_xid):
+                devices.update(device for row in rows if (device := self._take_device(row)) is not None)
+            async for rows in token_changes(connection, self._floor_xid):
+                digests.update(digest for row in rows if (digest := self._take_token(row)) is not None)
+        self._floor_xid = floor_xid
+        if not self.loaded:
+            self.loaded = True
+            log.info("registry_loaded", devices=len(self._devices), tokens=len(self._credentials))
+        if devices or digests:
+            changes = Changes(frozenset(devices), frozenset(digests))
+            for listener in list(self._listeners):
+                listener(changes)
+
+    def _take_device(self, row: Any) -> str | None:
+        """Remember a device; its id when that changed anything."""
+        number, device_id, kind, role, person_id, agency_id, routes, interval_s, status = row
+        text = str(device_id)
+        device = DeviceIdentity(number, device_id, kind, role, person_id, agency_id, tuple(routes), interval_s, status)
+        if self._devices.get(text) == device:
+            return None
+        self._devices[text] = device
+        return text
+
+    def _take_token(self, row: Any) -> bytes | None:
+        """Remember a token's digest; the digest when that changed anything."""
+        digest, device_id, gateway_name, agency_id, expires_at, revoked_at = row
+        credential = _Credential(
+            str(device_id) if device_id is not None else None,
+            GatewayIdentity(agency_id, gateway_name, digest) if gateway_name is not None else None,
+            expires_at,
+            revoked_at is not None,
+        )
+        if self._credentials.get(digest) == credential:
+            return None
+        self._credentials[digest] = credential
+        return bytes(digest)
