@@ -1,0 +1,170 @@
+"""Writes the reference pages that are read off the code: settings, routes, metrics, error codes.
+
+`python -m infra.reference` writes them to docs/reference/; a test holds them equal to what this makes.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.metrics import MetricWrapperBase
+from pydantic_core import PydanticUndefined
+
+from core import metrics
+from core.errors import CODES
+from core.settings import Settings
+
+DOCS = Path(__file__).parent.parent / "docs" / "reference"
+
+MEANINGS = {
+    "malformed_json": "The body or frame is no JSON (NaN and Infinity are no JSON either). Mend it and send again.",
+    "malformed_request": "The request itself is broken.",
+    "validation_failed": "A field has a wrong value; `errors` says which and why.",
+    "unknown_field": "The management API knows no such field; `errors` names it.",
+    "position_invalid": "`lat` or `lon` is missing, not a number or out of range.",
+    "time_invalid": "`at` is missing or no RFC 3339 time.",
+    "time_in_future": "`at` is too far ahead; set the device's clock.",
+    "time_too_old": "`at` is older than the history that is kept.",
+    "device_id_missing": "A gateway's ping has to say whose it is.",
+    "geometry_invalid": "The geometry cannot be used; `detail` says where.",
+    "order_same_person": "Victim and aggressor of an order are one person.",
+    "order_dates_invalid": "`valid_until` is not after `valid_from`.",
+    "person_role_invalid": "The person cannot have that part in the order.",
+    "enrolment_code_invalid": "The enrolment code is wrong, used or expired; ask for a new one.",
+    "cursor_invalid": "The cursor is none of ours; start without one.",
+    "outcome_required": "Resolving needs an outcome.",
+    "body_too_large": "The body is larger than allowed; send less at once.",
+    "frame_too_large": "The frame is larger than allowed; send fewer pings in it.",
+    "too_many_pings": "More pings in one call than allowed; send several calls.",
+    "credentials_missing": "No bearer token was sent.",
+    "credentials_invalid": "The token, user name or password does not hold.",
+    "token_expired": "The token has expired; refresh it or sign in again.",
+    "token_revoked": "The token was revoked; enrol the device again.",
+    "device_unknown": "No such device in the sender's agency.",
+    "role_forbidden": "The user's role may not do this.",
+    "device_forbidden": "This device may not do this.",
+    "not_found": "No such thing, or not yours to know of.",
+    "method_not_allowed": "The address is right, the method is not.",
+    "id_reused": "The id was used for something else; make a new one.",
+    "version_stale": "Someone changed it meanwhile; load it again and decide anew.",
+    "state_forbids": "Its state does not allow this.",
+    "still_inside": "He is still inside; resolve with outcome custody or suspension, or wait.",
+    "already_exists": "It exists already.",
+    "in_use": "Something else refers to it, or it refers to something that is not there.",
+    "rate_limited": "Too many in a short time; wait as `Retry-After` says.",
+    "too_many_connections": "The process has as many connections as it takes; try again shortly.",
+    "ingest_unavailable": "Pings cannot be made durable now; keep them and try again.",
+    "store_unavailable": "A store does not answer; try again shortly.",
+    "service_stopping": "The process is ending; try again, another one answers.",
+    "internal_error": "A defect of ours; the log has it under the request's id.",
+}
+
+
+def configuration_page() -> str:
+    """Every setting with its default and meaning."""
+    lines = [
+        "# Settings",
+        "",
+        "Read once, at start, from environment variables. Units are last in a name. Written by",
+        "`python -m infra.reference` from `core/settings.py`.",
+        "",
+        "| variable | default | meaning |",
+        "| --- | --- | --- |",
+    ]
+    for name, field in Settings.model_fields.items():
+        default = "(none)" if field.default in (None, PydanticUndefined) else f"`{field.default}`"
+        assert field.description, f"the setting {name} says nothing about itself"
+        lines.append(f"| `QORGAN_{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def metrics_page() -> str:
+    """Every metric with its kind, labels and meaning."""
+    lines = [
+        "# Metrics",
+        "",
+        "Served at `GET /metrics` in Prometheus' text form. Labels are bounded and bear no person, device or",
+        "place. Written by `python -m infra.reference` from `core/metrics.py`.",
+        "",
+        "| metric | kind | labels | meaning |",
+        "| --- | --- | --- | --- |",
+    ]
+    for value in vars(metrics).values():
+        if isinstance(value, MetricWrapperBase):
+            description = value.describe()[0]
+            suffix = "_total" if description.type == "counter" else ""
+            labels = ", ".join(f"`{label}`" for label in value._labelnames) or "–"  # noqa: SLF001 - no public way
+            lines.append(f"| `{description.name}{suffix}` | {description.type} | {labels} | {description.documentation} |")
+    return "\n".join(lines) + "\n"
+
+
+def errors_page() -> str:
+    """Every error code with its status and what to do."""
+    lines = [
+        "# Errors",
+        "",
+        "Every error is `application/problem+json` (RFC 9457): `type`, `title`, `status`, `code`, `detail`. The",
+        "`code` is stable; device frames carry the same codes in `{\"error\": {…}}`. Written by",
+        "`python -m infra.reference` from `core/errors.py`.",
+        "",
+        "| code | status | what it means and what to do |",
+        "| --- | --- | --- |",
+    ]
+    lines += [f"| `{code}` | {status} | {MEANINGS[code]} |" for code, status in CODES.items()]
+    return "\n".join(lines) + "\n"
+
+
+def routes_page(document: dict[str, Any]) -> str:
+    """Every HTTP route of the OpenAPI document; the two WebSockets are named by hand below it."""
+    lines = [
+        "# Routes",
+        "",
+        "The full description is the OpenAPI document at `/openapi.json` (to read: `/docs`). Written by",
+        "`python -m infra.reference` from the application.",
+        "",
+        "| method | path | what it does |",
+        "| --- | --- | --- |",
+    ]
+    for path, operations in sorted(document["paths"].items()):
+        for method, operation in operations.items():
+            words = operation.get("description", operation.get("summary", "")).strip().splitlines()
+            lines.append(f"| {method.upper()} | `{path}` | {words[0] if words else ''} |")
+    lines += [
+        "",
+        "WebSockets: `/v1/pings/stream` (devices, on the stream's own port), `/v1/feed` (dispatchers),",
+        "`/v1/me/events` is kept free for a device's own news.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def openapi_document() -> dict[str, Any]:
+    """The OpenAPI document of the application, made without any store."""
+    from api.app import create_app
+    from api.deps import offline_context
+
+    return create_app(offline_context(Settings())).openapi()
+
+
+def pages() -> dict[str, str]:
+    """File name → text of every page."""
+    return {
+        "configuration.md": configuration_page(),
+        "errors.md": errors_page(),
+        "metrics.md": metrics_page(),
+        "routes.md": routes_page(openapi_document()),
+    }
+
+
+def main() -> int:
+    """Write the pages; status 0."""
+    DOCS.mkdir(parents=True, exist_ok=True)
+    for name, text in pages().items():
+        (DOCS / name).write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
