@@ -6,6 +6,8 @@ from typing import Any
 
 import redis.asyncio as redis_asyncio
 from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -22,10 +24,15 @@ __all__ = ["AWAY", "Client", "RedisError", "ResponseError", "connect"]
 def connect(url: str, *, cluster: bool = False, timeout_s: float = 5.0, max_connections: int = 64) -> Client:
     """A client that connects at its first command. Answers are bytes.
 
-    `timeout_s` bounds every command; a blocking read must ask for less than that.
+    `timeout_s` bounds every command; a blocking read must ask for less than that. A connection found broken is
+    made again once, at once; longer patience is the caller's (the client's own would hide an absence for seconds).
     """
     if cluster:
         return RedisCluster.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
     return redis_asyncio.Redis.from_url(
-        url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, max_connections=max_connections
+        url,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        max_connections=max_connections,
+        retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
     )
