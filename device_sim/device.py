@@ -79,12 +79,18 @@ class Counts:
     recorded: int = 0
     sent: int = 0
     """Frames' pings sent, repeats included."""
-    acked: int = 0
+    settled: int = 0
+    """Acknowledged, or refused for good."""
     rejected: dict[str, int] = field(default_factory=dict)
     dropped: int = 0
     """Pushed out of a full outbox."""
     connections: int = 0
     tries_failed: int = 0
+
+    @property
+    def acked(self) -> int:
+        """Pings the service has durably."""
+        return self.settled - sum(self.rejected.values())
 
 
 class _TryAgain(Exception):  # noqa: N818 - not an error: it ends a connection
@@ -192,7 +198,7 @@ class Device:
         waker = asyncio.create_task(self._wake_at(stopping))
         failures = 0
         try:
-            while not stopping.is_set() or (self._outbox and self._radio_up and not failures):
+            while not stopping.is_set():
                 if not self._radio_up:
                     await self._woken()
                     continue
@@ -227,13 +233,12 @@ class Device:
         while self._in_flight and self._outbox[0].seq <= through_seq:
             self._outbox.popleft()
             self._in_flight -= 1
-            self.counts.acked += 1
+            self.counts.settled += 1
         if not self._outbox:
             self._emptied.set()
 
     def _refuse(self, code: str) -> None:
         self.counts.rejected[code] = self.counts.rejected.get(code, 0) + 1
-        self.counts.acked -= 1  # it will be forgotten with those around it, but it was not taken
 
     def _obey(self, interval_s: float | None, commands: list[Any]) -> None:
         self.commands.extend(commands)

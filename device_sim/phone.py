@@ -85,7 +85,9 @@ class PanicButton:
         if note is not None:
             body["note"] = note
         async with contextlib.AsyncExitStack() as stack:
-            client = self._client or await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
+            client = self._client
+            if client is None:
+                client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
             return await self._repeat(client, body, give_up_s)
 
     async def _repeat(self, client: httpx.AsyncClient, body: dict[str, Any], give_up_s: float) -> PanicAnswer:
