@@ -1,0 +1,134 @@
+"""Who is told of an incident: queues the deliveries of its opening and of every rise in severity.
+
+An agency's routes hear of what reaches their severity. The protected person's phone gets a discreet word of a breach
+or an approach, never of her own panic. Her contacts hear of a panic only.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from core.actions.unit_of_work import Unit
+from core.clock import rfc3339
+from core.domain.delivery import PRIORITY_ALARM, PRIORITY_PANIC, Delivery
+from core.domain.incident import SEVERITY_RANK
+from core.postgres import routing
+from core.postgres.incidents import Row
+
+TOLD_TO_HER: Final = frozenset({"proximity", "approach", "zone"})
+"""Types of incident of which the protected person's own phone hears."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """An incident as it was when somebody had to hear of it, and why."""
+
+    cause: uuid.UUID
+    incident_id: uuid.UUID
+    agency_id: uuid.UUID
+    type: str
+    severity: str
+    victim_id: uuid.UUID | None
+    data: dict[str, Any]
+
+
+def notice_of(row: Row, cause: uuid.UUID) -> Notice:
+    """The incident as it stands in `row`."""
+    return Notice(
+        cause=cause,
+        incident_id=row["id"],
+        agency_id=row["agency_id"],
+        type=row["type"],
+        severity=row["severity"],
+        victim_id=row["victim_id"],
+        data={
+            "incident_id": str(row["id"]),
+            "type": row["type"],
+            "severity": row["severity"],
+            "distance_m": row["distance_m"],
+            "occurred_at": rfc3339(row["occurred_at"]),
+            "order_id": str(row["order_id"]) if row["order_id"] else None,
+        },
+    )
+
+
+async def tell(unit: Unit, notices: Sequence[Notice]) -> None:
+    """Queue what agencies' routes and protected persons' phones are to hear of `notices`."""
+    if not notices:
+        return
+    routes = await routing.agency_routes(unit.connection, sorted({notice.agency_id for notice in notices}))
+    her_ids = sorted({n.victim_id for n in notices if n.victim_id is not None and n.type in TOLD_TO_HER})
+    phones = await routing.push_devices(unit.connection, her_ids) if her_ids else []
+    for notice in notices:
+        for route in routes:
+            if (
+                route["agency_id"] == notice.agency_id
+                and SEVERITY_RANK[route["min_severity"]] <= SEVERITY_RANK[notice.severity]
+            ):
+                unit.queue(_to_route(notice, route))
+        if notice.type in TOLD_TO_HER:
+            for phone in phones:
+                if phone["person_id"] == notice.victim_id:
+                    unit.queue(_to_her(notice, phone))
+
+
+async def tell_contacts(unit: Unit, notice: Notice) -> int:
+    """Queue what the contacts of a person who pressed are to hear; returns how many messages."""
+    if notice.victim_id is None:
+        return 0
+    queued = 0
+    for contact in await routing.contacts(unit.connection, notice.victim_id):
+        for way in contact["channels"]:
+            unit.queue(
+                Delivery(
+                    agency_id=notice.agency_id,
+                    incident_id=notice.incident_id,
+                    cause=notice.cause,
+                    audience="contact",
+                    recipient=f"contact:{contact['id']}",
+                    channel=str(way["channel"]),
+                    address=str(way["address"]),
+                    template="panic_contact",
+                    language=contact["language"],
+                    data={"type": notice.type, "incident_id": str(notice.incident_id)},
+                    priority=PRIORITY_PANIC,
+                )
+            )
+            queued += 1
+    return queued
+
+
+def _to_route(notice: Notice, route: dict[str, Any]) -> Delivery:
+    return Delivery(
+        agency_id=notice.agency_id,
+        incident_id=notice.incident_id,
+        cause=notice.cause,
+        audience="dispatcher",
+        recipient=f"route:{route['id']}",
+        channel=route["channel"],
+        address=route["address"],
+        secret=route["secret"],
+        template="incident_dispatcher",
+        language=route["language"],
+        data=notice.data,
+        priority=PRIORITY_PANIC if notice.type == "panic" else PRIORITY_ALARM,
+    )
+
+
+def _to_her(notice: Notice, phone: dict[str, Any]) -> Delivery:
+    return Delivery(
+        agency_id=notice.agency_id,
+        incident_id=notice.incident_id,
+        cause=notice.cause,
+        audience="victim",
+        recipient=f"device:{phone['id']}",
+        channel="fcm",
+        address=phone["push_token"],
+        template="incident_victim",
+        language=phone["language"],
+        data={"type": notice.type, "severity": notice.severity},
+        priority=PRIORITY_ALARM,
+    )

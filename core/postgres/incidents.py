@@ -1,0 +1,216 @@
+"""Incidents and their timelines: rows, the one JSON form of them, and the statements of the fold."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from core.clock import rfc3339
+from core.postgres.database import Connection
+
+Row = dict[str, Any]
+"""An incident as a mutable row, column → value."""
+
+COLUMNS: Final = (
+    "id", "type", "family", "severity", "state", "version", "episode_id", "agency_id", "jurisdiction_agency_id",
+    "case_id", "order_id", "victim_id", "aggressor_id", "device_id", "subject", "occurred_at", "opened_at",
+    "updated_at", "acknowledged_at", "dispatched_at", "resolved_at", "retrospective", "exercise", "provisional",
+    "inside", "distance_m", "p_within", "closing_mps", "time_to_zone_s", "attribution", "assurance", "fix_age_s",
+    "place", "owner_id", "escalation_step", "next_deadline_at", "do_not_call", "hazards", "language", "units",
+    "outcome", "cause", "false_alarm_cause", "external_ref", "detail",
+)  # fmt: skip
+DEFAULTS: Final[Row] = {
+    "state": "open",
+    "version": 1,
+    "retrospective": False,
+    "exercise": False,
+    "provisional": False,
+    "inside": False,
+    "escalation_step": 0,
+    "do_not_call": False,
+    "hazards": {},
+    "units": [],
+    "detail": {},
+}
+HIDDEN: Final = frozenset({"subject"})
+"""Columns that are nobody's business outside."""
+CHANGING: Final = tuple(
+    name
+    for name in COLUMNS
+    if name not in {"id", "family", "subject", "agency_id", "opened_at", "occurred_at", "episode_id", "provisional"}
+)
+"""Columns an update writes."""
+
+_LIST: Final = ", ".join(COLUMNS)
+_INSERT: Final = (
+    f"INSERT INTO incident ({_LIST}) VALUES ({', '.join(f'${n}' for n in range(1, len(COLUMNS) + 1))})"  # noqa: S608
+    " ON CONFLICT (subject, family) WHERE state <> 'resolved' DO NOTHING RETURNING id"
+)
+_UPDATE: Final = (
+    f"UPDATE incident SET {', '.join(f'{name} = ${n}' for n, name in enumerate(CHANGING, 2))} WHERE id = $1"  # noqa: S608
+)
+OPEN_BOUND: Final = 2_000
+"""Open incidents a board holds; beyond it the most urgent stay."""
+
+
+def new_row(**values: Any) -> Row:
+    """A whole row out of what is known of a new incident."""
+    return {**dict.fromkeys(COLUMNS), **{name: _fresh(value) for name, value in DEFAULTS.items()}, **values}
+
+
+def _fresh(value: Any) -> Any:
+    return value.copy() if isinstance(value, dict | list) else value
+
+
+def incident_json(row: Any) -> dict[str, Any]:
+    """An incident as `GET /v1/incidents/{id}`, the board and the feed give it, less its timeline."""
+    return {name: _plain(row[name]) for name in COLUMNS if name not in HIDDEN}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    return rfc3339(value) if isinstance(value, datetime) else value
+
+
+def timeline_json(row: Any) -> dict[str, Any]:
+    """A line of a timeline as it is shown."""
+    return {
+        "id": str(row["id"]),
+        "at": rfc3339(row["at"]),
+        "kind": row["kind"],
+        "actor_id": _plain(row["actor_id"]),
+        "data": row["data"],
+    }
+
+
+Line = tuple[uuid.UUID, uuid.UUID, datetime, str, uuid.UUID | None, dict[str, Any]]
+"""A line of a timeline: id, incident, moment, kind, user who acted, data."""
+
+
+async def lock_open(connection: Connection, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Row]:
+    """The unresolved incidents of (subject, family) keys, locked in the order of their ids."""
+    wanted = sorted(keys)
+    rows = await connection.fetch(
+        f"SELECT {_LIST} FROM incident WHERE state <> 'resolved'"  # noqa: S608
+        " AND (subject, family) IN (SELECT * FROM unnest($1::text[], $2::text[])) ORDER BY id FOR UPDATE",
+        [subject for subject, _ in wanted],
+        [family for _, family in wanted],
+    )
+    return {(row["subject"], row["family"]): dict(row) for row in rows}
+
+
+async def insert_open(connection: Connection, row: Row) -> bool:
+    """Add an incident unless one of its subject and family is open; waits for a rival's commit to know."""
+    return await connection.fetchval(_INSERT, *(row[name] for name in COLUMNS)) is not None
+
+
+async def update_many(connection: Connection, rows: Sequence[Row]) -> None:
+    """Write the changing columns of incidents that this transaction has locked."""
+    await connection.executemany(_UPDATE, [(row["id"], *(row[name] for name in CHANGING)) for row in rows])
+
+
+async def add_lines(connection: Connection, lines: Sequence[Line]) -> None:
+    """Add lines to timelines; a line whose id is there already is a repeat and adds nothing."""
+    await connection.executemany(
+        "INSERT INTO timeline (id, incident_id, at, kind, actor_id, data) VALUES ($1, $2, $3, $4, $5, $6)"
+        " ON CONFLICT (id) DO NOTHING",
+        lines,
+    )
+
+
+async def recent_of_cases(
+    connection: Connection, case_ids: Sequence[uuid.UUID], since: datetime
+) -> dict[uuid.UUID, list[Row]]:
+    """By case: its incidents that are open or were touched since, the latest first."""
+    rows = await connection.fetch(
+        "SELECT id, case_id, subject, family, state, episode_id, updated_at FROM incident"
+        " WHERE case_id = ANY($1) AND (state <> 'resolved' OR updated_at >= $2) ORDER BY updated_at DESC, id DESC",
+        case_ids,
+        since,
+    )
+    found: dict[uuid.UUID, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["case_id"], []).append(dict(row))
+    return found
+
+
+async def lock(connection: Connection, agency_id: uuid.UUID, incident_id: uuid.UUID) -> Row | None:
+    """An agency's incident, locked; None when it has none of that id."""
+    row = await connection.fetchrow(
+        f"SELECT {_LIST} FROM incident WHERE id = $1 AND agency_id = $2 FOR UPDATE",  # noqa: S608
+        incident_id,
+        agency_id,
+    )
+    return dict(row) if row is not None else None
+
+
+async def find(connection: Connection, agency_id: uuid.UUID, incident_id: uuid.UUID) -> Row | None:
+    """An agency's incident; None when it has none of that id."""
+    row = await connection.fetchrow(
+        f"SELECT {_LIST} FROM incident WHERE id = $1 AND agency_id = $2",  # noqa: S608
+        incident_id,
+        agency_id,
+    )
+    return dict(row) if row is not None else None
+
+
+async def line_exists(connection: Connection, line_id: uuid.UUID) -> dict[str, Any] | None:
+    """The kind and data of a timeline line, if there is one of that id."""
+    row = await connection.fetchrow("SELECT kind, data FROM timeline WHERE id = $1", line_id)
+    return dict(row) if row is not None else None
+
+
+async def timeline(connection: Connection, incident_id: uuid.UUID, limit: int) -> list[dict[str, Any]]:
+    """An incident's newest `limit` lines, oldest first."""
+    rows = await connection.fetch(
+        "SELECT * FROM (SELECT * FROM timeline WHERE incident_id = $1 ORDER BY ordinal DESC LIMIT $2) newest"
+        " ORDER BY ordinal",
+        incident_id,
+        limit,
+    )
+    return [timeline_json(row) for row in rows]
+
+
+async def open_of_agency(connection: Connection, agency_id: uuid.UUID) -> list[dict[str, Any]]:
+    """An agency's unresolved incidents, the most urgent and then the newest first."""
+    rows = await connection.fetch(
+        f"SELECT {_LIST} FROM incident WHERE agency_id = $1 AND state <> 'resolved'"  # noqa: S608
+        " ORDER BY array_position(ARRAY['critical', 'high', 'medium', 'low'], severity), opened_at DESC, id LIMIT $2",
+        agency_id,
+        OPEN_BOUND,
+    )
+    return [incident_json(row) for row in rows]
+
+
+FILTERS: Final[dict[str, str]] = {
+    "state": "state = ANY({}::text[])",
+    "type": "type = ANY({}::text[])",
+    "severity": "severity = ANY({}::text[])",
+    "order": "order_id = {}::uuid",
+    "person": "{}::uuid IN (victim_id, aggressor_id)",
+    "since": "opened_at >= {}::timestamptz",
+    "after": "id < {}::uuid",
+}
+
+
+async def listing(
+    connection: Connection, agency_id: uuid.UUID, filters: dict[str, Any], limit: int
+) -> list[dict[str, Any]]:
+    """An agency's incidents, newest first; `filters` are named in FILTERS, None sets none."""
+    conditions, values = ["agency_id = $1"], [agency_id, limit]
+    for name, value in filters.items():
+        if value is not None:
+            values.append(value)
+            conditions.append(FILTERS[name].format(f"${len(values)}"))
+    rows = await connection.fetch(
+        f"SELECT {_LIST} FROM incident WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT $2",  # noqa: S608
+        *values,
+    )
+    return [incident_json(row) for row in rows]
+
+
+EPISODE_GAP: Final = timedelta(minutes=15)
+"""Incidents of a case no further apart are one episode."""
