@@ -1,0 +1,95 @@
+"""A delivery once it is queued: it is claimed, and its end goes on the incident's timeline and the feed."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from core.actions.unit_of_work import act
+from core.clock import rfc3339
+from core.ids import derived_id
+from core.postgres import deliveries
+from core.postgres.database import Database
+from core.postgres.deliveries import Claimed, Ended, Mark
+
+FEED_KIND: Final = "delivery.updated"
+"""Not `incident.…`: the data of those is always a whole incident."""
+TIMELINE_KIND: Final = "delivery"
+
+
+async def claim(
+    database: Database,
+    *,
+    channel: str,
+    now: datetime,
+    lease_s: float,
+    holder: str,
+    limit: int,
+    busy_addresses: Sequence[str] = (),
+) -> list[Claimed]:
+    """Lease what is due on a channel; committed before it returns, so that nothing is sent under a lock."""
+    async with database.transaction() as connection:
+        return await deliveries.claim_due(
+            connection,
+            channel=channel,
+            now=now,
+            leased_until=now + timedelta(seconds=lease_s),
+            holder=holder,
+            limit=limit,
+            busy_addresses=busy_addresses,
+        )
+
+
+async def finish(
+    database: Database,
+    marks: Sequence[Mark],
+    *,
+    holder: str,
+    now: datetime,
+    gone_tokens: Sequence[tuple[uuid.UUID, str]] = (),
+) -> list[Ended]:
+    """Record how attempts ended, in one transaction; what is sent or dead thereby goes on its incident's timeline
+    and on the feed, once. `gone_tokens` are push tokens the provider disowned."""
+    if not any(one.state in ("sent", "dead") for one in marks):
+        async with database.transaction() as connection:
+            return await deliveries.mark(connection, marks, holder=holder, now=now)
+    async with act(database, now) as unit:
+        ended = await deliveries.mark(unit.connection, marks, holder=holder, now=now)
+        told = [(one, one.incident_id) for one in ended if one.incident_id is not None]
+        await deliveries.add_timeline(
+            unit.connection,
+            [
+                (derived_id("timeline", one.id, one.state), incident_id, now, TIMELINE_KIND, _line(one))
+                for one, incident_id in told
+            ],
+        )
+        if gone_tokens:
+            await deliveries.forget_push_tokens(unit.connection, gone_tokens, now)
+        for one, incident_id in told:
+            unit.emit(
+                one.agency_id,
+                FEED_KIND,
+                {
+                    "incident_id": str(incident_id),
+                    "delivery_id": str(one.id),
+                    "channel": one.channel,
+                    "audience": one.audience,
+                    "state": one.state,
+                    "at": rfc3339(now),
+                },
+            )
+    return ended
+
+
+def _line(one: Ended) -> dict[str, Any]:
+    line = {
+        "delivery_id": str(one.id),
+        "channel": one.channel,
+        "audience": one.audience,
+        "template": one.template,
+        "state": one.state,
+        "attempts": one.attempts,
+    }
+    return line | {"reason": one.detail} if one.state == "dead" else line

@@ -1,0 +1,226 @@
+"""Deliveries on their way out: claim, mark, attempts, dead letters. Writing new ones is the actions' part.
+
+    queued ──claim──► sending ──mark──► sent
+      ▲                  │ ├────mark──► dead         (refused for good, or attempts used up)
+      └──────mark────────┘ └─lease over─► claimed again as `abandoned`, under the same id
+
+A claim is fenced by (`leased_by`, `attempts`): a mark that comes after its lease was taken over by another changes
+the attempt's row, which tells the truth about it, and not the delivery, which is the other's now.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+MAX_DETAIL_CHARACTERS: Final = 500
+MAX_PROVIDER_ID_CHARACTERS: Final = 300
+MAX_DEAD_LISTED: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A delivery that is ours to send until `leased_until`; `attempt` counts from 1."""
+
+    id: uuid.UUID
+    agency_id: uuid.UUID
+    incident_id: uuid.UUID | None
+    audience: str
+    recipient: str
+    channel: str
+    address: str = field(repr=False)
+    secret: str | None = field(repr=False)
+    language: str
+    template: str
+    data: Any
+    priority: int
+    attempt: int
+    due_at: datetime
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How one attempt ended: the state the delivery takes and the attempt's own row (none when `result` is None)."""
+
+    delivery_id: uuid.UUID
+    attempt: int
+    state: str
+    """sent | queued | dead"""
+    result: str | None
+    """sent | retryable | throttled | permanent"""
+    started_at: datetime
+    ended_at: datetime
+    due_at: datetime | None = None
+    """When to try again, with state `queued`."""
+    detail: str | None = None
+    provider_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A delivery that a mark brought to its end."""
+
+    id: uuid.UUID
+    agency_id: uuid.UUID
+    incident_id: uuid.UUID | None
+    channel: str
+    audience: str
+    template: str
+    state: str
+    attempts: int
+    detail: str | None
+
+
+CLAIM: Final = """
+WITH due AS (
+    SELECT id, state, attempts, leased_until, updated_at FROM delivery
+    WHERE channel = $1 AND state IN ('queued', 'sending')
+      AND ((state = 'queued' AND due_at <= $2) OR (state = 'sending' AND leased_until < $2))
+      AND NOT address = ANY($5::text[])
+    ORDER BY priority, due_at
+    LIMIT $3
+    FOR UPDATE SKIP LOCKED
+), abandoned AS (
+    INSERT INTO delivery_attempt (delivery_id, attempt, started_at, ended_at, result, detail)
+    SELECT id, attempts, updated_at, leased_until, 'abandoned', 'the lease ended before the attempt was marked'
+    FROM due WHERE state = 'sending'
+    ON CONFLICT (delivery_id, attempt) DO NOTHING
+)
+UPDATE delivery d
+SET state = 'sending', attempts = d.attempts + 1, leased_until = $4, leased_by = $6, updated_at = $2
+FROM due WHERE d.id = due.id
+RETURNING d.id, d.agency_id, d.incident_id, d.audience, d.recipient, d.channel, d.address, d.secret, d.language,
+          d.template, d.data, d.priority, d.attempts AS attempt, d.due_at, d.created_at
+"""
+
+
+async def claim_due(
+    connection: Any,
+    *,
+    channel: str,
+    now: datetime,
+    leased_until: datetime,
+    holder: str,
+    limit: int,
+    busy_addresses: Sequence[str] = (),
+) -> list[Claimed]:
+    """Lease up to `limit` deliveries of a channel that are due, the most urgent first; none twice, whoever asks.
+
+    A delivery whose former lease has run out is claimed again; its lost attempt is recorded as `abandoned`.
+    Addresses in `busy_addresses` are passed over: they have enough under way.
+    """
+    rows = await connection.fetch(CLAIM, channel, now, limit, leased_until, list(busy_addresses), holder)
+    claimed = [Claimed(**dict(row)) for row in rows]
+    claimed.sort(key=lambda delivery: (delivery.priority, delivery.due_at, delivery.created_at))
+    return claimed
+
+
+ATTEMPTS: Final = """
+INSERT INTO delivery_attempt (delivery_id, attempt, started_at, ended_at, result, detail)
+SELECT * FROM unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::text[])
+ON CONFLICT (delivery_id, attempt)
+DO UPDATE SET ended_at = excluded.ended_at, result = excluded.result, detail = excluded.detail
+"""
+
+MARK: Final = """
+WITH mark AS (
+    SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::timestamptz[], $5::text[], $6::text[])
+        AS m (id, attempt, state, due_at, detail, provider_id)
+)
+UPDATE delivery d
+SET state = m.state,
+    due_at = coalesce(m.due_at, d.due_at),
+    leased_until = NULL,
+    leased_by = NULL,
+    provider_id = coalesce(m.provider_id, d.provider_id),
+    last_error = m.detail,
+    sent_at = CASE WHEN m.state = 'sent' THEN $7 ELSE d.sent_at END,
+    updated_at = $7
+FROM mark m
+WHERE d.id = m.id AND d.state = 'sending' AND d.attempts = m.attempt AND d.leased_by = $8
+RETURNING d.id, d.agency_id, d.incident_id, d.channel, d.audience, d.template, d.state, d.attempts,
+          d.last_error AS detail
+"""
+
+
+async def mark(connection: Any, marks: Sequence[Mark], *, holder: str, now: datetime) -> list[Ended]:
+    """Write how attempts ended, all in the caller's transaction; returns those that are sent or dead thereby.
+
+    A delivery that is no longer this holder's (lease taken over, cancelled meanwhile) keeps its state.
+    """
+    ordered = sorted(marks, key=lambda one: one.delivery_id)
+    attempts = [one for one in ordered if one.result is not None]
+    await connection.execute(
+        ATTEMPTS,
+        [one.delivery_id for one in attempts],
+        [one.attempt for one in attempts],
+        [one.started_at for one in attempts],
+        [one.ended_at for one in attempts],
+        [one.result for one in attempts],
+        [_clean(one.detail, MAX_DETAIL_CHARACTERS) for one in attempts],
+    )
+    rows = await connection.fetch(
+        MARK,
+        [one.delivery_id for one in ordered],
+        [one.attempt for one in ordered],
+        [one.state for one in ordered],
+        [one.due_at for one in ordered],
+        [_clean(one.detail, MAX_DETAIL_CHARACTERS) for one in ordered],
+        [_clean(one.provider_id, MAX_PROVIDER_ID_CHARACTERS) for one in ordered],
+        now,
+        holder,
+    )
+    return [Ended(**dict(row)) for row in rows if row["state"] in ("sent", "dead")]
+
+
+def _clean(text: str | None, limit: int) -> str | None:
+    """What a provider said, in a form PostgreSQL takes: no NUL, no half surrogate, bounded."""
+    if text is None:
+        return None
+    return text[:limit].replace("\x00", "").encode("utf-8", "replace").decode()
+
+
+async def add_timeline(connection: Any, rows: Sequence[tuple[uuid.UUID, uuid.UUID, datetime, str, Any]]) -> None:
+    """Add timeline lines (id, incident, at, kind, data); an id that is there already adds nothing."""
+    await connection.executemany(
+        "INSERT INTO timeline (id, incident_id, at, kind, data) VALUES ($1, $2, $3, $4, $5)"
+        " ON CONFLICT (id) DO NOTHING",
+        rows,
+    )
+
+
+async def forget_push_tokens(connection: Any, gone: Sequence[tuple[uuid.UUID, str]], now: datetime) -> None:
+    """Clear push tokens the provider no longer knows: (device id, token), each only while it is still that token."""
+    await connection.executemany(
+        "UPDATE device SET push_token = NULL, updated_at = $3 WHERE id = $1 AND push_token = $2",
+        [(device_id, token, now) for device_id, token in gone],
+    )
+
+
+async def list_dead(connection: Any, agency_id: uuid.UUID, limit: int) -> list[dict[str, Any]]:
+    """An agency's dead letters, the latest first; without addresses and secrets."""
+    rows = await connection.fetch(
+        """
+        SELECT id, incident_id, cause, audience, recipient, channel, template, language, priority, attempts,
+               last_error, created_at, updated_at
+        FROM delivery WHERE agency_id = $1 AND state = 'dead'
+        ORDER BY updated_at DESC, id LIMIT $2
+        """,
+        agency_id,
+        min(limit, MAX_DEAD_LISTED),
+    )
+    return [dict(row) for row in rows]
+
+
+async def list_attempts(connection: Any, delivery_id: uuid.UUID) -> list[dict[str, Any]]:
+    """A delivery's attempts in order."""
+    rows = await connection.fetch(
+        "SELECT attempt, started_at, ended_at, result, detail FROM delivery_attempt"
+        " WHERE delivery_id = $1 ORDER BY attempt",
+        delivery_id,
+    )
+    return [dict(row) for row in rows]

@@ -1,0 +1,57 @@
+"""What follows an attempt: sent, tried again later, or dead. Pure: the clock and the dice are handed in."""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime, timedelta
+from typing import Final
+
+from core.postgres.deliveries import Claimed, Mark
+from notifier.channels.base import ChannelError, Permanent, Throttled
+
+BACKOFF_BASE_S: Final = 1.0
+BACKOFF_CAP_S: Final = 900.0
+BACKOFF_FLOOR_S: Final = 0.1
+MAX_RETRY_AFTER_S: Final = 3600.0
+"""Longest a provider may make us wait at once, whatever it asks for."""
+
+
+def backoff_ceiling_s(attempt: int) -> float:
+    """Longest wait after attempt number `attempt` (from 1): doubling from the base up to the cap."""
+    doublings = min(max(attempt - 1, 0), 32)
+    return min(BACKOFF_CAP_S, BACKOFF_BASE_S * float(2**doublings))
+
+
+def backoff_s(attempt: int, dice: random.Random) -> float:
+    """Wait after attempt number `attempt`: uniform up to the ceiling ("full jitter"), so that what failed together
+    does not come back together."""
+    return dice.uniform(BACKOFF_FLOOR_S, backoff_ceiling_s(attempt))
+
+
+def after_success(claimed: Claimed, started_at: datetime, now: datetime, provider_id: str | None) -> Mark:
+    """The mark of an attempt the provider took."""
+    return Mark(claimed.id, claimed.attempt, "sent", "sent", started_at, now, provider_id=provider_id)
+
+
+def after_failure(
+    claimed: Claimed, started_at: datetime, now: datetime, error: ChannelError, *, limit: int, dice: random.Random
+) -> Mark:
+    """The mark of an attempt that failed: dead for good, or queued again with a wait, at most `limit` attempts."""
+    if isinstance(error, Permanent):
+        return Mark(claimed.id, claimed.attempt, "dead", error.result, started_at, now, detail=error.detail)
+    if claimed.attempt >= limit:
+        detail = f"{error.detail}; given up after {claimed.attempt} attempts"
+        return Mark(claimed.id, claimed.attempt, "dead", error.result, started_at, now, detail=detail)
+    wait_s = backoff_s(claimed.attempt, dice)
+    if isinstance(error, Throttled):
+        # Never sooner than asked, and spread out beyond it.
+        wait_s = min(max(error.retry_after_s, 0.0), MAX_RETRY_AFTER_S) + min(wait_s, 1.0)
+    due_at = now + timedelta(seconds=wait_s)
+    return Mark(claimed.id, claimed.attempt, "queued", error.result, started_at, now, due_at, error.detail)
+
+
+def after_abandonment(claimed: Claimed, now: datetime) -> Mark:
+    """The mark of a delivery whose every attempt was lost with the process that made it: not tried once more, for
+    it may be what kills them."""
+    detail = f"{claimed.attempt - 1} attempts used up, the last one abandoned"
+    return Mark(claimed.id, claimed.attempt, "dead", None, now, now, detail=detail)
