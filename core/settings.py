@@ -91,6 +91,9 @@ class Settings(BaseSettings):
 
     # screens and logs
     map_style_url: str | None = Field(None, description="MapLibre style of the console's map; none: a plain one.")
+    metrics_port: int | None = Field(
+        None, description="Port where a process other than the API serves its own metrics; none: it serves none."
+    )
     log_level: str = Field("info", description="debug, info, warning or error.")
     log_format: str = Field("auto", description="json, text, or auto: text on a terminal.")
 

@@ -11,6 +11,7 @@ import sys
 
 import msgspec
 import structlog
+from prometheus_client import start_http_server
 
 from core.errors import QorganError
 from core.settings import Settings
@@ -53,6 +54,8 @@ async def run_target(target: str, settings: Settings, index: int, ready_fd: int 
         return 1
     port = next((int(p) for s in part.services if (p := getattr(s, "port", 0))), part.port)
     _say(ready_fd, port=port)
+    if settings.metrics_port is not None and target != "api":
+        start_http_server(settings.metrics_port)
     log.info("started", target=target, index=index, port=port)
     waits = [asyncio.create_task(stop.wait()), *(asyncio.create_task(s.wait()) for s in part.services)]
     done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
