@@ -1,0 +1,53 @@
+"""Agencies, and the routes by which they want to be told."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Any, Final
+
+from core.errors import NotFound
+from core.ids import new_id
+from core.postgres.database import Connection
+from core.postgres.table import Record, Table
+
+ROUTES: Final = Table(
+    "notification_route",
+    "notification route",
+    ("name", "channel", "address", "secret", "language", "min_severity", "enabled", "created_at"),
+)
+
+_COLUMNS: Final = "id, name, kind, region, time_zone, language, jurisdiction, policy, created_at"
+_CHANGEABLE: Final = frozenset({"name", "kind", "region", "time_zone", "language", "jurisdiction", "policy"})
+
+
+async def get(connection: Connection, agency_id: uuid.UUID, *, lock: bool = False) -> Record:
+    """An agency; raises NotFound."""
+    row = await connection.fetchrow(
+        f"SELECT {_COLUMNS} FROM agency WHERE id = $1" + (" FOR UPDATE" if lock else ""),  # noqa: S608
+        agency_id,
+    )
+    if row is None:
+        raise NotFound("There is no agency with this id.")
+    return dict(row)
+
+
+async def get_or_create(connection: Connection, name: str, now: datetime) -> uuid.UUID:
+    """The id of the agency of this name, made if there is none."""
+    await connection.execute(
+        "INSERT INTO agency (id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING",
+        new_id(),
+        name,
+        now,
+    )
+    found: uuid.UUID = await connection.fetchval("SELECT id FROM agency WHERE name = $1", name)
+    return found
+
+
+async def update(connection: Connection, agency_id: uuid.UUID, values: dict[str, Any]) -> Record:
+    """Set columns of an agency; returns it whole."""
+    assert set(values) <= _CHANGEABLE
+    if values:
+        sets = ", ".join(f"{name} = ${number}" for number, name in enumerate(values, start=2))
+        await connection.execute(f"UPDATE agency SET {sets} WHERE id = $1", agency_id, *values.values())  # noqa: S608
+    return await get(connection, agency_id)

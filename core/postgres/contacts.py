@@ -1,0 +1,16 @@
+"""Contacts: whom a protected person wants told."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from core.postgres.table import Table
+
+CONTACTS: Final = Table(
+    "contact",
+    "contact",
+    (
+        "person_id", "name", "relation", "channels", "language", "verified_at", "consented_at", "revoked_at", "may_see",
+        "may_call_her", "linked_to_aggressor", "created_at", "updated_at",
+    ),
+)  # fmt: skip
