@@ -99,5 +99,7 @@ class Settings(BaseSettings):
 
     @property
     def resolved_stream_port(self) -> int:
-        """The device stream's port: its own setting, else the one after the API's."""
-        return self.stream_port if self.stream_port is not None else self.port + 1
+        """The device stream's port: its own setting, else the one after the API's (0, any free one, for 0)."""
+        if self.stream_port is not None:
+            return self.stream_port
+        return self.port + 1 if self.port else 0

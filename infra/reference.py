@@ -96,7 +96,9 @@ def metrics_page() -> str:
             description = value.describe()[0]
             suffix = "_total" if description.type == "counter" else ""
             labels = ", ".join(f"`{label}`" for label in value._labelnames) or "–"  # noqa: SLF001 - no public way
-            lines.append(f"| `{description.name}{suffix}` | {description.type} | {labels} | {description.documentation} |")
+            lines.append(
+                f"| `{description.name}{suffix}` | {description.type} | {labels} | {description.documentation} |"
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -106,7 +108,7 @@ def errors_page() -> str:
         "# Errors",
         "",
         "Every error is `application/problem+json` (RFC 9457): `type`, `title`, `status`, `code`, `detail`. The",
-        "`code` is stable; device frames carry the same codes in `{\"error\": {…}}`. Written by",
+        '`code` is stable; device frames carry the same codes in `{"error": {…}}`. Written by',
         "`python -m infra.reference` from `core/errors.py`.",
         "",
         "| code | status | what it means and what to do |",

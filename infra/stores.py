@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +27,8 @@ class RunningProcess(msgspec.Struct):
 class Running(msgspec.Struct):
     """What a running Qorgan tells other commands on its machine, in `<data directory>/runtime.json` (0600)."""
 
+    pid: int
+    """The supervisor's process."""
     database_url: str
     redis_url: str
     api_url: str = ""
@@ -50,16 +52,12 @@ def forget_running(data_dir: Path) -> None:
 
 def find_running(data_dir: Path) -> Running | None:
     """The Qorgan that runs on this data directory now, or None."""
-    path = data_dir / RUNTIME_FILE
-    lock_path = data_dir / "lock"
-    if not path.exists() or not lock_path.exists():
+    try:
+        running = msgspec.json.decode((data_dir / RUNTIME_FILE).read_bytes(), type=Running)
+        os.kill(running.pid, 0)
+    except (OSError, msgspec.DecodeError):
         return None
-    with lock_path.open() as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return msgspec.json.decode(path.read_bytes(), type=Running)
-    return None
+    return running
 
 
 def with_stores(settings: Settings, database_url: str, redis_url: str) -> Settings:

@@ -182,6 +182,7 @@ class Supervisor:
         write_running(
             self._settings.data_dir,
             Running(
+                pid=os.getpid(),
                 database_url=self._settings.database_url.get_secret_value(),
                 redis_url=self._settings.redis_url.get_secret_value(),
                 api_url=self.api_url,
