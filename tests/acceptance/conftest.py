@@ -23,6 +23,9 @@ import httpx
 import pytest
 import websockets
 
+from device_sim.device import ActorCredentials, Device
+from device_sim.geodesy import Point
+from device_sim.noise import Fix
 from infra.embedded import EmbeddedStores
 from infra.stores import find_running
 
@@ -57,7 +60,7 @@ class Hooks:
                 self.send_response(204)
                 self.end_headers()
 
-            def log_message(self, format: str, *args: Any) -> None:
+            def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
                 return
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -282,7 +285,60 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     assert status == 0, f"an interrupt ended Qorgan with status {status}"
 
 
+@dataclass
+class Party:
+    """One party's device, switched on."""
+
+    device: Device
+    task: asyncio.Task[None]
+    stopping: asyncio.Event
+
+    def at(self, metres_north: float, accuracy_m: float = 8.0) -> None:
+        """Record a ping so far north of the middle of the test city."""
+        lat, lon = offset(metres_north)
+        fix = Fix(Point(lat, lon), accuracy_m, "gps")
+        self.device.record(fix, None, time.time_ns() // 1_000_000)
+
+    async def switch_off(self) -> None:
+        self.stopping.set()
+        await self.task
+
+
+@contextlib.asynccontextmanager
+async def parties(system: System, pair: dict[str, Any]) -> AsyncIterator[tuple[Party, Party]]:
+    """Victim's and aggressor's devices of a pair, connected to the stream."""
+    both = []
+    for role in ("victim", "aggressor"):
+        stopping = asyncio.Event()
+        credentials = ActorCredentials(pair[role]["device_id"], pair[role]["token"])
+        device = Device(credentials, base_url=system.api_url, stream_url=system.stream_url)
+        both.append(Party(device, asyncio.create_task(device.run(stopping)), stopping))
+    try:
+        yield both[0], both[1]
+    finally:
+        for party in both:
+            await party.switch_off()
+
+
 def offset(metres_north: float, metres_east: float = 0.0) -> tuple[float, float]:
     """A place so many metres from the middle of the test city, as (lat, lon)."""
     lat, lon = ALMATY
     return lat + metres_north / METRES_PER_DEGREE, lon + metres_east / (METRES_PER_DEGREE * 0.7285)
+
+
+@pytest.fixture
+def play() -> Callable[..., Any]:
+    """`async with play(system, pair) as (victim, aggressor)`."""
+    return parties
+
+
+@pytest.fixture
+def eventually() -> Callable[..., Awaitable[Any]]:
+    """`await eventually(check, "what", timeout_s)`."""
+    return wait_for
+
+
+@pytest.fixture
+def child_environment() -> Callable[..., dict[str, str]]:
+    """What a `qorgan` started by a test is given."""
+    return environment
