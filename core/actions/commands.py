@@ -1,0 +1,201 @@
+"""What people do to incidents: acknowledge, dispatch, note, resolve, reopen.
+
+Every command names the version it was decided on; a stale one is refused with the current version, so that two
+dispatchers never overrule each other unseen. A command with a client-made id happens once.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from core.actions.unit_of_work import Unit
+from core.clock import rfc3339
+from core.domain.incident import OUTCOMES, OUTCOMES_WHILE_INSIDE, State, next_state
+from core.errors import Conflict, InvalidInput, NotFound
+from core.ids import derived_id, new_id
+from core.postgres import board
+from core.postgres import incidents as store
+from core.postgres.incidents import Row
+
+UNITS_PER_INCIDENT: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """Who gives a command, about which incident, on which version; `command_id` makes it happen once."""
+
+    user_id: uuid.UUID
+    agency_id: uuid.UUID
+    incident_id: uuid.UUID
+    version: int
+    command_id: uuid.UUID | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an incident ended."""
+
+    outcome: str
+    cause: str | None = None
+    false_alarm_cause: str | None = None
+
+
+@dataclass
+class _Deed:
+    """A command being carried out: the locked row, and what its line will say."""
+
+    name: str
+    row: Row
+    line_id: uuid.UUID
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+async def acknowledge(unit: Unit, by: By) -> dict[str, Any]:
+    """Take an incident in hand; who acknowledges owns it. Returns the incident as it is now."""
+    deed = await _begin(unit, by, "acknowledge", {})
+    if deed is None:
+        return await _as_is(unit, by)
+    deed.row["owner_id"] = by.user_id
+    deed.row["acknowledged_at"] = unit.now
+    deed.row["next_deadline_at"] = None
+    return await _finish(unit, by, deed, "incident.acknowledged")
+
+
+async def dispatch(
+    unit: Unit, by: By, unit_ids: Sequence[uuid.UUID] = (), eta_s: float | None = None
+) -> dict[str, Any]:
+    """Send units; also again, to send more. Raises NotFound for a unit that is not the agency's."""
+    wanted = list(dict.fromkeys(unit_ids))
+    data = {"unit_ids": [str(unit_id) for unit_id in wanted], "eta_s": eta_s}
+    deed = await _begin(unit, by, "dispatch", data)
+    if deed is None:
+        return await _as_is(unit, by)
+    sent = await board.send_units(unit.connection, by.agency_id, wanted, unit.now) if wanted else []
+    if len(sent) < len(wanted):
+        raise NotFound("One of the units is not there; load the units again.")
+    by_id = {entry["unit_id"]: entry for entry in deed.row["units"]}
+    for row in sorted(sent, key=lambda row: wanted.index(row["id"])):
+        by_id.setdefault(
+            str(row["id"]),
+            {
+                "unit_id": str(row["id"]),
+                "callsign": row["callsign"],
+                "dispatched_at": rfc3339(unit.now),
+                "accepted_at": None,
+                "en_route_at": None,
+                "on_scene_at": None,
+            },
+        )["eta_s"] = eta_s
+    if len(by_id) > UNITS_PER_INCIDENT:
+        raise InvalidInput(f"An incident takes at most {UNITS_PER_INCIDENT} units.")
+    deed.row["units"] = list(by_id.values())
+    deed.row["owner_id"] = deed.row["owner_id"] or by.user_id
+    deed.row["acknowledged_at"] = deed.row["acknowledged_at"] or unit.now
+    deed.row["dispatched_at"] = deed.row["dispatched_at"] or unit.now
+    answer = await _finish(unit, by, deed, "incident.dispatched")
+    for row in sent:
+        unit.emit(by.agency_id, "unit.updated", board.unit_json(row))
+    return answer
+
+
+async def note(unit: Unit, by: By) -> dict[str, Any]:
+    """Write a line into the timeline; changes no state and no version, and takes any version that ever was."""
+    if not by.note:
+        raise InvalidInput("A note needs words; send note.")
+    deed = await _begin(unit, by, "note", {})
+    if deed is None:
+        return await _as_is(unit, by)
+    return await _finish(unit, by, deed, "incident.updated")
+
+
+async def resolve(unit: Unit, by: By, ending: Ending) -> dict[str, Any]:
+    """End an incident. While he is still inside only custody or a suspension ends it (409 `still_inside`)."""
+    if ending.outcome not in OUTCOMES:
+        raise InvalidInput(f"outcome must be one of {', '.join(OUTCOMES)}.", code="outcome_required")
+    data = {"outcome": ending.outcome, "cause": ending.cause, "false_alarm_cause": ending.false_alarm_cause}
+    deed = await _begin(unit, by, "resolve", data)
+    if deed is None:
+        return await _as_is(unit, by)
+    if deed.row["inside"] and ending.outcome not in OUTCOMES_WHILE_INSIDE:
+        raise Conflict(
+            "He is still inside; resolve with outcome custody or suspension, or when he has left.", code="still_inside"
+        )
+    deed.row |= data
+    deed.row["resolved_at"] = unit.now
+    deed.row["next_deadline_at"] = None
+    answer = await _finish(unit, by, deed, "incident.resolved")
+    sent = [uuid.UUID(entry["unit_id"]) for entry in deed.row["units"]]
+    for row in await board.free_units(unit.connection, by.agency_id, sent, unit.now) if sent else ():
+        unit.emit(by.agency_id, "unit.updated", board.unit_json(row))
+    return answer
+
+
+async def reopen(unit: Unit, by: By) -> dict[str, Any]:
+    """Open a resolved incident again, unless a newer one of its subject is open."""
+    deed = await _begin(unit, by, "reopen", {})
+    if deed is None:
+        return await _as_is(unit, by)
+    rivals = await store.lock_open(unit.connection, [(deed.row["subject"], deed.row["family"])])
+    for rival in rivals.values():
+        raise Conflict(
+            "A newer incident of the same kind is open already; work on that one.",
+            code="state_forbids", incident_id=str(rival["id"]),
+        )  # fmt: skip
+    for name in (
+        "outcome",
+        "cause",
+        "false_alarm_cause",
+        "resolved_at",
+        "acknowledged_at",
+        "dispatched_at",
+        "owner_id",
+    ):
+        deed.row[name] = None
+    deed.row["units"] = []
+    return await _finish(unit, by, deed, "incident.updated")
+
+
+async def _begin(unit: Unit, by: By, name: str, data: dict[str, Any]) -> _Deed | None:
+    """Lock the incident and check version and state; None when this very command was carried out before."""
+    row = await store.lock(unit.connection, by.agency_id, by.incident_id)
+    if row is None:
+        raise NotFound("There is no such incident.")
+    said = {key: value for key, value in {**data, "note": by.note}.items() if value is not None}
+    line_id = derived_id("command", by.incident_id, by.command_id) if by.command_id is not None else new_id()
+    if by.command_id is not None:
+        done = await store.line_exists(unit.connection, line_id)
+        if done is not None:
+            if done["kind"] != name or {k: v for k, v in done["data"].items() if k != "version"} != said:
+                raise Conflict("This id was used for another command; make a new one.", code="id_reused")
+            return None
+    stale = by.version > row["version"] if name == "note" else by.version != row["version"]
+    if stale:
+        raise Conflict(
+            f"The incident is at version {row['version']}; load it again and decide anew.",
+            code="version_stale",
+            version=row["version"],
+        )
+    row["state"] = str(next_state(State(row["state"]), name))
+    return _Deed(name, row, line_id, said)
+
+
+async def _finish(unit: Unit, by: By, deed: _Deed, kind: str) -> dict[str, Any]:
+    if deed.name != "note":
+        deed.row["version"] += 1
+    deed.row["updated_at"] = unit.now
+    await store.update_many(unit.connection, [deed.row])
+    data = {**deed.data, "version": deed.row["version"]}
+    await store.add_lines(unit.connection, [(deed.line_id, deed.row["id"], unit.now, deed.name, by.user_id, data)])
+    answer = store.incident_json(deed.row)
+    unit.emit(by.agency_id, kind, answer)
+    return answer
+
+
+async def _as_is(unit: Unit, by: By) -> dict[str, Any]:
+    row = await store.find(unit.connection, by.agency_id, by.incident_id)
+    assert row is not None
+    return store.incident_json(row)
