@@ -1,0 +1,269 @@
+"""Panics: one transaction each, exactly once by id, never refused for content, rate or token."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from core.actions.incidents import claim
+from core.actions.notices import notice_of, tell, tell_contacts
+from core.actions.unit_of_work import Unit
+from core.clock import from_ms, rfc3339
+from core.domain.panic import TOKEN_DOUBTS, CancelIn, PanicIn
+from core.errors import NotAllowed, Unavailable
+from core.ids import derived_id, timed_id
+from core.metrics import INCIDENTS_OPENED
+from core.postgres import incidents as incident_store
+from core.postgres import panics as store
+from core.postgres.incidents import Row
+
+
+@dataclass(frozen=True, slots=True)
+class PanicResult:
+    """What became of a panic."""
+
+    panic_id: uuid.UUID
+    incident_id: uuid.UUID
+    state: str
+    """The incident's."""
+    received_at: datetime
+    created: bool
+    """False when this panic was known already."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Presser:
+    """Who pressed, as far as PostgreSQL knows."""
+
+    agency_id: uuid.UUID
+    device_id: uuid.UUID | None
+    person: dict[str, Any]
+    subject: str
+    doubts: tuple[str, ...]
+
+    @property
+    def known(self) -> bool:
+        """Whether the token holds: then her contacts may be told."""
+        return not TOKEN_DOUBTS & set(self.doubts)
+
+
+async def take_panic(unit: Unit, panic: PanicIn) -> PanicResult:
+    """Make a panic's rows, or find them made; the incident it opens or folds into.
+
+    Raises NotAllowed `device_forbidden` for an aggressor's device, and nothing else for what was sent.
+    """
+    presser = await _presser(unit, panic)
+    panic_id = panic.id
+    await store.lock_id(unit.connection, panic_id)
+    known = await store.find(unit.connection, panic_id)
+    if known is not None and known["device_id"] != presser.device_id:
+        # Two devices under one id: the second is a panic of its own, whatever its sender meant.
+        panic_id = derived_id("panic", panic.id, presser.device_id or panic.token_digest or panic.source)
+        await store.lock_id(unit.connection, panic_id)
+        known = await store.find(unit.connection, panic_id)
+    if known is not None:
+        return await _repeat(unit, panic, known)
+    return await _new(unit, panic, panic_id, presser)
+
+
+async def _presser(unit: Unit, panic: PanicIn) -> _Presser:
+    digest = bytes.fromhex(panic.token_digest) if panic.token_digest else None
+    row = await store.presser(unit.connection, panic.device_id, digest, unit.now)
+    if row is None:
+        agency_id = panic.agency_id or await store.first_agency(unit.connection)
+        if agency_id is None:
+            raise Unavailable("There is no agency yet to take a panic; it is kept.")
+        return _Presser(agency_id, None, {}, f"unknown:{panic.token_digest or panic.source}", tuple(panic.doubts))
+    if row["role"] == "aggressor":
+        raise NotAllowed("This device has no panic button.", code="device_forbidden")
+    doubts = [doubt for doubt in panic.doubts if not (row["holds"] and doubt in TOKEN_DOUBTS)]
+    if row["revoked"] and not TOKEN_DOUBTS & set(doubts) and digest is not None:
+        doubts.insert(0, "revoked_token")
+    if doubts[:1] == ["unknown_token"]:
+        doubts[0] = "revoked_token" if row["revoked"] else "expired_token"
+    subject = f"person:{row['person_id']}" if row["person_id"] else f"device:{row['id']}"
+    return _Presser(row["agency_id"], row["id"], row, subject, tuple(doubts))
+
+
+async def _new(unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser: _Presser) -> PanicResult:
+    opening = await _opening_row(unit, panic, panic_id, presser)
+    key = (presser.subject, "panic")
+    found, opened = await claim(unit, {key}, {key: opening})
+    row = found[key]
+    contacts_told = False
+    if presser.known and not row["detail"].get("contacts_told"):
+        contacts_told = await tell_contacts(unit, notice_of(row, panic_id)) > 0
+    if key in opened:
+        await tell(unit, [notice_of(row, panic_id)])
+        counter = INCIDENTS_OPENED.labels(row["type"], row["severity"])
+        unit.after_commit(counter.inc)
+    else:
+        _press_again(unit, row, panic, presser)
+    if contacts_told:
+        row["detail"] = {**row["detail"], "contacts_told": True}
+    if contacts_told or key not in opened:
+        await incident_store.update_many(unit.connection, [row])
+    await store.insert(unit.connection, _panic_values(unit, panic, panic_id, presser, row))
+    line = {
+        "panic_id": str(panic_id), "mode": panic.mode, "trigger": panic.trigger, "note": panic.note,
+        "lat": panic.lat, "lon": panic.lon, "accuracy_m": panic.accuracy_m,
+        "at": rfc3339(from_ms(panic.at_ms)) if panic.at_ms is not None else None,
+        "verified": not presser.doubts, "doubt": ",".join(presser.doubts) or None,
+    }  # fmt: skip
+    await incident_store.add_lines(
+        unit.connection,
+        [(derived_id("timeline", panic_id), row["id"], from_ms(panic.received_ms), "panic", None, _said(line))],
+    )
+    kind = "incident.opened" if key in opened else "incident.updated"
+    unit.emit(row["agency_id"], kind, incident_store.incident_json(row))
+    return PanicResult(panic_id, row["id"], row["state"], from_ms(panic.received_ms), created=True)
+
+
+async def _opening_row(unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser: _Presser) -> Row:
+    person_id = presser.person.get("person_id")
+    orders = await store.orders_protecting(unit.connection, person_id) if person_id else []
+    order = orders[0] if len(orders) == 1 else None
+    cases = {order["case_id"] for order in orders}
+    case_id = cases.pop() if len(cases) == 1 else None
+    incident_id = timed_id(panic.received_ms, "incident", panic_id)
+    episode_id = incident_id
+    if case_id is not None:
+        since = unit.now - incident_store.EPISODE_GAP
+        recent = await incident_store.recent_of_cases(unit.connection, [case_id], since)
+        episode_id = next(
+            (row["episode_id"] for row in recent.get(case_id, ()) if row["updated_at"] >= since), incident_id
+        )
+    hazards: dict[str, Any] = {}
+    for found in (*orders, presser.person):
+        hazards |= found.get("hazards") or {}
+    detail = {
+        "panic_id": str(panic_id),
+        "presses": 1,
+        "mode": panic.mode,
+        "trigger": panic.trigger,
+        "verified": not presser.doubts,
+        "doubt": ",".join(presser.doubts) or None,
+        "unverified_device": not presser.known or presser.device_id is None,
+        "order_reference": order["reference"] if order else None,
+    }
+    return incident_store.new_row(
+        id=incident_id,
+        type="panic",
+        family="panic",
+        severity="critical",
+        episode_id=episode_id,
+        agency_id=presser.agency_id,
+        jurisdiction_agency_id=presser.agency_id,
+        case_id=case_id,
+        order_id=order["id"] if order else None,
+        victim_id=person_id,
+        aggressor_id=order["aggressor_id"] if order else None,
+        device_id=presser.device_id,
+        subject=presser.subject,
+        occurred_at=from_ms(panic.received_ms),
+        opened_at=unit.now,
+        updated_at=unit.now,
+        place=_place(panic),
+        # He may be beside her: nobody rings her unless she chose to be heard.
+        do_not_call=panic.mode != "audible" or "deaf" in (presser.person.get("needs") or ()),
+        hazards=hazards,
+        language=presser.person.get("language"),
+        detail=_said(detail),
+    )
+
+
+def _press_again(unit: Unit, row: Row, panic: PanicIn, presser: _Presser) -> None:
+    detail = {**row["detail"], "presses": int(row["detail"].get("presses", 1)) + 1}
+    if not presser.doubts:
+        detail["verified"] = True
+        detail.pop("doubt", None)
+        detail["unverified_device"] = False
+    row["detail"] = detail
+    row["place"] = _place(panic) or row["place"]
+    row["updated_at"] = unit.now
+
+
+def _panic_values(unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser: _Presser, row: Row) -> dict[str, Any]:
+    return {
+        "id": panic_id,
+        "client_id": panic.client_id,
+        "device_id": presser.device_id,
+        "person_id": presser.person.get("person_id"),
+        "agency_id": presser.agency_id,
+        "incident_id": row["id"],
+        "mode": panic.mode,
+        "trigger": panic.trigger,
+        "at": from_ms(panic.at_ms) if panic.at_ms is not None else None,
+        "received_at": from_ms(panic.received_ms),
+        "lat": panic.lat,
+        "lon": panic.lon,
+        "accuracy_m": panic.accuracy_m,
+        "note": panic.note,
+        "verified": not presser.doubts,
+        "doubt": ",".join(presser.doubts) or None,
+        "body": panic.body,
+        "created_at": unit.now,
+    }
+
+
+async def _repeat(unit: Unit, panic: PanicIn, known: dict[str, Any]) -> PanicResult:
+    """The same panic again: what differs becomes a line of the timeline, once."""
+    result = PanicResult(
+        known["id"], known["incident_id"], known["incident_state"], known["received_at"], created=False
+    )
+    if panic.body == known["body"]:
+        return result
+    digest = hashlib.sha256(msgspec.json.encode(panic.body, order="sorted")).hexdigest()
+    line_id = derived_id("timeline", known["id"], digest)
+    row = await incident_store.lock(unit.connection, known["agency_id"], known["incident_id"])
+    assert row is not None
+    if await incident_store.line_exists(unit.connection, line_id) is not None:
+        return result
+    differs = {
+        name: panic.body.get(name)
+        for name in sorted(panic.body.keys() | known["body"].keys())
+        if panic.body.get(name) != known["body"].get(name)
+    }
+    data = {"panic_id": str(known["id"]), "differs": differs}
+    await incident_store.add_lines(
+        unit.connection, [(line_id, row["id"], from_ms(panic.received_ms), "panic_again", None, data)]
+    )
+    row["place"] = _place(panic) or row["place"]
+    row["updated_at"] = unit.now
+    await incident_store.update_many(unit.connection, [row])
+    unit.emit(row["agency_id"], "incident.updated", incident_store.incident_json(row))
+    return result
+
+
+async def ask_cancel(unit: Unit, wish: CancelIn) -> None:
+    """Note that the person who pressed asks to cancel; changes no state, and nothing at all if it is not her panic."""
+    known = await store.find_of_device(unit.connection, str(wish.panic_id), wish.device_id)
+    if known is None or not await store.ask_cancel(unit.connection, known["id"], unit.now):
+        return
+    row = await incident_store.lock(unit.connection, known["agency_id"], known["incident_id"])
+    assert row is not None
+    row["detail"] = {**row["detail"], "cancel_asked_at": rfc3339(from_ms(wish.received_ms))}
+    row["updated_at"] = unit.now
+    await incident_store.update_many(unit.connection, [row])
+    line_id = derived_id("timeline", known["id"], "cancel")
+    data = {"panic_id": str(known["id"])}
+    await incident_store.add_lines(
+        unit.connection, [(line_id, row["id"], from_ms(wish.received_ms), "cancel_asked", None, data)]
+    )
+    unit.emit(row["agency_id"], "incident.updated", incident_store.incident_json(row))
+
+
+def _place(panic: PanicIn) -> dict[str, Any] | None:
+    if panic.lat is None or panic.lon is None:
+        return None
+    moment_ms = min(panic.at_ms, panic.received_ms) if panic.at_ms is not None else panic.received_ms
+    return {"lat": panic.lat, "lon": panic.lon, "accuracy_m": panic.accuracy_m, "at": rfc3339(from_ms(moment_ms))}
+
+
+def _said(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,150 @@
+"""A panic as it travels: read leniently, kept whole, written to a journal before anything else.
+
+A panic is never refused for its content: what cannot be read is left out of its fields, kept in `body` as far as
+a bound, and told as `doubts`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from core.clock import to_ms
+from core.ids import derived_id
+
+MODES: Final = ("silent", "audible")
+TRIGGERS: Final = ("button", "hardware", "timer", "sms", "widget")
+NOTE_CHARS: Final = 2_000
+TEXT_CHARS: Final = 1_000
+BODY_FIELDS: Final = 40
+BODY_DEPTH: Final = 3
+INTEGER_BOUND: Final = 2**53
+
+
+class PanicIn(msgspec.Struct, frozen=True, kw_only=True, tag="panic", tag_field="record"):
+    """One press of the button, with what is known of who pressed."""
+
+    id: uuid.UUID
+    """The client's own id when it is a UUID, else derived (see `panic_id`)."""
+    client_id: str | None
+    received_ms: int
+    token_digest: str | None
+    """SHA-256 of the bearer token, hexadecimal."""
+    source: str
+    """What anonymous panics fold by: a digest of the sender's address."""
+    device_id: uuid.UUID | None = None
+    person_id: uuid.UUID | None = None
+    agency_id: uuid.UUID | None = None
+    doubts: list[str] = []
+    """Why it is not verified; empty: verified."""
+    at_ms: int | None = None
+    mode: str | None = None
+    trigger: str | None = None
+    lat: float | None = None
+    lon: float | None = None
+    accuracy_m: float | None = None
+    note: str | None = None
+    body: dict[str, Any] = {}
+    """All that was sent, cleaned and bounded."""
+
+
+class CancelIn(msgspec.Struct, frozen=True, kw_only=True, tag="cancel", tag_field="record"):
+    """A wish to cancel a panic; whatever PIN came with it is not kept."""
+
+    panic_id: uuid.UUID
+    device_id: uuid.UUID
+    received_ms: int
+
+
+PanicRecord = PanicIn | CancelIn
+
+TOKEN_DOUBTS: Final = frozenset({"no_token", "unknown_token", "revoked_token", "expired_token"})
+"""Doubts about who pressed, rather than about what was sent."""
+
+encode = msgspec.json.Encoder().encode
+decode = msgspec.json.Decoder(PanicIn | CancelIn).decode
+
+
+def read_body(raw: bytes) -> tuple[dict[str, Any], list[str]]:
+    """The body as a clean object, and what is doubtful about it; never raises."""
+    try:
+        value = json.loads(raw.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        return {"text": _clean(raw[: TEXT_CHARS * 4].decode("utf-8", "replace"), 0)} if raw else {}, ["malformed_body"]
+    cleaned = {str(_clean(name, 0)): _clean(item, 1) for name, item in list(value.items())[:BODY_FIELDS]}
+    return cleaned, []
+
+
+def panic_id(
+    body: dict[str, Any], origin: str, raw: bytes, received_ms: int
+) -> tuple[uuid.UUID, str | None, list[str]]:
+    """The panic's id, the client's own id as sent, and the doubts about it.
+
+    A UUID is taken as it is. Any other id is made one together with `origin` (the token's digest, or the sender's
+    address), so that the same press sent twice is one. Without an id the body and the second of its arrival stand
+    for it: a retry within the second is the same press, a later one is another.
+    """
+    sent = body.get("id")
+    if isinstance(sent, str | int | float) and not isinstance(sent, bool) and str(sent).strip():
+        text = str(sent).strip()[:TEXT_CHARS]
+        try:
+            return uuid.UUID(text), text, []
+        except ValueError:
+            return derived_id("panic", origin, text), text, ["id_not_uuid"]
+    return derived_id("panic", origin, raw.hex(), received_ms // 1000), None, ["id_missing"]
+
+
+def read_fields(body: dict[str, Any]) -> dict[str, Any]:
+    """The fields of PanicIn that the body tells, each None where it tells none or nonsense."""
+    lat, lon = _number(body.get("lat"), -90, 90), _number(body.get("lon"), -180, 180)
+    placed = lat is not None and lon is not None
+    note = body.get("note")
+    return {
+        "at_ms": _moment(body.get("at")),
+        "mode": body["mode"] if body.get("mode") in MODES else None,
+        "trigger": body["trigger"] if body.get("trigger") in TRIGGERS else None,
+        "lat": lat if placed else None,
+        "lon": lon if placed else None,
+        "accuracy_m": _number(body.get("accuracy_m"), 0, 1e7),
+        "note": note[:NOTE_CHARS] if isinstance(note, str) and note else None,
+    }
+
+
+def _moment(value: Any) -> int | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        return to_ms(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _number(value: Any, least: float, most: float) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if least <= value <= most else None
+
+
+def _clean(value: Any, depth: int) -> Any:
+    """What PostgreSQL's jsonb and every JSON reader can hold: no NUL, no lone surrogate, no NaN, nothing endless."""
+    if isinstance(value, str):
+        return value[:NOTE_CHARS].encode("utf-8", "replace").decode().replace("\x00", "")
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) <= INTEGER_BOUND else f"{value:.6e}" if abs(value) < 10**300 else "huge"
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if depth >= BODY_DEPTH:
+        return "…"
+    if isinstance(value, list):
+        return [_clean(item, depth + 1) for item in value[:BODY_FIELDS]]
+    return {str(_clean(name, 0)): _clean(item, depth + 1) for name, item in list(value.items())[:BODY_FIELDS]}

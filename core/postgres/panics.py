@@ -1,0 +1,105 @@
+"""Panics as stored, and who pressed."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from core.postgres.database import Connection
+
+LOCK_SEED: Final = 7_067_003
+"""Seed of the panics' advisory lock keys."""
+
+
+async def lock_id(connection: Connection, panic_id: uuid.UUID) -> None:
+    """Hold off others that bring the same panic until this transaction ends."""
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1::uuid::text, $2))", panic_id, LOCK_SEED)
+
+
+async def find(connection: Connection, panic_id: uuid.UUID) -> dict[str, Any] | None:
+    """A panic with its incident's agency and state."""
+    row = await connection.fetchrow(
+        "SELECT p.*, i.state AS incident_state FROM panic p JOIN incident i ON i.id = p.incident_id WHERE p.id = $1",
+        panic_id,
+    )
+    return dict(row) if row is not None else None
+
+
+async def find_of_device(connection: Connection, client_id: str, device_id: uuid.UUID) -> dict[str, Any] | None:
+    """A device's panic by the id the client knows it by, with its incident's deeds."""
+    row = await connection.fetchrow(
+        "SELECT p.*, i.state AS incident_state, i.acknowledged_at, i.dispatched_at, i.resolved_at FROM panic p"
+        " JOIN incident i ON i.id = p.incident_id"
+        " WHERE p.device_id = $2 AND (p.id::text = lower($1) OR p.client_id = $1) ORDER BY p.received_at DESC LIMIT 1",
+        client_id,
+        device_id,
+    )
+    return dict(row) if row is not None else None
+
+
+async def insert(connection: Connection, values: dict[str, Any]) -> None:
+    """Add a panic; `values` by column."""
+    names = ", ".join(values)
+    places = ", ".join(f"${number}" for number in range(1, len(values) + 1))
+    await connection.execute(f"INSERT INTO panic ({names}) VALUES ({places})", *values.values())  # noqa: S608
+
+
+async def ask_cancel(connection: Connection, panic_id: uuid.UUID, now: datetime) -> bool:
+    """Remember that cancelling was asked for; False when it was before."""
+    return (
+        await connection.fetchval(
+            "UPDATE panic SET cancel_asked_at = $2 WHERE id = $1 AND cancel_asked_at IS NULL RETURNING id",
+            panic_id,
+            now,
+        )
+        is not None
+    )
+
+
+async def presser(
+    connection: Connection, device_id: uuid.UUID | None, digest: bytes | None, now: datetime
+) -> dict[str, Any] | None:
+    """The device that pressed, by id or by its token's digest, and whether that token holds."""
+    row = await connection.fetchrow(
+        "SELECT d.id, d.role, d.person_id, d.agency_id, p.language, p.hazards, p.needs, p.safe_contact,"
+        " t.digest IS NOT NULL AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > $3)"
+        " AND d.status NOT IN ('revoked', 'returned') AS holds,"
+        " t.revoked_at IS NOT NULL OR d.status IN ('revoked', 'returned') AS revoked"
+        " FROM device d LEFT JOIN bearer_token t ON t.device_id = d.id AND t.digest = $2"
+        " LEFT JOIN person p ON p.id = d.person_id"
+        " WHERE d.id = coalesce($1, (SELECT device_id FROM bearer_token WHERE digest = $2))",
+        device_id,
+        digest,
+        now,
+    )
+    return dict(row) if row is not None else None
+
+
+async def orders_protecting(connection: Connection, person_id: uuid.UUID) -> list[dict[str, Any]]:
+    """The orders that protect a person and are not revoked or expired, the riskiest first."""
+    rows = await connection.fetch(
+        "SELECT o.id, o.case_id, o.reference, o.aggressor_id, o.victim_id, a.hazards FROM protection_order o"
+        " JOIN person a ON a.id = o.aggressor_id"
+        " WHERE (o.victim_id = $1 OR $1 = ANY(o.protected_person_ids)) AND o.status NOT IN ('revoked', 'expired')"
+        " ORDER BY array_position(ARRAY['extreme', 'high', 'standard'], o.risk_level), o.id LIMIT 20",
+        person_id,
+    )
+    return [dict(row) for row in rows]
+
+
+async def first_agency(connection: Connection) -> uuid.UUID | None:
+    """The agency that takes panics of which nobody knows whose they are: the one founded first."""
+    found: uuid.UUID | None = await connection.fetchval("SELECT id FROM agency ORDER BY created_at, id LIMIT 1")
+    return found
+
+
+async def told(connection: Connection, incident_id: uuid.UUID) -> Sequence[dict[str, Any]]:
+    """Deliveries of an incident as she may know them: to whom by kind, how far, when; no names, no addresses."""
+    rows = await connection.fetch(
+        "SELECT audience, channel, state, sent_at, updated_at FROM delivery WHERE incident_id = $1"
+        " ORDER BY created_at, id LIMIT 200",
+        incident_id,
+    )
+    return [dict(row) for row in rows]
