@@ -1,0 +1,130 @@
+"""The engine's state between processes: one atomic, fenced step writes all that a stretch of the log changed.
+
+Model: state, live positions, geo index, transitions and the log cursor of a shard share its slot, and one Lua
+script writes them together, cursor last: either all of a stretch of the log has happened, or none of it. The
+script refuses a token smaller than the greatest seen. A new owner raises the token first and reads after, so
+what it reads cannot change under it.
+
+Failure: StoreUnavailable leaves it open whether the step happened: load again and go on from the cursor found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from core.domain.transition import Transition, encode
+from core.redis import keys
+from core.redis.client import Client
+from core.redis.live import LATITUDE_MAX_DEG
+from core.redis.script import FENCE, Script, translated
+from core.redis.shard_log import START
+
+STATE_PAGE_FIELDS: Final = 2_000
+"""Fields asked for at once when state is loaded, so that a large shard does not hold up the store."""
+TRANSITIONS_PER_ENTRY_MAX: Final = 100
+"""Transitions one entry of the transitions stream carries."""
+LONGITUDE_MAX_DEG: Final = 180.0
+
+_CLAIM: Final = Script(FENCE + "return 1")
+
+# unpack() takes some 8,000 values at most; 996 is a multiple of the two and three values a field or place takes.
+_COMMIT: Final = Script(
+    FENCE
+    + """
+local at = 8
+local function put(command, key, count)
+  local last = at + count - 1
+  while at <= last do
+    local stop = math.min(at + 995, last)
+    redis.call(command, key, unpack(ARGV, at, stop))
+    at = stop + 1
+  end
+end
+put('HSET', KEYS[3], tonumber(ARGV[3]))
+put('HDEL', KEYS[3], tonumber(ARGV[4]))
+put('HSET', KEYS[4], tonumber(ARGV[5]))
+put('GEOADD', KEYS[5], tonumber(ARGV[6]))
+for i = at, at + tonumber(ARGV[7]) - 1 do redis.call('XADD', KEYS[6], '*', 't', ARGV[i]) end
+redis.call('SET', KEYS[2], ARGV[2])
+return 1
+"""
+)
+
+
+class EngineStore:
+    """State of every shard's engine, through one client."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def claim(self, shard: int, token: int) -> None:
+        """Raise the shard's token: from here on nobody with a smaller one writes. Raises LeaseLost if greater."""
+        await _CLAIM(self._client, [keys.owner(shard)], [token])
+
+    async def load(self, shard: int) -> tuple[str, dict[bytes, bytes]]:
+        """The cursor and every state field of a shard this caller has claimed."""
+        fields: dict[bytes, bytes] = {}
+        with translated():
+            cursor = await self._client.get(keys.cursor(shard))
+            position = 0
+            while True:
+                position, page = await self._client.hscan(keys.state(shard), position, count=STATE_PAGE_FIELDS)
+                fields.update(page)
+                if not position:
+                    break
+        return (cursor.decode() if cursor else START), fields
+
+    async def commit(
+        self,
+        shard: int,
+        token: int,
+        cursor: str,
+        *,
+        state: Mapping[bytes, bytes | None],
+        live: Sequence[tuple[int, bytes]] = (),
+        places: Sequence[tuple[float, float, int]] = (),
+        transitions: Sequence[Transition] = (),
+    ) -> None:
+        """Write what the log up to `cursor` changed, in one atomic step; raises LeaseLost or StoreUnavailable.
+
+        `places` are (lon, lat, device number); those the index cannot hold (the poles) are left out.
+        """
+        set_fields: list[Any] = []
+        deleted: list[bytes] = []
+        for field, value in state.items():
+            if value is None:
+                deleted.append(field)
+            else:
+                set_fields += (field, value)
+        live_fields = [part for number, value in live for part in (number, value)]
+        geo_fields = [
+            part
+            for lon, lat, number in places
+            if abs(lat) <= LATITUDE_MAX_DEG and abs(lon) <= LONGITUDE_MAX_DEG
+            for part in (lon, lat, number)
+        ]
+        entries = [
+            encode(transitions[start : start + TRANSITIONS_PER_ENTRY_MAX])
+            for start in range(0, len(transitions), TRANSITIONS_PER_ENTRY_MAX)
+        ]
+        counts = [len(set_fields), len(deleted), len(live_fields), len(geo_fields), len(entries)]
+        await _COMMIT(
+            self._client,
+            [
+                keys.owner(shard), keys.cursor(shard), keys.state(shard), keys.live(shard), keys.geo(shard),
+                keys.transitions(shard),
+            ],
+            [token, cursor, *counts, *set_fields, *deleted, *live_fields, *geo_fields, *entries],
+        )  # fmt: skip
+
+    async def cursor(self, shard: int) -> str:
+        """Id of the last log entry whose effects are committed."""
+        with translated():
+            value = await self._client.get(keys.cursor(shard))
+        return value.decode() if value else START
+
+    async def ingest_runs(self) -> bool:
+        """Whether any ingest process has beaten lately; while none does, silence waits."""
+        with translated():
+            return bool(await self._client.exists(keys.INGEST_BEAT))
