@@ -20,7 +20,7 @@ import random
 import socket
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -76,12 +76,14 @@ class Sender(Service):
         *,
         dice: random.Random | None = None,
         holder: str | None = None,
+        observe: Callable[[Sequence[Mark]], object] | None = None,
     ) -> None:
+        """`observe` is told of marks once they are committed."""
         super().__init__()
         self.holder = holder or f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._database = database
         self._lanes = [
-            Lane(settings, database, channel, clock, self.holder, dice or random.Random(), self.stopping)
+            Lane(settings, database, channel, clock, self.holder, dice or random.Random(), self.stopping, observe)
             for channel in channels.values()
         ]
 
@@ -120,6 +122,7 @@ class Lane:
         holder: str,
         dice: random.Random,
         stopping: asyncio.Event,
+        observe: Callable[[Sequence[Mark]], object] | None = None,
     ) -> None:
         self.name = channel.name
         self._settings = settings
@@ -129,6 +132,7 @@ class Lane:
         self._holder = holder
         self._dice = dice
         self._stopping = stopping
+        self._observe = observe
         # A lease outlives the attempt it covers, whatever the settings say.
         self._lease_s = max(settings.delivery_lease_s, settings.delivery_timeout_s + LEASE_MARGIN_S)
         self._awake = asyncio.Event()
@@ -239,8 +243,11 @@ class Lane:
             now=self._clock(),
             gone_tokens=[outcome.gone_token for outcome in self._unmarked if outcome.gone_token is not None],
         )
+        marks = [outcome.mark for outcome in self._unmarked]
         self._unmarked.clear()
         _log_dead(ended)
+        if self._observe is not None:
+            self._observe(marks)
 
     def _stopped(self, claimed: Claimed) -> Outcome:
         """An attempt cut short by our own stop: due again at once, for another process."""

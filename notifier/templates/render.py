@@ -6,7 +6,7 @@ import functools
 import importlib.resources
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from string import Template
@@ -47,23 +47,16 @@ def language_of(tag: str) -> str:
 
 
 def render(template: str, language: str, data: Mapping[str, Any], created_at: datetime) -> Text:
-    """The text of `template` with the facts `type`, `severity`, `incident_id` and, where known, `occurred_at`
-    (RFC 3339), `distance_m` and `exercise`. Times are written in UTC. Raises Unrenderable."""
+    """The text of `template`, from those of the facts `type`, `severity`, `incident_id`, `occurred_at` (RFC 3339),
+    `distance_m` and `exercise` that it uses. Times are written in UTC. Raises Unrenderable when it needs one that
+    is not there; only `occurred_at`, `distance_m` and `exercise` may be absent."""
     if template not in TEMPLATES:
         raise Unrenderable(f"there is no template {template!r:.60}")
     words = catalogue(language_of(language))
-    facts = {
-        "headline": _word(words, "type", data),
-        "severity": _word(words, "severity", data),
-        "incident": str(_fact(data, "incident_id")),
-        "at": _moment(data, created_at).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
-        "distance": _distance(words["words"], data.get("distance_m")),
-        "exercise": words["words"]["exercise"] if data.get("exercise") else "",
-    }
-    forms = words[template]
-    return Text(
-        *(Template(forms[form]).substitute(facts).strip() for form in ("subject", "body", "short")),
-    )
+    forms = [Template(words[template][form]) for form in ("subject", "body", "short")]
+    used = {name for form in forms for name in form.get_identifiers()}
+    facts = {name: FACTS[name](words, data, created_at) for name in used}
+    return Text(*(form.substitute(facts).strip() for form in forms))
 
 
 def _fact(data: Mapping[str, Any], name: str) -> Any:
@@ -100,3 +93,18 @@ def _distance(words: Mapping[str, str], distance_m: Any) -> str:
         kilometres = f"{distance_m / KILOMETRE_M:.1f}".replace(".", words["decimal"])
         figure = Template(words["kilometres"]).substitute(figure=kilometres)
     return Template(words["distance"]).substitute(figure=figure)
+
+
+def _at(_: Mapping[str, Any], data: Mapping[str, Any], created_at: datetime) -> str:
+    return _moment(data, created_at).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+FACTS: Final[Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any], datetime], str]]] = {
+    "headline": lambda words, data, _: _word(words, "type", data),
+    "severity": lambda words, data, _: _word(words, "severity", data),
+    "incident": lambda _, data, __: str(_fact(data, "incident_id")),
+    "at": _at,
+    "distance": lambda words, data, _: _distance(words["words"], data.get("distance_m")),
+    "exercise": lambda words, data, _: str(words["words"]["exercise"]) if data.get("exercise") else "",
+}
+"""By placeholder: its words, from a language's words, a delivery's data and the time it was queued."""
