@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,18 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStores]:
-    """A real PostgreSQL and a real Valkey for this test worker."""
-    embedded = EmbeddedStores(tmp_path_factory.mktemp("stores"), settings={"fsync": "off", "shared_buffers": "64MB"})
-    embedded.start()
-    asyncio.run(_make_template(embedded))
-    yield embedded
-    embedded.stop()
+def stores() -> Iterator[EmbeddedStores]:
+    """A real PostgreSQL and a real Valkey for this test worker.
+
+    Not in pytest's own temporary directory: each pytest that starts closes that to other users, and as root
+    PostgreSQL runs as one of them.
+    """
+    with tempfile.TemporaryDirectory(prefix="qorgan-test-", ignore_cleanup_errors=True) as directory:
+        embedded = EmbeddedStores(Path(directory), settings={"fsync": "off", "shared_buffers": "64MB"})
+        embedded.start()
+        asyncio.run(_make_template(embedded))
+        yield embedded
+        embedded.stop()
 
 
 async def _make_template(embedded: EmbeddedStores) -> None:
