@@ -18,7 +18,6 @@ kind = "panic"
 
 from __future__ import annotations
 
-import importlib.resources
 import tomllib
 from pathlib import Path
 from typing import Final, Literal
@@ -32,6 +31,7 @@ from device_sim.radio import Radio
 from device_sim.routes import DRIVING_MPS, WALKING_MPS, Loiter, Route, Stay
 from device_sim.routes import Path as Way
 
+SCENARIOS: Final = Path(__file__).parent / "scenarios"
 ACTORS: Final = ("victim", "aggressor")
 SCRIPT_BYTES_MAX: Final = 1_048_576
 DURATION_MAX_S: Final = 30 * 86_400.0
@@ -104,8 +104,7 @@ class Script(msgspec.Struct, forbid_unknown_fields=True):
 
 def script_names() -> tuple[str, ...]:
     """Names of the scenarios that come with the simulator."""
-    folder = importlib.resources.files("device_sim") / "scenarios"
-    return tuple(sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")))
+    return tuple(sorted(path.stem for path in SCENARIOS.glob("*.toml")))
 
 
 def read_script(name_or_path: str | Path) -> tuple[str, Script]:
@@ -123,10 +122,7 @@ def read_script(name_or_path: str | Path) -> tuple[str, Script]:
 
 def _text(name_or_path: str | Path) -> tuple[str, str]:
     given = str(name_or_path)
-    if given in script_names():
-        resource = importlib.resources.files("device_sim") / "scenarios" / f"{given}.toml"
-        return resource.read_text(encoding="utf-8"), given
-    path = Path(given)
+    path = SCENARIOS / f"{given}.toml" if given in script_names() else Path(given)
     if path.suffix != ".toml" and not path.is_file():
         known = ", ".join(script_names())
         raise ScenarioError(f"There is no scenario {given!r}; known are {known}, or give a .toml file.")
