@@ -102,9 +102,10 @@ class _Chunk:
     def add_pair(self, number: int) -> World:
         """One victim with a phone, one aggressor with a bracelet, one order between them."""
         victim_id, aggressor_id, case_id, order_id = new_id(), new_id(), new_id(), new_id()
+        shard = shard_of(case_id, self.shard_count)
         self.people.append((victim_id, self.agency_id, self.now, self.now))
         self.people.append((aggressor_id, self.agency_id, self.now, self.now))
-        self.cases.append((case_id, self.agency_id, aggressor_id, shard_of(case_id, self.shard_count), self.now))
+        self.cases.append((case_id, self.agency_id, aggressor_id, shard, self.now))
         self.orders.append(
             (
                 order_id, self.agency_id, case_id, f"SEED-{number:06d}", victim_id, aggressor_id,
@@ -113,15 +114,18 @@ class _Chunk:
         )  # fmt: skip
         return {
             "order_id": str(order_id),
-            "victim": self._add_device("phone", "victim", victim_id),
-            "aggressor": self._add_device("bracelet", "aggressor", aggressor_id),
+            "victim": self._add_device("phone", "victim", victim_id, shard),
+            "aggressor": self._add_device("bracelet", "aggressor", aggressor_id, shard),
         }
 
-    def _add_device(self, kind: str, role: str, person_id: uuid.UUID) -> dict[str, str]:
+    def _add_device(self, kind: str, role: str, person_id: uuid.UUID, shard: int) -> dict[str, str]:
         device_id, token = new_id(), new_token("qd")
         self.devices.append(
-            (device_id, self.agency_id, kind, role, person_id, INTERVAL_S, self.now, "active", self.now, self.now)
-        )
+            (
+                device_id, self.agency_id, kind, role, person_id, INTERVAL_S, self.now, "active", [shard], self.now,
+                self.now,
+            )
+        )  # fmt: skip
         self.tokens.append((token_digest(token), device_id, self.agency_id, self.now))
         return {"person_id": str(person_id), "device_id": str(device_id), "token": token}
 
@@ -146,7 +150,7 @@ class _Chunk:
             "device",
             (
                 "id", "agency_id", "kind", "role", "person_id", "expected_interval_s", "fitted_at", "status",
-                "created_at", "updated_at",
+                "routes", "created_at", "updated_at",
             ),
             self.devices,
         )  # fmt: skip

@@ -40,7 +40,8 @@ _LOCK_AFFECTED: Final = """
         UNION SELECT c.id FROM people JOIN protection_case c ON c.aggressor_id = people.id
         UNION SELECT c.id FROM people JOIN protection_case c ON c.own_person_id = people.id
         UNION SELECT o.case_id FROM people JOIN protection_order o ON o.victim_id = people.id
-        UNION SELECT o.case_id FROM people JOIN protection_order o ON o.protected_person_ids @> ARRAY[people.id]
+        UNION SELECT o.case_id FROM people JOIN protection_order o
+            ON o.protected_person_ids @> ARRAY[people.id] AND o.protected_person_ids <> '{}'
     )
     SELECT c.id FROM protection_case c WHERE c.id IN (SELECT id FROM affected) ORDER BY c.id FOR UPDATE
 """
@@ -56,7 +57,7 @@ _PARTS: Final = f"""
     UNION ALL
     SELECT c.id, c.shard, c.number, 'other', 2
     FROM protection_order o JOIN protection_case c ON c.id = o.case_id
-    WHERE o.protected_person_ids @> ARRAY[person.id] AND o.{LIVE}
+    WHERE o.protected_person_ids @> ARRAY[person.id] AND o.protected_person_ids <> '{{}}' AND o.{LIVE}
 """
 
 # Someone who is a victim in one case and an aggressor in another: the bracelet is his, the phone is hers.
@@ -129,7 +130,8 @@ _PEOPLE: Final = f"""
             ), 3
             FROM person WHERE person.id = c.own_person_id AND NOT EXISTS (SELECT FROM ({_PARTS}) parts)
         ) named ORDER BY named.id, named.rank
-    ) member JOIN person ON person.id = member.id
+    ) member
+    CROSS JOIN LATERAL (SELECT p.id, p.number FROM person p WHERE p.id = member.id OFFSET 0) person
 """
 
 _ZONES: Final = f"""
@@ -143,7 +145,8 @@ _ZONES: Final = f"""
 
 _ORDERS: Final = f"""
     SELECT jsonb_agg(jsonb_build_object(
-        'number', o.number, 'id', o.id, 'victim', victim.number, 'aggressor', aggressor.number,
+        'number', o.number, 'id', o.id, 'victim', (SELECT p.number FROM person p WHERE p.id = o.victim_id),
+        'aggressor', (SELECT p.number FROM person p WHERE p.id = o.aggressor_id),
         'alert_m', o.alert_m, 'warning_m', o.warning_m, 'legal_m', o.legal_m, 'grace_s', o.grace_s,
         'p_enter', CASE WHEN o.risk_level = 'standard' THEN coalesce((agency.policy ->> 'p_enter')::float8, 0.5)
                    ELSE coalesce((agency.policy ->> 'p_enter_high_risk')::float8, 0.3) END,
@@ -151,11 +154,11 @@ _ORDERS: Final = f"""
         'valid_from_ms', {_MS.format("o.valid_from")}, 'valid_until_ms', {_MS.format("o.valid_until")},
         'active', o.status = 'in_force', 'time_zone', o.time_zone, 'zones', coalesce(({_ZONES}), '[]')
     ) ORDER BY o.number)
-    FROM protection_order o JOIN person victim ON victim.id = o.victim_id
-    JOIN person aggressor ON aggressor.id = o.aggressor_id
-    WHERE o.case_id = c.id AND o.{LIVE}
+    FROM protection_order o WHERE o.case_id = c.id AND o.{LIVE}
 """
 
+# One look by key for each person and order (OFFSET 0 keeps the planner from joining whole tables instead, which it
+# does on fresh tables without statistics): the cost of a case stays the same however many there are.
 _COMPILE: Final = f"""
     UPDATE protection_case c SET
         config_version = c.config_version + 1,
@@ -197,7 +200,7 @@ async def compile_people(connection: Connection, person_ids: Collection[uuid.UUI
         """
         SELECT id FROM protection_case WHERE aggressor_id = ANY ($1::uuid[]) OR own_person_id = ANY ($1::uuid[])
         UNION SELECT case_id FROM protection_order WHERE victim_id = ANY ($1::uuid[])
-        UNION SELECT case_id FROM protection_order WHERE protected_person_ids && $1::uuid[]
+        UNION SELECT case_id FROM protection_order WHERE protected_person_ids && $1::uuid[] AND protected_person_ids <> '{}'
         """,
         list(person_ids),
     )

@@ -119,7 +119,8 @@ CREATE TABLE protection_order (
 );
 CREATE INDEX protection_order_case ON protection_order (case_id);
 CREATE INDEX protection_order_victim ON protection_order (victim_id);
-CREATE INDEX protection_order_protected ON protection_order USING gin (protected_person_ids);
+CREATE INDEX protection_order_protected ON protection_order USING gin (protected_person_ids) WITH (fastupdate = off)
+    WHERE protected_person_ids <> '{}';
 CREATE INDEX protection_order_agency ON protection_order (agency_id, id);
 
 CREATE TABLE zone (
