@@ -104,40 +104,41 @@ class Registry(Service):
 
     # lookups, all from memory ---------------------------------------------------------------------------------
 
+    def holder(self, digest: bytes) -> DeviceIdentity | GatewayIdentity | Doubt:
+        """Whom the token of this digest speaks for now, or why it speaks for nobody."""
+        credential = self._credentials.get(digest)
+        if credential is None:
+            return "unknown"
+        device = self._devices.get(credential.device) if credential.device is not None else None
+        if credential.revoked or (device is not None and device.status in SHUT_OUT):
+            return "revoked"
+        if credential.expires_at is not None and credential.expires_at <= self._clock():
+            return "expired"
+        return credential.gateway or device or "unknown"
+
     def device_by_token(self, token: str) -> DeviceIdentity | None:
         """The device this token speaks for now; None when it does not hold (see `why_unknown`)."""
-        credential = self._credentials.get(token_digest(token))
-        if credential is None or credential.device is None or not self._holds(credential):
-            return None
-        return self._devices[credential.device]
+        holder = self.holder(token_digest(token))
+        return holder if isinstance(holder, DeviceIdentity) else None
 
     def gateway_by_token(self, token: str) -> GatewayIdentity | None:
         """The gateway this token speaks for now."""
-        credential = self._credentials.get(token_digest(token))
-        if credential is None or credential.gateway is None or not self._holds(credential):
-            return None
-        return credential.gateway
+        holder = self.holder(token_digest(token))
+        return holder if isinstance(holder, GatewayIdentity) else None
+
+    def why_unknown(self, token: str) -> Doubt:
+        """Why a token speaks for nobody ("unknown" also for one that does hold)."""
+        holder = self.holder(token_digest(token))
+        return holder if isinstance(holder, str) else "unknown"
 
     def owner_of(self, token: str) -> DeviceIdentity | None:
         """The device a token was issued to, whether or not it still holds: a panic is taken either way."""
         credential = self._credentials.get(token_digest(token))
         return self._devices.get(credential.device) if credential is not None and credential.device else None
 
-    def why_unknown(self, token: str) -> Doubt:
-        """Why a token speaks for nobody."""
-        credential = self._credentials.get(token_digest(token))
-        if credential is None:
-            return "unknown"
-        device = self._devices.get(credential.device) if credential.device else None
-        if credential.revoked or (device is not None and device.status in SHUT_OUT):
-            return "revoked"
-        if credential.expires_at is not None and credential.expires_at <= self._clock():
-            return "expired"
-        return "unknown"
-
-    def expires_at(self, token: str) -> datetime | None:
-        """When a token stops counting by itself; None: never."""
-        credential = self._credentials.get(token_digest(token))
+    def expires_at(self, digest: bytes) -> datetime | None:
+        """When the token of this digest stops counting by itself; None: never."""
+        credential = self._credentials.get(digest)
         return credential.expires_at if credential is not None else None
 
     def device_by_id(self, device_id: uuid.UUID) -> DeviceIdentity | None:
@@ -156,16 +157,6 @@ class Registry(Service):
         """Call `listener` after each look that found changes; returns what takes it off again."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
-
-    def _holds(self, credential: _Credential) -> bool:
-        if credential.revoked:
-            return False
-        if credential.expires_at is not None and credential.expires_at <= self._clock():
-            return False
-        if credential.device is None:
-            return True
-        device = self._devices.get(credential.device)
-        return device is not None and device.status not in SHUT_OUT
 
     # keeping current ------------------------------------------------------------------------------------------
 

@@ -1,0 +1,258 @@
+"""Pings from many senders into one append a shard: packed as they come, flushed every few milliseconds.
+
+Model: pings are packed at once into the *filling* generation: a buffer a shard, and whoever waits for it. Every
+`ping_flush_ms` the generation is sealed and appended, all its shards in one round trip, one generation at a
+time and in order. When it is on disk its senders are told (`durable`), else (`lost`). Nothing is awaited, and
+nothing is allocated but bytes, for a single ping.
+
+Guarantees: `durable` is called only once every shard of the generation has it on disk (and on the disks of
+`redis_replicas` replicas). A ping of a device with two shards is in the same generation for both.
+
+Failure: an append that fails is `lost`, though some of it may be in the log: senders send again and the engine
+takes each ping once. From then on `refusal` says so and nothing is taken until Redis answers again; the same
+holds while Redis is over its memory mark, the disk below its floor (see `api.ingest.health`), or more than
+MAX_PENDING_BYTES wait to be appended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Final, Protocol
+
+import msgspec
+import structlog
+
+from api.ingest.decode import Ping
+from api.ingest.rates import Rates, RecentPings
+from api.ingest.records import Sighting, flags_of, pack
+from api.ingest.registry import DeviceIdentity
+from core.clock import Clock
+from core.domain.ping import FLAG_EXTRA, FLAG_PRIMARY, RECORD_BYTES
+from core.errors import StoreUnavailable
+from core.metrics import INGEST_FLUSH_SECONDS, PINGS_ACCEPTED
+from core.redis.client import AWAY, Client, RedisError
+from core.redis.shard_log import ShardLog
+from core.service import Service
+from core.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+MAX_PENDING_BYTES: Final = 32 * 1024 * 1024
+"""Packed pings that may wait for Redis; beyond, pings are refused."""
+PROBE_S: Final = 0.2
+"""Time between two questions whether Redis is back."""
+RETRY_AFTER_S: Final = 2
+"""What a refused sender is told to wait."""
+
+REDIS_AWAY: Final = "Redis does not answer"
+STOPPING: Final = "the service is stopping"
+BACKLOG_FULL: Final = "too much waits to be appended"
+
+encode: Final = msgspec.json.Encoder().encode
+
+
+class Sender(Protocol):
+    """Whoever put pings into a generation."""
+
+    def seal(self) -> Any:
+        """The generation is closed: a mark of what of yours is in it."""
+
+    def durable(self, mark: Any) -> None:
+        """Everything up to `mark` is on disk."""
+
+    def lost(self, mark: Any) -> None:
+        """What `mark` stands for may not be in the log."""
+
+
+class Generation:
+    """What is appended together."""
+
+    __slots__ = ("buffers", "extras", "future", "pings", "senders")
+
+    def __init__(self) -> None:
+        self.buffers: dict[int, bytearray] = {}
+        self.extras: dict[int, dict[str, Any]] = {}
+        self.senders: list[Sender] = []
+        self.future: asyncio.Future[None] | None = None
+        """For those who await it; made when first asked for."""
+        self.pings = 0
+
+
+class Appender(Service):
+    """Packs pings and appends them; one a process."""
+
+    name = "appender"
+
+    def __init__(self, settings: Settings, redis: Client, clock: Clock, *, road: str = "stream") -> None:
+        super().__init__()
+        self._redis = redis
+        self._clock = clock
+        self._log = ShardLog(redis, replicas=settings.redis_replicas)
+        self._flush_s = settings.ping_flush_ms / 1000
+        self._work = asyncio.Event()
+        self._marks: dict[str, str] = {}
+        self._away: str | None = REDIS_AWAY
+        self._accepted = PINGS_ACCEPTED.labels(road)
+        self._pending_bytes = 0
+        self.rates = Rates(settings.device_pings_per_second)
+        self.recent = RecentPings()
+        self.filling = Generation()
+        """What takes pings now."""
+        self.refusal: str | None = REDIS_AWAY
+        """Why no ping is taken now, in a few words; None: pings are taken."""
+
+    # taking pings ---------------------------------------------------------------------------------------------
+
+    def now_ms(self) -> int:
+        """The present in milliseconds since the Unix epoch, on this appender's clock."""
+        return int(self._clock().timestamp() * 1000)
+
+    def add(
+        self,
+        device: DeviceIdentity,
+        ping: Ping,
+        at_ms: int,
+        *,
+        backlog: bool = False,
+        sightings: list[Sighting] | None = None,
+    ) -> None:
+        """Put one ping into the filling generation, once for each shard of its device.
+
+        The caller has seen that `refusal` is None and joins the generation (`join` or `durable`) in the same step.
+        """
+        generation = self.filling
+        flags = flags_of(ping, backlog=backlog)
+        if sightings is not None:
+            flags |= FLAG_EXTRA
+        record = pack(device.number, ping, at_ms, flags | FLAG_PRIMARY)
+        for shard in device.routes:
+            buffer = generation.buffers.get(shard)
+            if buffer is None:
+                buffer = generation.buffers[shard] = bytearray()
+                self._work.set()
+            if sightings is not None:
+                extras = generation.extras.setdefault(shard, {})
+                extras[str(len(buffer) // RECORD_BYTES)] = {"heard": sightings}
+            buffer += record
+            self._pending_bytes += RECORD_BYTES
+            if len(device.routes) > 1 and shard == device.routes[0]:
+                record = pack(device.number, ping, at_ms, flags)
+        generation.pings += 1
+        if self._pending_bytes > MAX_PENDING_BYTES:
+            self._refuse("backlog", BACKLOG_FULL)
+
+    def join(self, sender: Sender) -> None:
+        """Tell `sender` what becomes of the filling generation; to be called once a generation."""
+        self.filling.senders.append(sender)
+        self._work.set()
+
+    async def durable(self) -> None:
+        """Return once the filling generation is on disk; raises StoreUnavailable when it was lost."""
+        generation = self.filling
+        if generation.future is None:
+            generation.future = asyncio.get_running_loop().create_future()
+        self._work.set()
+        await asyncio.shield(generation.future)
+
+    def unavailable(self) -> StoreUnavailable:
+        """The error that says pings are not taken now."""
+        return StoreUnavailable(
+            f"Pings are not taken now ({self.refusal or REDIS_AWAY}); keep them and send them again.",
+            code="ingest_unavailable",
+            retry_after_s=RETRY_AFTER_S,
+        )
+
+    def mark(self, name: str, reason: str | None) -> None:
+        """Refuse pings for `reason`, or no longer for the one of this name."""
+        if reason is None:
+            if self._marks.pop(name, None) is not None:
+                self._judge()
+        else:
+            self._refuse(name, reason)
+
+    def _refuse(self, name: str, reason: str) -> None:
+        if self._marks.get(name) != reason:
+            self._marks[name] = reason
+            self._judge()
+
+    def _judge(self) -> None:
+        before = self.refusal
+        self.refusal = self._away or next(iter(self._marks.values()), None)
+        if (before is None) != (self.refusal is None):
+            log.warning("ingest_refusing", reason=self.refusal) if self.refusal else log.info("ingest_accepting")
+
+    # appending ------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Ask once whether Redis is there; `run` asks on."""
+        self._marks.pop("stopping", None)
+        await self._probe()
+
+    async def run(self) -> None:
+        """Flush until stopped, what came last included."""
+        ending = asyncio.create_task(self.stopping.wait())
+        ending.add_done_callback(lambda _: self._work.set())
+        try:
+            while not self.stopping.is_set():
+                if self._away is not None:
+                    if await self.pause(PROBE_S):
+                        break
+                    await self._probe()
+                    continue
+                await self._work.wait()
+                if self._flush_s and not self.stopping.is_set():
+                    await asyncio.sleep(self._flush_s)
+                await self._flush()
+        finally:
+            ending.cancel()
+            self._refuse("stopping", STOPPING)
+            await self._flush()
+
+    async def _flush(self) -> None:
+        """Seal the filling generation, append it, tell everyone."""
+        self._work.clear()
+        generation, self.filling = self.filling, Generation()
+        marks = [(sender, sender.seal()) for sender in generation.senders]
+        started = time.perf_counter()
+        try:
+            if generation.buffers:
+                await self._log.append_flush(
+                    {
+                        shard: (bytes(buffer), encode(extras) if (extras := generation.extras.get(shard)) else None)
+                        for shard, buffer in generation.buffers.items()
+                    }
+                )
+                INGEST_FLUSH_SECONDS.observe(time.perf_counter() - started)
+        except BaseException as error:
+            self._settle(generation)
+            self._away = REDIS_AWAY
+            self._judge()
+            for sender, mark in marks:
+                sender.lost(mark)
+            if generation.future is not None:
+                generation.future.set_exception(self.unavailable())
+                generation.future.exception()  # whoever awaited it may be gone: that is no error of ours
+            if not isinstance(error, StoreUnavailable):
+                raise
+            return
+        self._settle(generation)
+        self._accepted.inc(generation.pings)
+        for sender, mark in marks:
+            sender.durable(mark)
+        if generation.future is not None:
+            generation.future.set_result(None)
+
+    def _settle(self, generation: Generation) -> None:
+        self._pending_bytes -= sum(len(buffer) for buffer in generation.buffers.values())
+        if self._pending_bytes <= MAX_PENDING_BYTES // 2:
+            self.mark("backlog", None)
+
+    async def _probe(self) -> None:
+        """See whether Redis answers; until then what came meanwhile stays lost."""
+        try:
+            await self._redis.ping()
+        except (*AWAY, RedisError):
+            return
+        self._away = None
+        self._judge()

@@ -1,0 +1,382 @@
+"""One device's or gateway's socket on the device stream: frames in, acknowledgements and errors out.
+
+The rules are in `api.ingest.stream`; what may be acknowledged is `api.ingest.ledger`'s to know.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final, Protocol
+
+import msgspec
+from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
+
+from api.ingest.appender import RETRY_AFTER_S, Appender
+from api.ingest.decode import BROKEN, Bounds, Flaw, Ping, Unreadable, at_ms, decode_frame, flaw_of, sift_frame
+from api.ingest.ledger import NEVER, NONE, Ledger, Mark
+from api.ingest.rates import Bucket
+from api.ingest.records import newest_of_each, sightings_of
+from api.ingest.registry import SHUT_OUT, DeviceIdentity, GatewayIdentity, Registry
+from core.clock import from_ms, rfc3339
+from core.metrics import PINGS_REFUSED
+
+ERROR_EVERY_S: Final = 1.0
+"""Shortest time between two `ingest_unavailable` on a connection."""
+GATEWAY_INTERVAL_S: Final = 60.0
+"""Told to gateways, which send for devices of many intervals."""
+NOBODYS: Final = "The device is not assigned to anybody; assign it to a person first."
+
+encode: Final = msgspec.json.Encoder().encode
+
+
+def interval_for(device: DeviceIdentity) -> float:
+    """Seconds until this device's next ping is wanted."""
+    return device.interval_s
+
+
+class Host(Protocol):
+    """What a connection needs of the server it belongs to."""
+
+    registry: Registry
+    appender: Appender
+    bounds: Bounds
+    max_frame_bytes: int
+    max_pings: int
+    gapped: set[Connection]
+    now: float
+    now_ms: int
+    oldest_ms: int
+    newest_ms: int
+
+    def add(self, connection: Connection) -> None:
+        """It is connected."""
+
+    def discard(self, connection: Connection) -> None:
+        """It is gone."""
+
+    def schedule(self, connection: Connection) -> None:
+        """Something new may be acknowledged."""
+
+
+def owner_through(gateway: GatewayIdentity, registry: Registry, ping: Ping) -> DeviceIdentity | Flaw:
+    """Whose ping a gateway has sent, or why it is nobody's."""
+    if ping.device_id is None:
+        return Flaw("device_id_missing", "A gateway names the device of each ping; add device_id.", ping.seq)
+    device = registry.device_by_text(ping.device_id)
+    # Another agency's device is as unknown as none at all: a gateway learns nothing by guessing.
+    if device is None or device.agency_id != gateway.agency_id:
+        return Flaw("device_unknown", "No device of this agency has this device_id.", ping.seq)
+    if device.status in SHUT_OUT:
+        return Flaw("token_revoked", "This device was revoked or returned.", ping.seq)
+    if not device.routes:
+        return Flaw("device_forbidden", NOBODYS, ping.seq)
+    return device
+
+
+class Connection(WSListener):
+    """One device's or gateway's socket."""
+
+    __slots__ = (
+        "_generation",  "answer", "bucket", "commands", "device", "digest", "due", "error_after", "expires_ms",
+        "fragments", "gap_at", "gateway", "last_ack", "ledger", "server", "transport", "unread_since",
+    )  # fmt: skip
+
+    def __init__(self, server: Host, digest: bytes, holder: DeviceIdentity | GatewayIdentity, expires_ms: int) -> None:
+        self.server = server
+        self.digest = digest
+        self.expires_ms = expires_ms
+        self.transport: WSTransport | None = None
+        self.device: DeviceIdentity | None = None
+        self.gateway: GatewayIdentity | None = None
+        self.bucket: Bucket | None = None
+        """A device's; a gateway has none."""
+        self.answer = b""
+        """The part of an acknowledgement behind its number."""
+        self.identify(holder)
+        self.ledger = Ledger()
+        self._generation: object = None
+        """The generation joined last."""
+        self.fragments: bytearray | None = None
+        self.gap_at = 0.0
+        """When pings were last dropped or lost."""
+        self.last_ack = 0.0
+        self.due = False
+        """Whether an acknowledgement waits in the server's slots."""
+        self.commands: list[dict[str, Any]] | None = None
+        self.error_after = 0.0
+        self.unread_since = 0.0
+
+    def identify(self, holder: DeviceIdentity | GatewayIdentity) -> None:
+        """Speak for `holder` from now on."""
+        if isinstance(holder, DeviceIdentity):
+            self.device = holder
+            self.bucket = self.server.appender.rates.bucket(holder.number)
+            self._set_interval(interval_for(holder))
+        else:
+            self.gateway = holder
+            if not self.answer:
+                self._set_interval(GATEWAY_INTERVAL_S)
+
+    def _set_interval(self, interval_s: float) -> None:
+        self.answer = b',"interval_s":' + encode(interval_s) + b',"commands":'
+
+    # called by picows -----------------------------------------------------------------------------------------
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """The handshake is done."""
+        self.transport = transport
+        self.server.add(self)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002 - picows' signature
+        """The socket is gone, for whatever reason."""
+        self.transport = None
+        self.server.discard(self)
+
+    def pause_writing(self) -> None:
+        """The peer does not read as fast as it is sent to."""
+        self.unread_since = time.monotonic()
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        self.unread_since = 0.0
+        self.server.schedule(self)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:  # noqa: ARG002 - picows' signature
+        """Take one frame."""
+        data = frame.get_payload_as_bytes()
+        if self.fragments is not None or not frame.fin or len(data) > self.server.max_frame_bytes:
+            self._on_odd_frame(frame, data)
+            return
+        try:
+            message = decode_frame(data)
+        except BROKEN:
+            self._on_odd_frame(frame, data)
+            return
+        self.ledger.frames += 1
+        if message.__class__ is Ping:
+            self._take_ping(message)
+        else:
+            self._take_all(message)
+
+    def _on_odd_frame(self, frame: WSFrame, data: bytes) -> None:
+        """Everything but a whole data frame of right pings."""
+        kind = frame.msg_type
+        if kind == WSMsgType.CLOSE:
+            if self.transport is not None:
+                self.transport.send_close(frame.get_close_code(), frame.get_close_message())
+                self.transport.disconnect()
+            return
+        if kind == WSMsgType.PONG:
+            return
+        if kind == WSMsgType.CONTINUATION and self.fragments is None:
+            self.close(WSCloseCode.PROTOCOL_ERROR, "a continuation of nothing")
+            return
+        if self.fragments is not None or not frame.fin:
+            self.fragments = (self.fragments if self.fragments is not None else bytearray()) + data
+            data = bytes(self.fragments) if frame.fin else b""
+        if len(data) > self.server.max_frame_bytes or len(self.fragments or b"") > self.server.max_frame_bytes:
+            self.send_error(
+                "frame_too_large", f"A frame may have {self.server.max_frame_bytes} bytes; send fewer pings."
+            )
+            self.close(WSCloseCode.MESSAGE_TOO_BIG, "frame_too_large")
+            return
+        if not frame.fin:
+            return
+        self.fragments = None
+        self.ledger.frames += 1
+        try:
+            items = sift_frame(data)
+        except Unreadable as error:
+            number = self.ledger.number_of(None)
+            self._count(number, number)
+            self.refuse([Flaw(error.code, error.detail)])
+            return
+        self._take_all(items)
+
+    # taking pings ---------------------------------------------------------------------------------------------
+
+    def _take_ping(self, ping: Ping) -> None:
+        """The hot road: one ping a frame."""
+        server = self.server
+        number = self.ledger.number_of(ping.seq)
+        if server.appender.refusal is not None:
+            self._drop(number)
+            return
+        device, bucket = self.device, self.bucket
+        if bucket is not None:
+            bucket.left -= 1
+        if device is None or bucket is None or bucket.left < 0 or not device.routes:
+            verdict = self._owner_of(ping)
+            if isinstance(verdict, Flaw):
+                self._count(number, number)
+                self.refuse([verdict])
+                return
+            device = verdict
+        moment_ms = at_ms(ping)
+        if not server.oldest_ms <= moment_ms <= server.newest_ms or (ping.lat is None) is not (ping.lon is None):
+            self._count(number, number)
+            flaw = self._flaw_of(ping, moment_ms)
+            assert flaw is not None
+            self.refuse([flaw])
+            return
+        if ping.heard is None:
+            server.appender.add(device, ping, moment_ms)
+        else:
+            server.appender.add(device, ping, moment_ms, sightings=sightings_of(ping, server.registry))
+        self._count(number, number)
+
+    def _take_all(self, items: list[Ping | Flaw]) -> None:
+        """An array: each ping taken or answered; of each device's only the newest takes the live lane."""
+        server = self.server
+        numbers = [item.seq for item in items if item.seq is not None]
+        low, high = self.ledger.number_of(min(numbers, default=None)), max(numbers, default=NONE)
+        if not numbers:
+            high = low
+        if server.appender.refusal is not None:
+            self._drop(low)
+            return
+        if len(items) > server.max_pings:
+            self._count(low, high)
+            self.refuse([Flaw("too_many_pings", f"A frame may have {server.max_pings} pings; send fewer.", high)])
+            return
+        flaws: list[Flaw] = []
+        taken: list[tuple[DeviceIdentity, Ping]] = []
+        for item in items:
+            if self.bucket is not None:
+                self.bucket.left -= 1
+            verdict = item if isinstance(item, Flaw) else self._judge(item)
+            if isinstance(verdict, Flaw):
+                flaws.append(verdict)
+            else:
+                assert isinstance(item, Ping)
+                taken.append((verdict, item))
+        live = newest_of_each(taken)
+        for index, (device, ping) in enumerate(taken):
+            server.appender.add(
+                device, ping, at_ms(ping), backlog=index not in live, sightings=sightings_of(ping, server.registry)
+            )
+        self._count(low, high)
+        if flaws:
+            self.refuse(flaws)
+
+    def _judge(self, ping: Ping) -> DeviceIdentity | Flaw:
+        owner = self._owner_of(ping)
+        if isinstance(owner, Flaw):
+            return owner
+        return self._flaw_of(ping, at_ms(ping)) or owner
+
+    def _owner_of(self, ping: Ping) -> DeviceIdentity | Flaw:
+        """Whose ping it is, or why it is nobody's."""
+        if self.gateway is not None:
+            return owner_through(self.gateway, self.server.registry, ping)
+        assert self.device is not None
+        assert self.bucket is not None
+        if self.bucket.left < 0 and not self.server.appender.rates.refill(self.bucket):
+            self.bucket.left += 1
+            return Flaw("rate_limited", "Too many pings; send slower.", ping.seq)
+        if not self.device.routes:
+            return Flaw("device_forbidden", NOBODYS, ping.seq)
+        return self.device
+
+    def _flaw_of(self, ping: Ping, moment_ms: int) -> Flaw | None:
+        flaw = flaw_of(ping, moment_ms, self.server.now_ms, self.server.bounds)
+        if flaw is not None and flaw.code == "time_in_future":
+            self.commands = [{"kind": "set_clock", "at": rfc3339(from_ms(self.server.now_ms))}]
+        return flaw
+
+    # what is acknowledged -------------------------------------------------------------------------------------
+
+    def _count(self, low: int, high: int) -> None:
+        """Numbers `low` to `high` were packed or answered: they may be acknowledged with the filling generation."""
+        ledger = self.ledger
+        if ledger.gap != NEVER:
+            ledger.count(low, high)
+            if ledger.gap == NEVER:
+                self.server.gapped.discard(self)
+        else:
+            ledger.count(low, high)
+        appender = self.server.appender
+        if self._generation is not appender.filling:
+            self._generation = appender.filling
+            appender.join(self)
+
+    def _drop(self, low: int) -> None:
+        """Pings from `low` on are not taken now."""
+        self.ledger.drop(low)
+        self._tell_unavailable()
+
+    def _tell_unavailable(self) -> None:
+        now = time.monotonic()
+        self.gap_at = now
+        self.server.gapped.add(self)
+        if now >= self.error_after:
+            self.error_after = now + ERROR_EVERY_S
+            PINGS_REFUSED.labels("ingest_unavailable").inc()
+            error = self.server.appender.unavailable()
+            self.send(
+                {"error": {"code": error.code, "detail": error.detail, "retry_after_s": RETRY_AFTER_S, "seq": None}}
+            )
+
+    def seal(self) -> Mark:
+        """The generation joined is closed (called by the appender)."""
+        return self.ledger.seal()
+
+    def durable(self, mark: Mark) -> None:
+        """It is on disk."""
+        self.ledger.durable(mark)
+        self.server.schedule(self)
+
+    def lost(self, mark: Mark) -> None:
+        """It may not be in the log."""
+        self.ledger.lost(mark)
+        self._tell_unavailable()
+
+    def send_ack(self) -> None:
+        """Acknowledge what is durable, if that is news."""
+        number = self.ledger.news()
+        if (number is None and self.commands is None) or self.unread_since:
+            return
+        self.last_ack = self.server.now
+        if number is None:
+            number = self.ledger.acked
+        self.ledger.acked = number
+        if self.commands is None:
+            self._send(b'{"ack":%d%b[]}' % (number, self.answer))
+        else:
+            self._send(b'{"ack":%d%b%b}' % (number, self.answer, encode(self.commands)))
+            self.commands = None
+
+    # saying things --------------------------------------------------------------------------------------------
+
+    def refuse(self, flaws: list[Flaw]) -> None:
+        """Answer bad pings."""
+        for flaw in flaws:
+            PINGS_REFUSED.labels(flaw.code).inc()
+            self.send_error(flaw.code, flaw.detail, flaw.seq)
+
+    def send_error(self, code: str, detail: str, seq: int | None = None) -> None:
+        """Tell of one error."""
+        self.send({"error": {"code": code, "detail": detail, "seq": seq}})
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message that must not be left out; a peer with no room for it is cut off."""
+        if self.unread_since:
+            self.cut_off()
+        else:
+            self._send(encode(message))
+
+    def _send(self, data: bytes) -> None:
+        if self.transport is not None:
+            self.transport.send(WSMsgType.TEXT, data)
+
+    def close(self, code: WSCloseCode, reason: str) -> None:
+        """Say goodbye, then hang up once that is sent."""
+        transport = self.transport
+        if transport is not None and not transport.is_close_frame_sent:
+            transport.send_close(code, reason)
+            transport.disconnect()
+
+    def cut_off(self) -> None:
+        """Hang up at once."""
+        if self.transport is not None:
+            self.transport.disconnect(graceful=False)
