@@ -7,11 +7,12 @@ from fastapi import APIRouter, FastAPI
 from api.bounds import Bounds
 from api.deps import ApiContext
 from api.errors import add_handlers
-from api.routes import auth, operations
+from api.routes import auth, operations, pings
 
 ROUTERS: tuple[APIRouter, ...] = (
     operations.router,
     auth.router,
+    pings.router,
 )
 """Every route of the API; the console's static files are mounted beside them."""
 
