@@ -75,7 +75,24 @@ class FleetConfig(msgspec.Struct, kw_only=True):
     duration_s: float = 0.0
     drain_s: float = 10.0
     """How long acknowledgements are waited for in the end."""
-    seed: int = 1
+
+    @classmethod
+    def from_seed(
+        cls, world: Mapping[str, Any], stream_url: str, *, connections: int, rate: float, seconds: float
+    ) -> FleetConfig:
+        """All devices of a seed file through its gateway; raises FleetError when the file is not one."""
+        try:
+            devices, token = spread_pairs(world["pairs"]), str(world["gateway"]["token"])
+        except (KeyError, TypeError):
+            raise FleetError("A load needs a seed file's pairs and its gateway's token.") from None
+        return cls(
+            stream_url=stream_url,
+            devices=devices,
+            gateway_token=token,
+            connections=connections,
+            rate=rate,
+            duration_s=seconds,
+        )
 
 
 class FleetResult(msgspec.Struct, kw_only=True):
@@ -97,13 +114,29 @@ class FleetResult(msgspec.Struct, kw_only=True):
     waiting: int
     """Not acknowledged yet."""
     reconnects: int
-    errors: dict[str, int]
+    codes: dict[str, int]
+    """Errors seen, by the service's code or the connection's trouble."""
     rate: float
     """Acknowledged pings a second since the start."""
     ack_p50_ms: float | None
     ack_p99_ms: float | None
     cpu_s: float
     """Processor seconds of the fleet's own process."""
+
+    @property
+    def acknowledged(self) -> int:
+        """Pings the service has durably."""
+        return self.acked
+
+    @property
+    def seconds(self) -> float:
+        """How long it took, to the last acknowledgement."""
+        return self.elapsed_s
+
+    @property
+    def errors(self) -> int:
+        """Errors of any kind."""
+        return sum(self.codes.values())
 
 
 def spread_pairs(pairs: Sequence[Mapping[str, Any]], *, with_tokens: bool = False, seed: int = 1) -> list[FleetMember]:
@@ -261,7 +294,7 @@ class Fleet:
             behind=self.behind,
             waiting=sum(link.waiting for link in self._links),
             reconnects=self.reconnects,
-            errors=dict(self.errors),
+            codes=dict(self.errors),
             rate=self.acked / elapsed_s if elapsed_s > 0 else 0.0,
             ack_p50_ms=float(np.percentile(samples, 50)) if samples.size else None,
             ack_p99_ms=float(np.percentile(samples, 99)) if samples.size else None,

@@ -24,7 +24,7 @@ async def test_all_that_was_sent_is_acknowledged_at_about_the_rate_asked_for(ser
     result = await run_fleet(config)
     assert result.sent == result.acked == len(service.pings)
     assert 50 <= result.sent <= 250
-    assert (result.waiting, result.errors, service.connections) == (0, {}, 5)
+    assert (result.waiting, result.errors, service.connections) == (0, 0, 5)
     assert result.ack_p50_ms is not None
     assert {ping["device_id"] for ping in service.pings} == {member.device_id for member in MEMBERS}
 
@@ -59,7 +59,7 @@ async def test_an_error_to_try_again_loses_nothing_and_one_about_content_is_coun
         stream_url=service.stream_url, devices=MEMBERS, gateway_token="gw", connections=2, rate=200, duration_s=0.5
     )
     result = await run_fleet(config)
-    assert result.errors == {"ingest_unavailable": 1, "position_invalid": 1}
+    assert result.codes == {"ingest_unavailable": 1, "position_invalid": 1}
     assert (result.refused, result.waiting) == (1, 0)
     assert result.sent == result.acked + result.refused
 
@@ -74,6 +74,16 @@ async def test_what_is_never_acknowledged_is_reported_as_waiting(service: Any) -
     result = await fleet.stop(drain_s=0)
     assert result.waiting == result.sent >= 20
     assert result.acked == 0
+
+
+async def test_a_fleet_is_made_of_a_seed_file(service: Any) -> None:
+    pairs = [{actor: {"device_id": f"{actor}-{n}", "token": "t"} for actor in ("victim", "aggressor")} for n in (1, 2)]
+    world = {"pairs": pairs, "gateway": {"token": "gw"}}
+    result = await run_fleet(FleetConfig.from_seed(world, service.stream_url, connections=3, rate=100, seconds=0.2))
+    assert (result.connected, result.acknowledged, result.errors) == (3, result.sent, 0)
+    assert set(service.tokens) == {"Bearer gw"}
+    with pytest.raises(FleetError, match="seed file"):
+        FleetConfig.from_seed({}, "ws://x", connections=1, rate=1, seconds=1)
 
 
 async def test_contradictory_settings_are_refused() -> None:
