@@ -1,0 +1,179 @@
+/**
+ * What the console knows: a snapshot of the board plus every event since, in order, none twice.
+ *
+ * Pure of screen and network, so that an old snapshot with the events since can be compared to a fresh one.
+ * Emits `change` after anything that the screen shows, and `alarm` for an incident that became critical and open.
+ */
+
+export const SEVERITIES = ["critical", "high", "medium", "low"];
+const STATES = ["open", "acknowledged", "dispatched", "resolved"];
+const TRAIL_POINTS_MAX = 900; // a quarter of an hour at a fix a second
+const TRAIL_STEP_MS = 900;
+const PROVISIONAL_MATCH_MS = 300_000;
+
+export class Board extends EventTarget {
+  loaded = false;
+  cursor = null;
+  incidents = new Map();
+  provisional = new Map();
+  units = [];
+  health = {};
+  positions = new Map(); // person id → newest fix
+  trails = new Map(); // person id → [[lon, lat, ms], …]
+  deliveries = new Map(); // incident id → Map of delivery id → state
+
+  /** Start anew from `GET /v1/board`. Trails are kept: they are only ever drawn. */
+  load(snapshot) {
+    const known = this.loaded ? new Map(this.incidents) : null;
+    this.cursor = String(snapshot.cursor ?? "0");
+    this.units = snapshot.units ?? [];
+    this.health = snapshot.health ?? {};
+    this.incidents = new Map((snapshot.incidents ?? []).map((incident) => [incident.id, incident]));
+    this.provisional = new Map((snapshot.provisional ?? []).map((item) => [item.id, item]));
+    for (const position of snapshot.positions ?? []) this.#place(position);
+    this.loaded = true;
+    // After a gap, what is new and critical has to be heard as well.
+    if (known) {
+      for (const incident of this.incidents.values()) this.#alarmIfNew(known.get(incident.id), incident);
+    }
+    this.#changed();
+  }
+
+  /** Forget everything, for whoever signs in next. */
+  clear() {
+    Object.assign(this, { loaded: false, cursor: null, units: [], health: {} });
+    for (const held of [this.incidents, this.provisional, this.positions, this.trails, this.deliveries]) held.clear();
+    this.#changed();
+  }
+
+  /** Take one frame of the feed. Events already held are dropped by their cursor; answers whether it was news. */
+  apply(frame) {
+    if (frame.cursor !== undefined && frame.cursor !== null) {
+      if (!isAfter(frame.cursor, this.cursor)) return false;
+      this.cursor = String(frame.cursor);
+    }
+    const { kind, data } = frame;
+    if (kind === "position") {
+      for (const position of data?.positions ?? [data].flat()) this.#place(position, frame.at);
+      this.dispatchEvent(new CustomEvent("positions"));
+      return true;
+    }
+    if (kind === "health") this.health = data ?? {};
+    else if (kind === "provisional") this.#holdProvisional(data, frame.at);
+    else if (kind?.startsWith("incident.")) this.hold(data);
+    else if (kind === "delivery.updated") this.holdDelivery(data?.incident_id, data);
+    else if (kind?.startsWith("unit.")) this.#holdUnit(data);
+    this.#changed({ kind, id: data?.incident_id ?? data?.id });
+    return true;
+  }
+
+  /** Take an incident as the API gives it, unless a newer version of it is held. */
+  hold(incident) {
+    if (!incident?.id) return;
+    const held = this.incidents.get(incident.id);
+    if (held && held.version > incident.version) return;
+    const { timeline: _, ...rest } = incident;
+    const merged = { ...held, ...rest };
+    this.incidents.set(incident.id, merged);
+    for (const [id, item] of this.provisional) if (answers(merged, item)) this.provisional.delete(id);
+    if (merged.state !== "resolved") this.#alarmIfNew(held, merged);
+    this.#changed({ kind: "incident.updated", id: incident.id });
+  }
+
+  /** Take what became of one message: `{delivery_id, state}`. */
+  holdDelivery(incidentId, { delivery_id: id, state } = {}) {
+    if (!incidentId || !id) return;
+    const held = this.deliveries.get(incidentId) ?? new Map();
+    held.set(id, state);
+    this.deliveries.set(incidentId, held);
+  }
+
+  /** Take what a timeline says of messages, and of nothing else. */
+  holdTimeline(incidentId, timeline) {
+    for (const line of timeline ?? []) if (line.kind === "delivery") this.holdDelivery(incidentId, line.data);
+    if (!this.deliveries.has(incidentId)) this.deliveries.set(incidentId, new Map());
+    this.#changed({ kind: "delivery.updated", id: incidentId });
+  }
+
+  get(id) {
+    return this.incidents.get(id) ?? this.provisional.get(id) ?? null;
+  }
+
+  /** What needs somebody, the most urgent first: severity, then state, then who has waited longest. */
+  queue() {
+    const open = [...this.incidents.values()].filter((incident) => incident.state !== "resolved");
+    return [...open, ...this.provisional.values()].sort(byUrgency);
+  }
+
+  #alarmIfNew(before, after) {
+    const loud = (incident) => incident?.severity === "critical" && incident.state === "open";
+    if (loud(after) && !loud(before)) this.dispatchEvent(new CustomEvent("alarm", { detail: after }));
+  }
+
+  #holdProvisional(data, at) {
+    if (!data) return;
+    const source = data.incident ?? data;
+    const item = {
+      severity: "critical", state: "open", type: "panic", opened_at: at, occurred_at: at, ...source,
+      id: source.id ?? data.transition_id ?? data.panic_id, provisional: true,
+    };
+    if (!item.id || this.provisional.has(item.id)) return;
+    if (this.incidents.has(item.id) || [...this.incidents.values()].some((incident) => answers(incident, item))) return;
+    this.provisional.set(item.id, item);
+    this.#alarmIfNew(null, item);
+  }
+
+  #holdUnit(unit) {
+    if (!unit?.id) return;
+    this.units = [...this.units.filter((other) => other.id !== unit.id), unit];
+  }
+
+  #place(position, frameAt) {
+    const person = position?.person_id;
+    if (!person || !Number.isFinite(position.lat) || !Number.isFinite(position.lon)) return;
+    const at = position.at ?? frameAt;
+    const held = this.positions.get(person);
+    if (held && Date.parse(held.at) > Date.parse(at)) return;
+    this.positions.set(person, { ...position, at });
+    const trail = this.trails.get(person) ?? [];
+    const ms = Date.parse(at);
+    const last = trail.at(-1);
+    if (!last || ms - last[2] >= TRAIL_STEP_MS) trail.push([position.lon, position.lat, ms]);
+    if (trail.length > TRAIL_POINTS_MAX) trail.splice(0, trail.length - TRAIL_POINTS_MAX);
+    this.trails.set(person, trail);
+  }
+
+  #changed(detail = {}) {
+    this.dispatchEvent(new CustomEvent("change", { detail }));
+  }
+}
+
+/** Cursors are numbers too large for JavaScript's own, written as strings. */
+export function isAfter(left, right) {
+  if (right === null || right === undefined) return true;
+  try {
+    return BigInt(left) > BigInt(right);
+  } catch {
+    return String(left) !== String(right);
+  }
+}
+
+/** Whether an incident is what a provisional alert announced. */
+function answers(incident, item) {
+  const ids = [item.id, item.incident_id, item.transition_id, item.panic_id].filter(Boolean);
+  const names = [incident.id, incident.detail?.transition_id, incident.detail?.panic_id, incident.external_ref];
+  if (names.some((name) => ids.includes(name))) return true;
+  const same = (key) => item[key] && item[key] === incident[key];
+  if (!same("type") && !same("family")) return false;
+  if (!same("order_id") && !same("device_id") && !same("victim_id")) return false;
+  return Math.abs(Date.parse(incident.updated_at ?? incident.opened_at) - Date.parse(item.opened_at)) < PROVISIONAL_MATCH_MS;
+}
+
+export function byUrgency(left, right) {
+  return (
+    SEVERITIES.indexOf(left.severity) - SEVERITIES.indexOf(right.severity) ||
+    STATES.indexOf(left.state) - STATES.indexOf(right.state) ||
+    Date.parse(left.opened_at) - Date.parse(right.opened_at) ||
+    String(left.id).localeCompare(String(right.id))
+  );
+}

@@ -1,0 +1,175 @@
+/**
+ * What a dispatcher does with an incident. Every command bears the version that was on the screen; when somebody was
+ * faster (409 version_stale) the incident is loaded again and the dispatcher is told, never overruled.
+ */
+
+import { ask, toast } from "./dialog.js";
+import { h } from "./dom.js";
+import { has, t, term } from "./i18n.js";
+import { icon } from "./icons.js";
+import { metresText } from "./words.js";
+
+export const OUTCOMES = [
+  "custody", "warned", "victim_safe", "false_alarm", "technical", "duplicate", "suspension", "exercise", "other",
+];
+const OUTCOMES_WHILE_INSIDE = ["custody", "suspension"];
+const NOTE_CHARS_MAX = 2000;
+
+export class Commands {
+  #session;
+  #board;
+  #loaded;
+  busy = null;
+
+  /** `loaded(incident)` is told of every incident that came back whole, with its timeline. */
+  constructor(session, board, loaded) {
+    this.#session = session;
+    this.#board = board;
+    this.#loaded = loaded;
+  }
+
+  /** Which commands an incident's state allows. */
+  static allowed(incident) {
+    if (!incident || incident.provisional) return [];
+    if (incident.state === "resolved") return ["note", "reopen"];
+    return [...(incident.state === "open" ? ["acknowledge"] : []), "dispatch", "note", "resolve"];
+  }
+
+  async load(id) {
+    const incident = await this.#session.request(`/v1/incidents/${id}`);
+    this.#board.hold(incident);
+    this.#board.holdTimeline(id, incident.timeline);
+    this.#loaded(incident);
+    return incident;
+  }
+
+  async run(name, id) {
+    const incident = this.#board.get(id);
+    if (!Commands.allowed(incident).includes(name) || this.busy) return;
+    if (name === "acknowledge" || name === "reopen") await this.#tell(() => this.#send(name, incident, {}), incident);
+    else await this[`ask_${name}`](incident);
+  }
+
+  async ask_note(incident) {
+    await ask({
+      title: t("note.title"), confirm: t("command.note"),
+      body: noteField({ required: true }),
+      submit: (form) => this.#submit("note", incident, { note: noteOf(form, true) }),
+    });
+  }
+
+  async ask_dispatch(incident) {
+    const list = h("div", { class: "choices", role: "group", "aria-label": t("dispatch.units") }, h("span", { class: "spinner" }));
+    const show = (units) => list.replaceChildren(...(units.length
+      ? units.map((unit, index) => choice("checkbox", "unit", unit.id, [
+          h("strong", {}, unit.callsign ?? unit.id),
+          h("span", { class: "muted" }, [term("unit_status", unit.status), Number.isFinite(unit.distance_m) && metresText(unit.distance_m)].filter(Boolean).join(" · ")),
+        ], { checked: index === 0 && unit.status === "available" && Number.isFinite(unit.distance_m) }))
+      : [h("p", { class: "muted" }, t("dispatch.no_units"))]));
+    this.#nearest(incident).then(show);
+    await ask({
+      title: t("dispatch.title"), confirm: t("command.dispatch"),
+      body: h("div", { class: "stack" }, h("p", {}, t("dispatch.explain")), list, noteField({})),
+      submit: (form) => this.#submit("dispatch", incident, {
+        unit_ids: [...form.querySelectorAll("input[name=unit]:checked")].map((input) => input.value),
+        ...optionalNote(form),
+      }),
+    });
+  }
+
+  async ask_resolve(incident) {
+    const inside = Boolean(incident.inside);
+    const choices = OUTCOMES.map((outcome) => choice("radio", "outcome", outcome, [h("span", {}, t(`outcome.${outcome}`))], {
+      disabled: inside && !OUTCOMES_WHILE_INSIDE.includes(outcome),
+    }));
+    await ask({
+      title: t("resolve.title"), confirm: t("command.resolve"),
+      body: h("div", { class: "stack" },
+        inside && h("p", { class: "notice warn" }, icon("high"), h("span", {}, t("resolve.inside"))),
+        h("fieldset", { class: "choices two" }, h("legend", {}, t("resolve.outcome")), choices),
+        noteField({})),
+      submit: (form) => {
+        const outcome = form.querySelector("input[name=outcome]:checked")?.value;
+        if (!outcome) throw worded(t("resolve.choose"));
+        return this.#submit("resolve", incident, { outcome, ...optionalNote(form) });
+      },
+    });
+  }
+
+  async #nearest(incident) {
+    try {
+      const answer = await this.#session.request(`/v1/incidents/${incident.id}/nearest-units`);
+      const units = Array.isArray(answer) ? answer : answer?.units ?? answer?.items ?? [];
+      if (units.length) return units;
+    } catch {
+      // The units of the board, without distances, are better than none.
+    }
+    return this.#board.units.filter((unit) => unit.status !== "off_duty");
+  }
+
+  /** From a dialog: a stale version closes it, anything else is shown in it. */
+  async #submit(name, incident, fields) {
+    try {
+      await this.#send(name, incident, fields);
+    } catch (error) {
+      if (error.code === "version_stale" || error.code === "state_forbids") return await this.#reloadAndSay(incident, error);
+      throw worded(problemWords(error), error);
+    }
+  }
+
+  async #tell(run, incident) {
+    try {
+      await run();
+    } catch (error) {
+      if (error.code === "version_stale" || error.code === "state_forbids") await this.#reloadAndSay(incident, error);
+      else toast(problemWords(error), { bad: true });
+    }
+  }
+
+  async #reloadAndSay(incident, error) {
+    toast(t(`problem.${error.code}`), { bad: true });
+    await this.load(incident.id).catch(() => {});
+  }
+
+  async #send(name, incident, fields) {
+    this.busy = name;
+    this.#loaded(null);
+    try {
+      const answer = await this.#session.request(`/v1/incidents/${incident.id}/${name}`, {
+        method: "POST", body: { version: incident.version, ...fields },
+      });
+      if (answer?.id) this.#board.hold(answer);
+      toast(t(`done.${name}`));
+    } finally {
+      this.busy = null;
+      this.#loaded(null);
+    }
+    this.load(incident.id).catch(() => {});
+  }
+}
+
+function noteField({ required = false }) {
+  return h("label", { class: "note-field" }, h("span", {}, required ? t("note.label") : t("note.optional")),
+    h("textarea", { name: "note", rows: 3, maxlength: NOTE_CHARS_MAX, required }));
+}
+
+function noteOf(form, required) {
+  const text = form.querySelector("textarea[name=note]").value.trim();
+  if (required && !text) throw worded(t("note.empty"));
+  return text;
+}
+
+const optionalNote = (form) => (noteOf(form) ? { note: noteOf(form) } : {});
+
+function choice(type, name, value, words, { disabled = false, checked = false } = {}) {
+  return h("label", { class: `choice${disabled ? " disabled" : ""}` }, h("input", { type, name, value, disabled, checked }), h("span", {}, words));
+}
+
+const worded = (words, cause) => Object.assign(new Error(words, { cause }), { words });
+
+/** What to tell a dispatcher of an error: our words for codes we know, else the API's own sentence. */
+export function problemWords(error) {
+  if (has(`problem.${error.code}`)) return t(`problem.${error.code}`);
+  if (error.status >= 500) return t("problem.internal_error");
+  return error.message;
+}

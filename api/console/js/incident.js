@@ -1,0 +1,181 @@
+/** One incident: what it is, what to mind, what to do, who was told, and everything that happened to it. */
+
+import { Commands } from "./commands.js";
+import { h, replace } from "./dom.js";
+import { has, t, term } from "./i18n.js";
+import { icon } from "./icons.js";
+import { shortId } from "./records.js";
+import { ageElement, clockTime, duration } from "./time.js";
+import { metresText, percentText, placeText, speedText } from "./words.js";
+
+const KEYS = { acknowledge: "A", dispatch: "D", note: "N", resolve: "R", reopen: "O" };
+const ICONS = { acknowledge: "check", dispatch: "unit", note: "note", resolve: "shield", reopen: "back" };
+const DELIVERED = new Set(["sent", "delivered", "seen"]);
+
+export class IncidentPanel {
+  #root;
+  #records;
+  #commands;
+  #close;
+  #parts;
+
+  constructor({ root, records, commands, close }) {
+    this.#root = root;
+    this.#records = records;
+    this.#commands = commands;
+    this.#close = close;
+  }
+
+  /** Draw an incident; `timeline` is null while it is on its way. Null for the incident: say that none is chosen. */
+  draw(incident, { timeline = null, failed = null } = {}) {
+    if (!incident) {
+      this.#parts = null;
+      this.#root.dataset.id = "";
+      replace(this.#root, h("div", { class: "empty" }, icon("shield", "icon-large"), h("strong", {}, t("incident.none")), h("p", {}, t("incident.none.more"))));
+      return;
+    }
+    if (this.#root.dataset.id !== incident.id || !this.#parts) this.#frame(incident);
+    const { head, flags, facts, actions, told, lines } = this.#parts;
+    head.className = `incident-head sev-${incident.severity}`;
+    replace(head, this.#head(incident));
+    replace(flags, this.#flags(incident));
+    replace(facts, this.#facts(incident));
+    this.#drawActions(actions, incident);
+    replace(told, this.#told(timeline));
+    replace(lines, this.#lines(timeline, failed));
+  }
+
+  focus() {
+    this.#root.focus({ preventScroll: true });
+  }
+
+  #frame(incident) {
+    this.#root.dataset.id = incident.id;
+    this.#parts = {
+      head: h("header"), flags: h("div", { class: "flags" }), facts: h("dl", { class: "facts" }),
+      actions: h("div", { class: "actions" }), told: h("div", { class: "told" }), lines: h("div", { class: "lines" }),
+    };
+    const { head, flags, facts, actions, told, lines } = this.#parts;
+    this.#root.replaceChildren(head, actions, h("div", { class: "incident-body" }, flags, facts, told, lines));
+  }
+
+  #head(incident) {
+    return [
+      h("button", { class: "tool incident-back", type: "button", "aria-label": t("incident.back"), title: t("incident.back"), onclick: this.#close }, icon("back")),
+      h("span", { class: "row-mark" }, icon(incident.severity)),
+      h("div", { class: "incident-title" },
+        h("h2", {}, term("type", incident.type)),
+        h("p", {},
+          h("span", { class: "tag severity" }, term("severity", incident.severity)),
+          incident.provisional
+            ? h("span", { class: "tag provisional-tag" }, t("provisional"))
+            : h("span", { class: `tag state ${incident.state}` }, term("state", incident.state)),
+          incident.outcome && h("span", { class: "tag" }, term("outcome", incident.outcome)))),
+      h("div", { class: "incident-age" }, ageElement(h, incident.opened_at), h("span", { class: "muted" }, clockTime(incident.opened_at))),
+    ];
+  }
+
+  #flags(incident) {
+    const hazards = Object.entries(incident.hazards ?? {}).filter(([, value]) => value && (!Array.isArray(value) || value.length));
+    return [
+      incident.provisional && h("p", { class: "notice provisional-note" }, icon("clock"), h("span", {}, t("provisional.explain"))),
+      incident.do_not_call && h("p", { class: "notice bad" }, icon("nocall"), h("span", {}, t("do_not_call"))),
+      incident.inside && incident.state !== "resolved" && h("p", { class: "notice warn" }, icon("aggressor"), h("span", {}, t("inside"))),
+      hazards.length > 0 && h("p", { class: "notice warn" }, icon("high"), h("span", {}, hazards.map(([name, value]) =>
+        value === true ? term("hazard", name) : `${term("hazard", name)}: ${[value].flat().join(", ")}`).join(" · "))),
+      incident.retrospective && h("p", { class: "notice" }, icon("clock"), h("span", {}, t("retrospective.explain"))),
+    ];
+  }
+
+  #facts(incident) {
+    const ages = incident.fix_age_s ?? {};
+    const order = this.#records.order(incident.order_id);
+    const person = (role) => incident[`${role}_id`] && fact(t(`role.${role}`),
+      h("span", { class: `person ${role}` }, icon(role), h("span", { class: "person-name" }, this.#records.name(incident[`${role}_id`]))),
+      Number.isFinite(ages[role]) && h("span", { class: "muted" }, t("fact.fix_age", { age: duration(ages[role] * 1000) })));
+    const place = placeText(incident.place);
+    return [
+      person("victim"), person("aggressor"),
+      Number.isFinite(incident.distance_m) && fact(t("fact.distance"), h("strong", { class: "big" }, metresText(incident.distance_m)),
+        order?.alert_m && h("span", { class: "muted" }, t("fact.alert", { radius: metresText(order.alert_m) }))),
+      Number.isFinite(incident.closing_mps) && fact(t("fact.closing"), t(incident.closing_mps > 0.05 ? "fact.nearer" : incident.closing_mps < -0.05 ? "fact.farther" : "fact.steady"),
+        Math.abs(incident.closing_mps) > 0.05 && h("span", { class: "muted" }, speedText(Math.abs(incident.closing_mps)))),
+      Number.isFinite(incident.time_to_zone_s) && fact(t("fact.time_to_zone"), duration(incident.time_to_zone_s * 1000)),
+      Number.isFinite(incident.p_within) && fact(t("fact.p_within"), percentText(incident.p_within)),
+      place && fact(t("fact.place"), place, incident.place.at && ageElement(h, incident.place.at, "ago")),
+      order?.reference && fact(t("fact.order"), order.reference),
+      incident.units?.length > 0 && fact(t("fact.units"), incident.units.map((unit) => unit.callsign ?? shortId(unit.unit_id ?? unit.id)).join(", ")),
+      incident.attribution && incident.attribution !== "unknown" && fact(t("fact.attribution"), term("attribution", incident.attribution)),
+      incident.assurance && fact(t("fact.assurance"), term("assurance", incident.assurance)),
+      fact(t("fact.id"), h("span", { class: "mono", title: incident.id }, shortId(incident.id))),
+    ].filter(Boolean).flat();
+  }
+
+  #drawActions(root, incident) {
+    const allowed = Commands.allowed(incident);
+    root.hidden = !allowed.length;
+    replace(root, allowed.map((name, index) => h("button", {
+      type: "button", class: `button${index === 0 && name !== "note" ? " primary" : ""}`, dataset: { command: name },
+      "aria-keyshortcuts": KEYS[name], "aria-busy": this.#commands.busy === name ? "true" : null, disabled: Boolean(this.#commands.busy),
+    }, icon(ICONS[name]), h("span", {}, t(`command.${name}`)), h("kbd", {}, KEYS[name]))));
+    root.onclick = (event) => {
+      const name = event.target.closest("[data-command]")?.dataset.command;
+      if (name) this.#commands.run(name, incident.id);
+    };
+  }
+
+  #told(timeline) {
+    const made = new Map((timeline ?? []).filter((line) => line.kind === "delivery").map((line) => [line.data.delivery_id ?? line.id, line]));
+    if (!made.size) return [];
+    return [
+      h("h3", {}, t("deliveries.title")),
+      h("ul", { class: "deliveries" }, [...made.values()].map(({ at, data }) => {
+        const good = DELIVERED.has(data.state);
+        return h("li", { class: good ? "good" : data.state === "dead" ? "bad" : "" },
+          icon(good ? "check" : data.state === "dead" ? "cross" : "clock"),
+          h("span", {}, `${term("audience", data.audience)} · ${term("channel", data.channel)}`),
+          h("span", { class: "muted" }, term("delivery", data.state)), h("time", { class: "muted", datetime: at }, clockTime(at)),
+          data.reason && h("span", { class: "reason" }, data.reason));
+      })),
+    ];
+  }
+
+  #lines(timeline, failed) {
+    const title = h("h3", {}, t("timeline.title"));
+    if (failed) return [title, h("p", { class: "notice bad" }, failed)];
+    if (!timeline) return [title, h("div", { class: "skeleton" }, h("i"), h("i"), h("i"))];
+    const shown = timeline.filter((line) => line.kind !== "delivery").toReversed();
+    return [title, h("ol", { class: "timeline" }, shown.map((line) => h("li", {},
+      h("time", { datetime: line.at, title: line.at }, clockTime(line.at)),
+      h("div", {}, h("span", { class: "line-what" }, lineWords(line)),
+        this.#actor(line), lineDetail(line) && h("p", { class: "line-detail" }, lineDetail(line))))))];
+  }
+
+  #actor(line) {
+    const name = line.data?.actor_name ?? line.data?.username ?? line.actor_name;
+    if (name || line.actor_id) return h("span", { class: "muted" }, ` · ${name ?? t("timeline.user", { id: shortId(line.actor_id) })}`);
+    return null;
+  }
+}
+
+const fact = (name, ...values) => [h("dt", {}, name), h("dd", {}, values)];
+
+function lineWords(line) {
+  const data = line.data ?? {};
+  for (const key of [`timeline.${line.kind}.${data.to}`, `timeline.${line.kind}.${data.what}`, `timeline.${line.kind}`]) {
+    if (has(key)) return t(key);
+  }
+  return term("type", line.kind);
+}
+
+function lineDetail(line) {
+  const data = line.data ?? {};
+  return [
+    data.text ?? data.note,
+    data.outcome && term("outcome", data.outcome),
+    data.severity && ["opened", "escalated"].includes(data.what) && term("severity", data.severity),
+    Number.isFinite(data.distance_m) && metresText(data.distance_m),
+    data.mode && term("panic_mode", data.mode),
+    data.units?.length > 0 && data.units.map((unit) => unit.callsign ?? unit).join(", "),
+  ].filter(Boolean).join(" · ");
+}

@@ -1,0 +1,406 @@
+/** The console put together: who listens to whom. Everything that can be tested alone lives elsewhere. */
+
+import { Alarm } from "./sound.js";
+import { Board } from "./board.js";
+import { Commands, problemWords } from "./commands.js";
+import { Feed } from "./feed.js";
+import { IncidentPanel } from "./incident.js";
+import { MapView } from "./map.js";
+import { Queue } from "./queue.js";
+import { Records } from "./records.js";
+import { Session } from "./session.js";
+import { ask } from "./dialog.js";
+import { drawBanner, drawHealth, drawLink } from "./link.js";
+import { byId, h, replace } from "./dom.js";
+import * as i18n from "./i18n.js";
+import { icon } from "./icons.js";
+import { keysOff, listen, setKeysOff } from "./keys.js";
+import { metresText } from "./words.js";
+import { tick } from "./time.js";
+import { toggleTheme } from "./theme.js";
+
+const { t, term } = i18n;
+const TICK_MS = 1000;
+const TOLD_LOOKUPS_MAX = 25; // timelines read in advance, for the messages shown in the queue
+
+class Console {
+  session = new Session();
+  board = new Board();
+  records = new Records(this.session);
+  alarm = new Alarm();
+  feed = new Feed(this.session, this.board);
+  commands = new Commands(this.session, this.board, (incident) => this.loaded(incident));
+  selected = null;
+  timeline = null;
+  failed = null;
+  #drawing = false;
+  #mapping = false;
+
+  constructor(config) {
+    this.queue = new Queue({
+      list: byId("rows"), counts: byId("counts"), empty: byId("queue-empty"), records: this.records, board: this.board,
+      choose: (id) => this.open(id),
+    });
+    this.panel = new IncidentPanel({ root: byId("incident"), records: this.records, commands: this.commands, close: () => this.close() });
+    this.map = new MapView(byId("map"), config.map_style_url ?? null);
+    this.map.addEventListener("grid", ({ detail }) => this.drawLegend(detail.step));
+    this.board.addEventListener("change", ({ detail }) => this.changed(detail));
+    this.board.addEventListener("positions", () => this.drawMap());
+    this.board.addEventListener("alarm", ({ detail }) => this.raise(detail));
+    this.records.addEventListener("change", () => this.draw());
+    this.feed.addEventListener("status", () => this.drawStatus());
+    this.alarm.addEventListener("change", () => this.drawTools());
+    this.session.addEventListener("ended", ({ detail }) => this.leave(detail.asked));
+    document.addEventListener("qorgan:language", () => this.redraw());
+    document.addEventListener("qorgan:theme", () => this.map.restyle());
+    this.wire();
+  }
+
+  // Coming and going -------------------------------------------------------------------------------------------
+
+  async begin() {
+    try {
+      if (await this.session.restore()) return this.enter();
+    } catch {
+      this.enter(); // the API is away, the session may well hold: show the workplace and its banner
+      return;
+    }
+    this.show("signin");
+  }
+
+  show(view) {
+    for (const id of ["starting", "signin", "workplace"]) byId(id).hidden = id !== view;
+    document.body.dataset.view = view;
+    if (view === "signin") byId("username").focus();
+  }
+
+  async enter() {
+    this.show("workplace");
+    byId("who").textContent = this.session.username ?? "";
+    this.redraw();
+    this.feed.start();
+    if (this.map.started) return;
+    this.map.started = true;
+    if (!(await this.map.start())) {
+      const failed = byId("map-failed");
+      failed.hidden = false;
+      replace(failed, icon("place", "icon-large"), h("strong", {}, t("map.failed")), h("p", {}, t("map.failed.more")));
+    }
+    this.drawMap();
+  }
+
+  leave(asked) {
+    this.feed.stop();
+    this.alarm.keep(false);
+    this.close();
+    this.board.clear();
+    this.records.clear();
+    byId("dialog").close();
+    this.show("signin");
+    this.notice(asked ? null : t("signin.ended"));
+  }
+
+  notice(words, { bad = false } = {}) {
+    const notice = byId("signin-notice");
+    notice.hidden = !words;
+    notice.textContent = words ?? "";
+    notice.classList.toggle("bad", bad);
+  }
+
+  async signIn() {
+    const [username, password] = [byId("username"), byId("password")];
+    if (!username.value.trim() || !password.value) {
+      this.notice(t("signin.incomplete"), { bad: true });
+      (username.value.trim() ? password : username).focus();
+      return;
+    }
+    const button = byId("signin-button");
+    button.disabled = true;
+    this.notice(null);
+    try {
+      await this.session.signIn(username.value.trim(), password.value);
+      password.value = "";
+      await this.enter();
+    } catch (error) {
+      this.notice(error.status === 401 || error.status === 400 ? t("signin.wrong") : problemWords(error), { bad: true });
+      password.select();
+    } finally {
+      button.disabled = false;
+    }
+  }
+
+  // Choosing and acting ----------------------------------------------------------------------------------------
+
+  open(id, { focus = false } = {}) {
+    const incident = this.board.get(id);
+    if (!incident) return;
+    if (this.selected !== id) {
+      this.selected = id;
+      this.timeline = null;
+      this.failed = null;
+    }
+    byId("workplace").dataset.room = "incident";
+    this.draw();
+    this.map.resize();
+    if (focus) this.panel.focus();
+    if (incident.provisional) this.timeline = [];
+    else this.refresh(id);
+  }
+
+  async refresh(id) {
+    try {
+      await this.commands.load(id);
+    } catch (error) {
+      if (this.selected !== id) return;
+      this.failed = this.timeline ? null : problemWords(error);
+      this.draw();
+    }
+  }
+
+  loaded(incident) {
+    if (incident && incident.id === this.selected) {
+      this.timeline = incident.timeline ?? [];
+      this.failed = null;
+    }
+    this.draw();
+  }
+
+  close() {
+    const was = this.selected;
+    this.selected = null;
+    this.timeline = null;
+    byId("workplace").dataset.room = "queue";
+    this.draw();
+    if (was) this.queue.reveal(was);
+  }
+
+  step(by) {
+    const list = this.board.queue();
+    if (!list.length) return;
+    const focused = document.activeElement?.closest?.("li[data-id]")?.dataset.id ?? this.selected;
+    const index = list.findIndex((incident) => incident.id === focused);
+    this.queue.reveal(list[Math.min(list.length - 1, Math.max(0, index < 0 ? 0 : index + by))].id);
+  }
+
+  act(name) {
+    const id = this.selected ?? document.activeElement?.closest?.("li[data-id]")?.dataset.id;
+    if (id) this.commands.run(name, id);
+  }
+
+  // News -------------------------------------------------------------------------------------------------------
+
+  changed({ id } = {}) {
+    const selected = this.selected && this.board.get(this.selected);
+    if (this.selected && !selected) {
+      // A provisional alert became an incident of its own: go on with that one.
+      const next = this.board.queue().find((incident) => !incident.provisional);
+      if (byId("workplace").dataset.room === "incident" && next) this.open(next.id);
+      else this.close();
+    } else if (selected && id === this.selected && !selected.provisional && !this.commands.busy) {
+      this.later(() => this.refreshQuietly(id));
+    }
+    this.draw();
+  }
+
+  /** Read the open incident's timeline again, at most once a second however much happens to it. */
+  later(run) {
+    this.waiting ??= setTimeout(() => {
+      this.waiting = null;
+      run();
+    }, 400);
+  }
+
+  async refreshQuietly(id) {
+    try {
+      const incident = await this.session.request(`/v1/incidents/${id}`);
+      if (this.selected !== id) return;
+      this.timeline = incident.timeline ?? [];
+      for (const line of this.timeline) if (line.kind === "delivery") this.board.holdDelivery(id, line.data);
+      this.draw();
+    } catch {
+      // the next event, or the banner, will tell
+    }
+  }
+
+  raise(incident) {
+    this.alarm.ring();
+    const words = [term("severity", incident.severity), term("type", incident.type), this.records.name(incident.victim_id),
+      Number.isFinite(incident.distance_m) && metresText(incident.distance_m)];
+    byId("announcer").textContent = words.filter(Boolean).join(", ");
+  }
+
+  /** Messages sent before this console looked: read the timelines of the first incidents, one after the other. */
+  async lookUpDeliveries() {
+    if (this.looking) return;
+    this.looking = true;
+    for (const incident of this.board.queue().slice(0, TOLD_LOOKUPS_MAX)) {
+      if (incident.provisional || this.board.deliveries.has(incident.id)) continue;
+      try {
+        const whole = await this.session.request(`/v1/incidents/${incident.id}`);
+        this.board.holdTimeline(incident.id, whole.timeline);
+      } catch {
+        break;
+      }
+    }
+    this.looking = false;
+  }
+
+  // Drawing ----------------------------------------------------------------------------------------------------
+
+  redraw() {
+    this.drawTools();
+    this.draw();
+    this.drawStatus();
+  }
+
+  /** Draw once before the next frame, however many events ask for it. */
+  draw() {
+    if (this.#drawing) return;
+    this.#drawing = true;
+    queueMicrotask(() => {
+      this.#drawing = false;
+      this.drawNow();
+    });
+  }
+
+  drawNow() {
+    const list = this.board.queue();
+    this.queue.draw(list, this.selected);
+    const failed = !this.board.loaded && this.feed.status === "failed";
+    this.queue.say(
+      failed ? "failed" : !this.board.loaded ? "loading" : list.length ? null : "empty",
+      failed && { words: t("banner.now"), run: () => this.feed.hurry() },
+    );
+    const incident = this.selected && this.board.get(this.selected);
+    this.panel.draw(incident, { timeline: this.timeline, failed: this.failed });
+    const waiting = list.filter((item) => item.severity === "critical" && item.state === "open").length;
+    this.alarm.keep(waiting > 0);
+    this.drawTitle(waiting);
+    this.drawMap();
+    drawHealth(byId("health"), this.board.health);
+    if (this.board.loaded) this.lookUpDeliveries();
+  }
+
+  drawTitle(waiting = 0) {
+    const lost = this.feed.status === "lost" || this.feed.status === "stale";
+    document.title = `${lost ? `⚠ ${t("link.lost")} · ` : ""}${waiting ? `(${waiting}) ` : ""}Qorgan`;
+  }
+
+  drawMap() {
+    if (this.#mapping) return;
+    this.#mapping = true;
+    requestAnimationFrame(() => {
+      this.#mapping = false;
+      const incident = this.selected && this.board.get(this.selected);
+      if (incident) this.map.showIncident(this.view(incident));
+      else this.map.showOverview(this.overview(), (id) => this.open(id));
+    });
+  }
+
+  /** Where the parties are as far as known: the live fix, else the one the incident was decided on. */
+  view(incident) {
+    const told = { victim: incident.place, aggressor: incident.detail?.aggressor_place };
+    const parties = ["victim", "aggressor"].flatMap((role) => {
+      const person = incident[`${role}_id`];
+      const live = this.board.positions.get(person);
+      const known = told[role];
+      const fix = live && !(known && Date.parse(known.at) > Date.parse(live.at)) ? live : known;
+      if (!Number.isFinite(fix?.lat)) return [];
+      return [{ role, name: this.records.name(person), lat: fix.lat, lon: fix.lon, accuracy_m: fix.accuracy_m, at: fix.at, trail: this.board.trails.get(person) ?? [] }];
+    });
+    return { incident, parties, order: { ...this.records.order(incident.order_id), ...radii(incident.detail) }, zones: this.records.zones(incident.order_id) };
+  }
+
+  overview() {
+    return this.board.queue().flatMap((incident) => {
+      const fix = this.board.positions.get(incident.victim_id) ?? incident.place ?? incident.detail?.aggressor_place ?? this.board.positions.get(incident.aggressor_id);
+      return Number.isFinite(fix?.lat) ? [{ incident, lat: fix.lat, lon: fix.lon }] : [];
+    });
+  }
+
+  drawLegend(step) {
+    this.gridStep = step ?? this.gridStep;
+    const incident = this.selected && this.board.get(this.selected);
+    const order = incident && this.records.order(incident.order_id);
+    const ring = (name) => order?.[`${name}_m`] > 0 && h("span", { class: `legend ring-${name}` }, h("i"), `${t(`ring.${name}`)} ${metresText(order[`${name}_m`])}`);
+    replace(byId("map-legend"),
+      incident && [ring("alert"), order?.warning_m > order?.alert_m && ring("warning")],
+      this.gridStep && h("span", { class: "legend" }, t("map.grid", { step: metresText(this.gridStep) })));
+  }
+
+  drawStatus() {
+    drawLink(byId("link"), this.feed);
+    drawBanner(byId("banner"), this.feed, () => this.feed.hurry());
+    byId("workplace").dataset.link = this.feed.status;
+    this.drawTitle(this.board.queue().filter((item) => item.severity === "critical" && item.state === "open").length);
+    if (!this.board.loaded) this.draw();
+  }
+
+  drawTools() {
+    const sound = byId("sound");
+    const state = this.alarm.state;
+    Object.assign(sound.dataset, { state, rings: this.alarm.rings });
+    sound.setAttribute("aria-pressed", String(state !== "muted"));
+    sound.title = t(`sound.${state}.title`);
+    replace(sound, icon(state === "on" ? "bell" : "mute"), h("span", {}, t(`sound.${state}`)));
+    for (const [id, name] of [["theme", "theme"], ["help", "help"], ["signout", "exit"], ["map-fit", "fit"]]) replace(byId(id), icon(name));
+    for (const group of document.querySelectorAll(".languages")) {
+      replace(group, i18n.choices().map(([code, name]) => h("button", {
+        type: "button", lang: code, title: name, "aria-pressed": String(code === i18n.language()), dataset: { language: code },
+      }, code === "kk" ? "Қаз" : code === "ru" ? "Рус" : "Eng")));
+    }
+  }
+
+  help() {
+    const keys = [["J K ↑ ↓", "move"], ["Enter", "open"], ["A", "acknowledge"], ["D", "dispatch"], ["N", "note"], ["R", "resolve"],
+      ["F", "fit"], ["M", "mute"], ["T", "theme"], ["Esc", "close"], ["?", "help"]];
+    ask({
+      title: t("help.title"),
+      body: h("div", { class: "stack" },
+        h("dl", { class: "keys" }, keys.flatMap(([key, what]) => [h("dt", {}, key.split(" ").map((one) => h("kbd", {}, one))), h("dd", {}, t(`key.${what}`))])),
+        h("label", { class: "choice" }, h("input", { type: "checkbox", checked: !keysOff(), onchange: (event) => setKeysOff(!event.target.checked) }), h("span", {}, t("help.keys_on")))),
+    });
+  }
+
+  wire() {
+    byId("signin-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.signIn();
+    });
+    document.addEventListener("click", (event) => {
+      const code = event.target.closest?.("[data-language]")?.dataset.language;
+      if (code) i18n.use(code);
+    });
+    byId("sound").addEventListener("click", () => (this.alarm.state === "locked" ? this.alarm.unlock() : this.alarm.toggle()));
+    byId("theme").addEventListener("click", toggleTheme);
+    byId("help").addEventListener("click", () => this.help());
+    byId("signout").addEventListener("click", () => this.session.signOut());
+    byId("map-fit").addEventListener("click", () => this.map.fit());
+    new ResizeObserver(() => this.map.resize()).observe(byId("map"));
+    const here = (run) => () => (byId("workplace").hidden ? false : run());
+    const actions = {
+      KeyJ: () => this.step(1), KeyK: () => this.step(-1), ArrowDown: () => this.step(1), ArrowUp: () => this.step(-1),
+      KeyA: () => this.act("acknowledge"), KeyD: () => this.act("dispatch"), KeyN: () => this.act("note"), KeyR: () => this.act("resolve"),
+      KeyO: () => this.act("reopen"), KeyF: () => this.map.fit(), KeyM: () => this.alarm.toggle(), KeyT: toggleTheme,
+      Escape: () => this.selected ? this.close() : false, "?": () => this.help(),
+    };
+    listen(Object.fromEntries(Object.entries(actions).map(([key, run]) => [key, here(run)])));
+    setInterval(() => {
+      tick();
+      if (this.feed.status !== "live") this.drawStatus();
+      else this.drawLegend();
+    }, TICK_MS);
+  }
+}
+
+const radii = (detail) => Object.fromEntries(["alert_m", "warning_m"].filter((name) => detail?.[name] > 0).map((name) => [name, detail[name]]));
+
+async function start() {
+  const config = await fetch("/console/config.json").then((answer) => answer.json()).catch(() => ({}));
+  await i18n.start(config.languages);
+  const workplace = new Console(config);
+  workplace.drawTools();
+  await workplace.begin();
+}
+
+start();

@@ -1,0 +1,159 @@
+/**
+ * Who is signed in. The access token lives in memory only; the refresh token in this tab's session storage, so a
+ * reload keeps the session and closing the tab ends it. Emits `ended` when the session cannot go on.
+ */
+
+import { learnServerTime } from "./time.js";
+
+const STORED = "qorgan.refresh";
+const TOKEN_PATH = "/v1/auth/token";
+const REQUEST_TIMEOUT_MS = 10_000;
+const RENEW_EARLY_MS = 30_000;
+
+/** An answer that was not what was asked for; `code` is the API's stable one, or `network`. */
+export class ApiError extends Error {
+  constructor(status, problem) {
+    super(problem.detail ?? problem.title ?? `HTTP ${status}`);
+    this.status = status;
+    this.code = problem.code ?? (status ? "internal_error" : "network");
+    this.problem = problem;
+  }
+}
+
+export class Session extends EventTarget {
+  #access = null;
+  #accessUntil = 0;
+  #renewing = null;
+  #timer = null;
+  username = null;
+
+  get #refresh() {
+    return sessionStorage.getItem(STORED);
+  }
+
+  /** Whether there is something to go on with: a token, or what renews one. */
+  get held() {
+    return Boolean(this.#access || this.#refresh);
+  }
+
+  async signIn(username, password) {
+    await this.#ask({ grant_type: "password", username, password });
+  }
+
+  /** Go on with the session of this tab after a reload; false when there is none. */
+  async restore() {
+    if (!this.#refresh) return false;
+    try {
+      await this.#renew();
+      return true;
+    } catch (error) {
+      if (error.status === 0 || error.status >= 500) throw error;
+      return false;
+    }
+  }
+
+  signOut() {
+    this.#forget();
+    this.dispatchEvent(new CustomEvent("ended", { detail: { asked: true } }));
+  }
+
+  /** A valid access token, renewed when it is about to end. */
+  async token() {
+    if (!this.#access || Date.now() > this.#accessUntil - RENEW_EARLY_MS) await this.#renew();
+    return this.#access;
+  }
+
+  /** Forget the access token: the next use renews it. */
+  distrust() {
+    this.#access = null;
+  }
+
+  /** Ask the API; answers the parsed body. A 401 is tried once more with a renewed token. */
+  async request(path, { method = "GET", body, timeoutMs = REQUEST_TIMEOUT_MS } = {}) {
+    for (const last of [false, true]) {
+      const headers = { Accept: "application/json", Authorization: `Bearer ${await this.token()}` };
+      if (body !== undefined) headers["Content-Type"] = "application/json";
+      const answer = await send(path, { method, headers, body: body && JSON.stringify(body) }, timeoutMs);
+      learnServerTime(answer.headers.get("Date"));
+      if (answer.status === 401 && !last) {
+        this.distrust();
+        continue;
+      }
+      return await parsed(answer);
+    }
+    throw new ApiError(401, {});
+  }
+
+  #renew() {
+    this.#renewing ??= this.#renewOnce().finally(() => {
+      this.#renewing = null;
+    });
+    return this.#renewing;
+  }
+
+  async #renewOnce() {
+    const refresh = this.#refresh;
+    if (!refresh) throw this.#end(new ApiError(401, { code: "credentials_missing" }));
+    try {
+      await this.#ask({ grant_type: "refresh_token", refresh_token: refresh });
+    } catch (error) {
+      if (error.status >= 400 && error.status < 500 && error.status !== 429) throw this.#end(error);
+      throw error;
+    }
+  }
+
+  async #ask(fields) {
+    const answer = await send(TOKEN_PATH, { method: "POST", body: new URLSearchParams(fields) }, REQUEST_TIMEOUT_MS);
+    learnServerTime(answer.headers.get("Date"));
+    const token = await parsed(answer);
+    this.#access = token.access_token;
+    this.#accessUntil = Date.now() + token.expires_in * 1000;
+    if (token.refresh_token) sessionStorage.setItem(STORED, token.refresh_token);
+    this.username = claims(token.access_token).name ?? fields.username ?? this.username;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#renew().catch(() => {}), Math.max(5_000, token.expires_in * 800));
+  }
+
+  #end(error) {
+    const held = this.held;
+    this.#forget();
+    if (held) this.dispatchEvent(new CustomEvent("ended", { detail: { asked: false } }));
+    return error;
+  }
+
+  #forget() {
+    clearTimeout(this.#timer);
+    this.#access = null;
+    sessionStorage.removeItem(STORED);
+  }
+}
+
+/** What an access token says of its bearer; nothing is trusted for it, it is only shown. */
+function claims(token) {
+  try {
+    const body = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+    return JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(body), (letter) => letter.charCodeAt(0))));
+  } catch {
+    return {};
+  }
+}
+
+async function send(path, options, timeoutMs) {
+  try {
+    return await fetch(path, { ...options, signal: AbortSignal.timeout(timeoutMs), cache: "no-store" });
+  } catch {
+    throw new ApiError(0, { code: "network" });
+  }
+}
+
+async function parsed(answer) {
+  const text = await answer.text();
+  let body = null;
+  try {
+    body = text ? JSON.parse(text) : null;
+  } catch {
+    if (answer.ok) throw new ApiError(answer.status, { code: "malformed_json" });
+  }
+  if (!answer.ok) throw new ApiError(answer.status, body && typeof body === "object" ? body : {});
+  return body;
+}

@@ -1,0 +1,44 @@
+/** How facts of an incident are said: distances, places, deliveries. */
+
+import { language, t } from "./i18n.js";
+
+const number = (value, digits = 0) =>
+  new Intl.NumberFormat(language() === "en" ? "en-GB" : "ru", { maximumFractionDigits: digits, minimumFractionDigits: digits }).format(value);
+
+/** "320 m", "1.4 km"; an em dash when it is not known. */
+export function metresText(value) {
+  if (!Number.isFinite(value)) return "—";
+  if (value < 1000) return `${number(value < 100 ? Math.round(value) : Math.round(value / 10) * 10)} ${t("unit.m")}`;
+  return `${number(value / 1000, value < 10_000 ? 1 : 0)} ${t("unit.km")}`;
+}
+
+/** "43.23895, 76.94560 ±12 m". */
+export function placeText(place) {
+  if (!Number.isFinite(place?.lat) || !Number.isFinite(place?.lon)) return null;
+  if (place.name) return place.name;
+  const around = place.accuracy_m > 0 ? ` ±${metresText(place.accuracy_m)}` : "";
+  return `${place.lat.toFixed(5)}, ${place.lon.toFixed(5)}${around}`;
+}
+
+/** "1.2 m/s · 4 km/h". */
+export const speedText = (mps) => `${number(mps * 3.6)} ${t("unit.kmh")}`;
+
+export const percentText = (share) => `${number(share * 100)} %`;
+
+/** How many messages were made, failed or wait, from the states of an incident's deliveries. */
+export function deliveryCounts(states) {
+  const counts = { made: 0, failed: 0, waiting: 0, total: 0 };
+  for (const state of states ?? []) {
+    counts.total += 1;
+    if (["sent", "delivered", "seen"].includes(state)) counts.made += 1;
+    else if (state === "dead") counts.failed += 1;
+    else counts.waiting += 1;
+  }
+  return counts;
+}
+
+/** Told in one line: "3 messages sent, 1 failed". */
+export function deliveryText(counts) {
+  const words = t("deliveries.made", { n: counts.made });
+  return counts.failed ? `${words}, ${t("deliveries.failed", { n: counts.failed })}` : words;
+}

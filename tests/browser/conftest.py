@@ -1,0 +1,280 @@
+"""A real headless Chromium, and a scripted stand-in for the API that serves the real console.
+
+The stand-in (`Desk`) answers the /v1 addresses the console uses from plain values a test sets, so that every state of
+the screen can be produced at will; a test against the real API is in `test_console_real_api.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import socket
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
+from fastapi.responses import JSONResponse
+from playwright.async_api import Browser, Page, async_playwright
+
+from api.console import mount
+from core.settings import Settings
+from infra.console_assets import install
+
+CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM_FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
+)  # fmt: skip
+WAIT_MS = 15_000
+VICTIM, AGGRESSOR, ORDER = (f"0198a000-0000-7000-8000-00000000000{n}" for n in (1, 2, 3))
+
+
+def at(seconds_ago: float = 0) -> str:
+    """RFC 3339 of a moment ago."""
+    return (datetime.now(UTC) - timedelta(seconds=seconds_ago)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def make_incident(number: int, **values: Any) -> dict[str, Any]:
+    """An incident as the API gives it."""
+    opened = at(values.pop("age_s", 60))
+    return {
+        "id": f"0198b000-0000-7000-8000-{number:012d}", "type": "proximity", "family": "proximity", "severity": "critical",
+        "state": "open", "version": 1, "order_id": ORDER, "victim_id": VICTIM, "aggressor_id": AGGRESSOR,
+        "device_id": None, "occurred_at": opened, "opened_at": opened, "updated_at": opened, "retrospective": False,
+        "exercise": False, "provisional": False, "inside": False, "distance_m": 320.0, "p_within": 0.97,
+        "closing_mps": 1.3, "time_to_zone_s": None, "attribution": None, "assurance": None,
+        "fix_age_s": {"victim": 3.0, "aggressor": 8.0},
+        "place": {"lat": 43.23895, "lon": 76.9456, "accuracy_m": 12.0, "at": opened}, "units": [], "hazards": {},
+        "do_not_call": False, "outcome": None,
+        "detail": {"aggressor_place": {"lat": 43.2407, "lon": 76.9488, "accuracy_m": 25.0, "at": opened}},
+    } | values  # fmt: skip
+
+
+class Desk:
+    """What the scripted API knows, answers and was asked."""
+
+    def __init__(self) -> None:
+        self.incidents: dict[str, dict[str, Any]] = {}
+        self.timelines: dict[str, list[dict[str, Any]]] = {}
+        self.people = {
+            VICTIM: {"id": VICTIM, "identity": {"name": "Айгерім Сәрсенова"}},
+            AGGRESSOR: {"id": AGGRESSOR, "identity": {"name": "Марат Қуатов"}},
+        }
+        self.orders = {
+            ORDER: {"id": ORDER, "reference": "2026/114-З", "legal_m": 300, "alert_m": 500, "warning_m": 800}
+        }
+        self.units: list[dict[str, Any]] = []
+        self.health: dict[str, Any] = {"postgres": "up", "redis": "up"}
+        self.cursor = itertools.count(1001)
+        self.last_cursor = "1000"
+        self.history: list[dict[str, Any]] = []
+        self.sockets: set[WebSocket] = set()
+        self.board_answers = asyncio.Event()
+        self.board_answers.set()
+        self.refuse_feed = False
+        self.refuse_board = False
+        self.problems: dict[str, tuple[int, dict[str, Any]]] = {}
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.resumed_after: list[str] = []
+        self.access_tokens = 0
+        self.session_ended = False
+        self.map_style_url: str | None = None
+
+    def add(self, incident: dict[str, Any], *timeline: dict[str, Any]) -> dict[str, Any]:
+        """Have an incident on the board."""
+        self.incidents[incident["id"]] = incident
+        self.timelines[incident["id"]] = list(timeline)
+        return incident
+
+    def event(self, kind: str, data: dict[str, Any]) -> dict[str, Any]:
+        """Make a feed event that a resuming console will be given too."""
+        self.last_cursor = str(next(self.cursor))
+        frame = {"cursor": self.last_cursor, "kind": kind, "at": at(), "data": data}
+        self.history.append(frame)
+        return frame
+
+    async def emit(self, kind: str, data: dict[str, Any]) -> dict[str, Any]:
+        """Make a feed event and send it to every console."""
+        if kind.startswith("incident."):
+            self.incidents[data["id"]] = data
+        frame = self.event(kind, data)
+        await self.send(frame)
+        return frame
+
+    async def send(self, frame: dict[str, Any]) -> None:
+        """Send a frame as it is to every console."""
+        for one in list(self.sockets):
+            await one.send_text(json.dumps(frame))
+
+    async def hang_up(self, code: int = 1011) -> None:
+        """Close every feed."""
+        for one in list(self.sockets):
+            with contextlib.suppress(RuntimeError):
+                await one.close(code)
+
+
+def scripted_api(desk: Desk, settings: Settings) -> FastAPI:
+    """The /v1 addresses the console uses, answered from `desk`, with the real console mounted."""
+    app = FastAPI()
+    mount(app, settings)
+
+    def signed_in(request: Request) -> bool:
+        return request.headers.get("authorization") == f"Bearer access-{desk.access_tokens}" and not desk.session_ended
+
+    @app.post("/v1/auth/token")
+    async def token(request: Request) -> Any:
+        form = await request.form()
+        wrong = JSONResponse({"code": "credentials_invalid", "detail": "no"}, 401)
+        if desk.session_ended:
+            return wrong
+        if form["grant_type"] == "password" and form["password"] != "right":
+            return wrong
+        if form["grant_type"] == "refresh_token" and not str(form["refresh_token"]).startswith("refresh-"):
+            return wrong
+        desk.access_tokens += 1
+        number = desk.access_tokens
+        return {"access_token": f"access-{number}", "refresh_token": f"refresh-{number}", "expires_in": 900}
+
+    @app.get("/v1/board")
+    async def board(request: Request) -> Any:
+        await desk.board_answers.wait()
+        if not signed_in(request):
+            return JSONResponse({"code": "token_expired"}, 401)
+        if desk.refuse_board:
+            return JSONResponse({"code": "store_unavailable"}, 503)
+        open_ones = [one for one in desk.incidents.values() if one["state"] != "resolved"]
+        return {"cursor": desk.last_cursor, "incidents": open_ones, "units": desk.units, "health": desk.health}
+
+    @app.get("/v1/incidents/{incident_id}")
+    async def incident(incident_id: str) -> Any:
+        return desk.incidents[incident_id] | {"timeline": desk.timelines.get(incident_id, [])}
+
+    @app.get("/v1/incidents/{incident_id}/nearest-units")
+    async def nearest(incident_id: str) -> Any:
+        return {"units": desk.units}
+
+    @app.post("/v1/incidents/{incident_id}/{command}")
+    async def command(incident_id: str, command: str, request: Request) -> Any:
+        body = await request.json()
+        desk.asked.append((command, body))
+        if command in desk.problems:
+            status, problem = desk.problems.pop(command)
+            return JSONResponse(problem, status, media_type="application/problem+json")
+        states = {"acknowledge": "acknowledged", "dispatch": "dispatched", "resolve": "resolved", "reopen": "open"}
+        held = desk.incidents[incident_id]
+        held = held | {"state": states.get(command, held["state"]), "version": held["version"] + 1}
+        held |= {"outcome": body.get("outcome")}
+        desk.timelines[incident_id].append({"id": command, "at": at(), "kind": command, "actor_id": None, "data": body})
+        kind = {"acknowledge": "acknowledged", "dispatch": "dispatched", "resolve": "resolved"}.get(command, "updated")
+        await desk.emit(f"incident.{kind}", held)
+        return held
+
+    @app.get("/v1/people/{person_id}")
+    async def person(person_id: str) -> Any:
+        return desk.people.get(person_id) or JSONResponse({"code": "role_forbidden"}, 403)
+
+    @app.get("/v1/orders/{order_id}")
+    async def order(order_id: str) -> Any:
+        return desk.orders.get(order_id) or JSONResponse({"code": "not_found"}, 404)
+
+    @app.get("/v1/zones")
+    async def zones() -> Any:
+        return {"items": []}
+
+    @app.websocket("/v1/feed")
+    async def feed(websocket: WebSocket, after: str) -> None:
+        await websocket.accept()
+        if desk.refuse_feed or (await websocket.receive_json())["token"] != f"access-{desk.access_tokens}":
+            await websocket.close(1008)
+            return
+        desk.resumed_after.append(after)
+        for frame in desk.history:
+            if int(frame["cursor"]) > int(after):
+                await websocket.send_text(json.dumps(frame))
+        desk.sockets.add(websocket)
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+            while True:
+                await websocket.receive_text()
+        desk.sockets.discard(websocket)
+
+    return app
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Any) -> AsyncIterator[str]:
+    """Serve `app` on a free port for the length of the block; gives its address."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_level="critical", lifespan="off", ws="websockets-sansio", timeout_graceful_shutdown=1)
+    )
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+        listener.close()
+
+
+@pytest.fixture(scope="session")
+def vendor() -> None:
+    """The console's map library in its place."""
+    install()
+
+
+@pytest.fixture
+async def browser(vendor: None) -> AsyncIterator[Browser]:
+    """A headless Chromium; its absence is a failure with words, never a skip."""
+    if not CHROMIUM.exists():
+        pytest.fail(f"The browser tests need Chromium at {CHROMIUM}; install the package `chromium`.")
+    async with async_playwright() as playwright:
+        launched = await playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(CHROMIUM_FLAGS))
+        yield launched
+        await launched.close()
+
+
+@pytest.fixture
+def desk() -> Desk:
+    """What the scripted API answers."""
+    return Desk()
+
+
+@pytest.fixture
+async def address(desk: Desk) -> AsyncIterator[str]:
+    """Where the scripted API and the real console are."""
+    async with serving(scripted_api(desk, Settings(map_style_url=desk.map_style_url))) as url:
+        yield url
+        await desk.hang_up()
+
+
+@pytest.fixture
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    """A page in English on a desktop screen; anything it complains of fails the test."""
+    context = await browser.new_context(locale="en-GB", viewport={"width": 1440, "height": 900}, color_scheme="dark")
+    opened = await context.new_page()
+    opened.set_default_timeout(WAIT_MS)
+    complaints: list[str] = []
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("console", lambda message: complaints.append(message.text) if _matters(message) else None)
+    yield opened
+    await context.close()
+    assert complaints == []
+
+
+def _matters(message: Any) -> bool:
+    """Errors of ours; not the browser's own lines on answers that a test made fail on purpose."""
+    return message.type == "error" and "Failed to load resource" not in message.text and "WebSocket" not in message.text
+
+
+async def sign_in(page: Page, url: str, password: str = "right") -> None:
+    """Open the console and sign in."""
+    await page.goto(f"{url}/console/")
+    await page.get_by_label("User name").fill("dispatcher")
+    await page.get_by_label("Password").fill(password)
+    await page.get_by_role("button", name="Sign in").click()
