@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ from rich.panel import Panel
 from rich.table import Table
 
 from core.clock import utc_now
+from core.ids import new_id
+from core.postgres.agencies import ROUTES
 from core.postgres.database import Database
 from core.postgres.migrate import migrate
 from core.settings import Settings
 from device_sim.scenario import ActorCredentials, load_scenario, run_scenario
+from infra.receivers import MailReceiver, WebhookReceiver
 from infra.seed import seed_demo
 from infra.stores import forget_running, open_stores
 from infra.supervisor import Supervisor
@@ -46,21 +50,56 @@ async def _demo(settings: Settings, console: Console, scenario_name: str) -> Non
         loop.add_signal_handler(number, stop.set)
     assert settings.database_url is not None
     await migrate(settings.database_url.get_secret_value(), settings.shard_count, utc_now())
+
+    def tell(line: str) -> None:
+        loop.call_soon_threadsafe(lambda: console.print(f"[cyan]→ {line}[/cyan]", highlight=False))
+
+    hook, mail = WebhookReceiver(tell), MailReceiver(tell)
+    hook.start()
+    await mail.start()
+    try:
+        settings = settings.model_copy(
+            update={"smtp_host": "127.0.0.1", "smtp_port": mail.port, "smtp_from": "qorgan@example.org"}
+        )
+        world = await _seed(settings, hook)
+        log_path = settings.data_dir / "logs" / "qorgan.log"
+        supervisor = Supervisor(settings, list(TARGETS), log_path=log_path, on_event=console.print)
+        console.print("Starting the services …")
+        await supervisor.start()
+        try:
+            await _show(settings, console, world, supervisor, scenario_name, stop)
+        finally:
+            console.print("\nStopping the services …")
+            await supervisor.stop()
+            forget_running(settings.data_dir)
+    finally:
+        await mail.stop()
+        await asyncio.to_thread(hook.stop)
+
+
+async def _seed(settings: Settings, hook: WebhookReceiver) -> dict[str, Any]:
+    """The demo's agency, told of everything by webhook."""
+    assert settings.database_url is not None
     database = Database(settings.database_url.get_secret_value(), size=2, application="qorgan-demo")
     try:
         world = await seed_demo(database, settings, utc_now())
+        async with database.transaction() as connection:
+            await ROUTES.insert(
+                connection,
+                {
+                    "id": new_id(),
+                    "agency_id": uuid.UUID(world["agency"]["id"]),
+                    "name": "Dispatch system",
+                    "channel": "webhook",
+                    "address": hook.url,
+                    "secret": hook.secret,
+                    "min_severity": "high",
+                    "created_at": utc_now(),
+                },
+            )
     finally:
         await database.close()
-    log_path = settings.data_dir / "logs" / "qorgan.log"
-    supervisor = Supervisor(settings, list(TARGETS), log_path=log_path, on_event=console.print)
-    console.print("Starting the services …")
-    await supervisor.start()
-    try:
-        await _show(settings, console, world, supervisor, scenario_name, stop)
-    finally:
-        console.print("\nStopping the services …")
-        await supervisor.stop()
-        forget_running(settings.data_dir)
+    return world
 
 
 async def _show(
