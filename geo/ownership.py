@@ -64,6 +64,7 @@ class Ownership(Service):
         self._tokens: dict[int, int] = {}
         self._lost: set[int] = set()
         self._look = asyncio.Event()
+        self._take_from = clock()
 
     def owned(self) -> Mapping[int, int]:
         """{shard: token} this instance works on now."""
@@ -80,6 +81,7 @@ class Ownership(Service):
             try:
                 await self._step()
             except StoreUnavailable:
+                self._take_from = self._clock() + self._ttl  # the others' beats are as old as ours: let them return
                 log.warning("leases_unattended", kind=self._kind, reason="postgres_away", owned=len(self._tokens))
             self._look.clear()
             if self._lost:
@@ -117,7 +119,7 @@ class Ownership(Service):
             await self._stop_work(surplus)
             async with self._database.connection() as connection:
                 await leases.give_back(connection, self._instance, self._named(tokens))
-        elif len(self._tokens) < share and not self.stopping.is_set():
+        elif len(self._tokens) < share and now >= self._take_from and not self.stopping.is_set():
             await self._take(share - len(self._tokens))
 
     async def _take(self, limit: int) -> None:

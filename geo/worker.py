@@ -1,0 +1,214 @@
+"""The geo worker: owns a fair share of the shards, evaluates their logs, and keeps time and configuration in them.
+
+Model: `Ownership` says which shards are ours under which token; each has a `ShardRunner` (log → engine → one
+fenced commit) and a `CaseFeeder`. The worker itself appends a tick a second to each shard it owns, marked
+paused while no ingest process beats, so that silence is only counted while somebody could be heard.
+
+Failure: see `geo.ownership` (leases) and `geo.shard` (stores, poison). PostgreSQL away: no configuration
+arrives and leases stay where they are; evaluation goes on. A shard whose task ends by an unforeseen error ends
+the worker, and its supervisor starts a fresh one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final
+
+import structlog
+
+from core.clock import Clock, utc_now
+from core.errors import LeaseLost, StoreUnavailable
+from core.metrics import POISON, SHARDS_OWNED
+from core.postgres import poison
+from core.postgres.database import Database
+from core.redis.client import Client
+from core.redis.engine_store import EngineStore
+from core.redis.shard_log import ShardLog
+from core.service import Service
+from core.settings import Settings
+from geo.case_feeder import CaseFeeder
+from geo.ownership import Ownership
+from geo.shard import EngineFactory, ShardRunner
+
+log = structlog.get_logger(__name__)
+
+TICK_S: Final = 1.0
+CASE_POLL_S: Final = 1.0
+POISON_WAITING_MAX: Final = 1_000
+"""Poison messages kept in memory while PostgreSQL is away; beyond it the oldest are only counted."""
+
+
+def _default_engine() -> EngineFactory:
+    from geo.engine import Engine
+
+    return Engine
+
+
+class GeoWorker(Service):
+    """Evaluates the shards whose leases it holds."""
+
+    name = "geo-worker"
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        client: Client,
+        instance: str,
+        clock: Clock = utc_now,
+        *,
+        engine_factory: EngineFactory | None = None,
+    ) -> None:
+        super().__init__()
+        self._settings = settings
+        self._database = database
+        self._instance = instance
+        self._clock = clock
+        self._engine_factory = engine_factory or _default_engine()
+        self._store = EngineStore(client)
+        self._log = ShardLog(client)
+        self._runners: dict[int, ShardRunner] = {}
+        self._feeders: dict[int, CaseFeeder] = {}
+        self._poison: deque[tuple[str, str, str, bytes]] = deque(maxlen=POISON_WAITING_MAX)
+        self._wake_feed = asyncio.Event()
+        self._failed: asyncio.Future[None] | None = None
+        self._watches: set[asyncio.Task[None]] = set()
+        self._ownership = Ownership(
+            "geo",
+            instance,
+            database,
+            clock,
+            shard_count=settings.shard_count,
+            ttl_s=settings.lease_ttl_s,
+            hold=self._hold,
+            drop=self._drop,
+        )
+
+    def owned(self) -> Mapping[int, int]:
+        """{shard: lease token} this worker evaluates now."""
+        return self._ownership.owned()
+
+    def runner(self, shard: int) -> ShardRunner | None:
+        """The runner of an owned shard."""
+        return self._runners.get(shard)
+
+    async def open(self) -> None:
+        self._failed = asyncio.get_running_loop().create_future()
+        await self._ownership.start()
+
+    async def run(self) -> None:
+        assert self._failed is not None
+        parts: list[Coroutine[Any, Any, object]] = [
+            self._tick(),
+            self._feed_cases(),
+            self._database.listen("case", lambda _: self._wake_feed.set(), self.stopping),
+            self._ownership.wait(),
+        ]
+        tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(part) for part in parts]
+        stopped = asyncio.create_task(self.stopping.wait())
+        waits: list[asyncio.Future[Any]] = [stopped, self._failed, *tasks]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for task in (stopped, *tasks):
+            if not task.done():
+                task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        errors = [error for error in results if isinstance(error, Exception)]
+        if self._failed.done():
+            self._failed.result()
+        if errors:
+            raise errors[0]
+
+    async def close(self) -> None:
+        await self._ownership.stop()
+        for shard in list(self._runners):
+            await self._drop(shard)
+        await self._flush_poison()
+
+    async def _hold(self, shard: int, token: int) -> None:
+        runner = ShardRunner(
+            shard,
+            token,
+            self._settings,
+            self._store,
+            self._log,
+            self._clock,
+            engine_factory=self._engine_factory,
+            lose=self._ownership.lose,
+            set_aside=self._set_aside,
+        )
+        self._runners[shard] = runner
+        self._feeders[shard] = CaseFeeder(runner, self._database, self._log)
+        await runner.start()
+        watch = asyncio.create_task(runner.wait())
+        self._watches.add(watch)
+        watch.add_done_callback(self._runner_ended)
+        self._wake_feed.set()
+        SHARDS_OWNED.labels(self._instance).set(len(self._runners))
+
+    def _runner_ended(self, watch: asyncio.Task[None]) -> None:
+        self._watches.discard(watch)
+        error = None if watch.cancelled() else watch.exception()
+        if error is not None and self._failed is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
+    async def _drop(self, shard: int) -> None:
+        runner = self._runners.pop(shard, None)
+        self._feeders.pop(shard, None)
+        SHARDS_OWNED.labels(self._instance).set(len(self._runners))
+        if runner is not None:
+            await runner.stop()
+
+    async def _tick(self) -> None:
+        """Append a tick to each owned shard, a second apart."""
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while not self.stopping.is_set():
+            with contextlib.suppress(StoreUnavailable):
+                if self._runners:
+                    paused = not await self._store.ingest_runs()
+                    await asyncio.gather(*(self._tick_shard(runner, paused) for runner in self._runners.values()))
+            due = max(due + TICK_S, loop.time())
+            await self.pause(due - loop.time())
+
+    async def _tick_shard(self, runner: ShardRunner, paused: bool) -> None:
+        if not runner.claimed:
+            return
+        try:
+            await self._log.append_tick(runner.shard, runner.token, paused)
+        except LeaseLost:
+            self._ownership.lose(runner.shard, runner.token)
+        except StoreUnavailable:
+            return  # the runner says so, and the gap between ticks tells the engine
+
+    async def _feed_cases(self) -> None:
+        """Append new configurations to each owned shard whenever there are some."""
+        while not self.stopping.is_set():
+            self._wake_feed.clear()
+            more = False
+            for shard, feeder in list(self._feeders.items()):
+                try:
+                    more |= await feeder.step()
+                except LeaseLost:
+                    self._ownership.lose(shard, self._ownership.owned().get(shard, 0))
+                except StoreUnavailable:
+                    break
+            await self._flush_poison()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake_feed.wait(), 0.05 if more else CASE_POLL_S)
+
+    def _set_aside(self, source: str, entry: str, reason: str, body: bytes) -> None:
+        POISON.labels("engine").inc()
+        self._poison.append((source, entry, reason, body))
+        self._wake_feed.set()
+
+    async def _flush_poison(self) -> None:
+        while self._poison:
+            try:
+                async with self._database.connection() as connection:
+                    await poison.set_aside(connection, *self._poison[0], self._clock())
+            except StoreUnavailable:
+                return
+            self._poison.popleft()
