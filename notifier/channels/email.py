@@ -82,8 +82,8 @@ def compose(message: Message, sender: str) -> EmailMessage:
     letter["Date"] = format_datetime(message.created_at)
     letter["Message-ID"] = f"<{message.id}@{domain or 'localhost'}>"
     letter["Auto-Submitted"] = "auto-generated"
-    letter["Content-Language"] = message.language
     if message.data.get("severity") == "critical":
         letter["Importance"] = "high"
     letter.set_content(message.body, charset="utf-8", cte="base64")
+    letter["Content-Language"] = message.language  # after the content, which takes other Content-… headers away
     return letter

@@ -141,11 +141,10 @@ def compose(message: Message) -> Any:
     }
     if message.incident_id is not None:
         data["incident_id"] = str(message.incident_id)
-    return messaging.Message(
-        data=data,
-        token=message.address,
-        android=messaging.AndroidConfig(priority="high", ttl=TIME_TO_LIVE),
-    )
+    push = messaging.Message(data=data, android=messaging.AndroidConfig(priority="high", ttl=TIME_TO_LIVE))
+    # As an attribute, for its parameter warns: registration tokens are what phones have, installation ids are to come.
+    push.token = message.address
+    return push
 
 
 def _judge(error: exceptions.FirebaseError, message: Message) -> ChannelError:

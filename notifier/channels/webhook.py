@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from typing import Any, Final
 
 import httpx
@@ -22,6 +23,7 @@ SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - how secrets begin, not one
 SECRET_BYTES: Final = (16, 64)
 FACTS: Final = ("type", "severity", "order_id", "occurred_at", "opened_at", "escalated", "exercise")
 """All of a template's facts that leave by webhook."""
+HOST: Final = re.compile(rb"[A-Za-z0-9._:-]+")
 DEFAULT_EVENT: Final = "incident.opened"
 DEFAULT_THROTTLE_S: Final = 30.0
 CONNECTIONS: Final = 100
@@ -62,8 +64,6 @@ class WebhookChannel:
                 _judge(response, message)
         except httpx.InvalidURL:
             raise Permanent("the webhook's address is not a URL") from None
-        except httpx.UnsupportedProtocol:
-            raise Permanent("the webhook's address is neither http nor https") from None
         except httpx.TransportError as error:
             raise Retryable(f"no answer: {type(error).__name__}") from None
         return None
@@ -85,8 +85,10 @@ def webhook_body(message: Message) -> dict[str, Any]:
 
 def _address(address: str) -> httpx.URL:
     url = httpx.URL(address)
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https"):
         raise Permanent("the webhook's address is neither http nor https")
+    if HOST.fullmatch(url.raw_host) is None:
+        raise Permanent("the webhook's address names no host")
     return url
 
 

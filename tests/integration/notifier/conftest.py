@@ -301,7 +301,7 @@ async def provider() -> AsyncIterator[Provider]:
     """An HTTP server that answers as told."""
     told = Provider()
     server = await asyncio.start_server(told.serve, "127.0.0.1", 0)
-    told.url = "http://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+    told.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     yield told
     server.close()
     for task in list(told.connections):
@@ -328,6 +328,7 @@ class Mailbox:
 
     async def handle_RCPT(self, server: Any, session: Any, envelope: Envelope, address: str, options: list[str]) -> str:
         """Refuse or note an address."""
+        del server, session, options
         if address in self.refusals:
             return self.refusals[address]
         envelope.rcpt_tos.append(address)
@@ -335,6 +336,7 @@ class Mailbox:
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Envelope) -> str:
         """Keep or refuse a letter."""
+        del server, session
         if self.data_answer.startswith("2"):
             self.letters.append(envelope)
         return self.data_answer

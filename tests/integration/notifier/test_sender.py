@@ -310,12 +310,12 @@ async def test_a_provider_that_hangs_delays_neither_another_channel_nor_another_
     desk = await open_desk(hanging, lively, delivery_batch=3)
     for _ in range(12):
         await outbox.put("hanging", "dead", priority=0)
-    while len(hanging.sent) < 3:
+    for _ in range(2):  # a fourth of its places
         await hanging.next()
     elsewhere = [await outbox.put("lively"), await outbox.put("hanging", "alive")]
     await desk.marked(*elsewhere)
     assert [(await outbox.get(one))["state"] for one in elsewhere] == ["sent", "sent"]
-    assert sum(message.address == "dead" for message in hanging.sent) <= 4
+    assert sum(message.address == "dead" for message in hanging.sent) <= 4  # one less than the share, and a batch
 
 
 async def test_an_attempt_that_takes_too_long_is_cut_off_and_tried_again(
