@@ -48,7 +48,7 @@ class FeedPrinter:
             return
         if kind.startswith("incident.") and "severity" in data:
             self._console.print(self._incident(kind, frame, data), soft_wrap=True)
-        elif kind == "incident.delivery":
+        elif kind == "delivery.updated":
             self._console.print(self._delivery(frame, data), soft_wrap=True)
         elif kind == "provisional":
             self._console.print(Text(f"{_clock(frame)}  PROVISIONAL  {data.get('type', '')} (stores are away)"))

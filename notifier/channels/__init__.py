@@ -16,7 +16,7 @@ __all__ = ["Channel", "build"]
 def build(settings: Settings) -> dict[str, Channel]:
     """Every channel by name; one that is not set up is there too, and refuses with words that say what to set.
 
-    Raises Misconfigured when a setting names what cannot be used. Must be called where an event loop runs.
+    Raises Misconfigured when a setting names what cannot be used.
     """
     channels: list[Channel] = [
         LogChannel(),

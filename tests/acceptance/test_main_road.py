@@ -159,7 +159,7 @@ async def test_an_old_snapshot_and_the_events_since_equal_a_fresh_snapshot(syste
         for frame in feed.frames:
             if frame.get("cursor") is None or int(frame["cursor"]) > int(fresh["cursor"]):
                 continue
-            if "state" in frame["data"] and frame["kind"] != "incident.delivery":
+            if "state" in frame["data"] and frame["kind"] != "delivery.updated":
                 held[frame["data"]["id"]] = frame["data"]
     still_open = {id_: incident for id_, incident in held.items() if incident["state"] != "resolved"}
     assert still_open == {incident["id"]: incident for incident in fresh["incidents"]}
