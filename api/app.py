@@ -7,12 +7,17 @@ from fastapi import APIRouter, FastAPI
 from api.bounds import Bounds
 from api.deps import ApiContext
 from api.errors import add_handlers
-from api.routes import auth, operations, pings
+from api.live import socket as live_socket
+from api.routes import auth, board, incidents, operations, panic, pings
 
 ROUTERS: tuple[APIRouter, ...] = (
     operations.router,
     auth.router,
     pings.router,
+    panic.router,
+    incidents.router,
+    board.router,
+    live_socket.router,
 )
 """Every route of the API; the console's static files are mounted beside them."""
 

@@ -242,7 +242,7 @@ async def _repeat(unit: Unit, panic: PanicIn, known: dict[str, Any]) -> PanicRes
 
 async def ask_cancel(unit: Unit, wish: CancelIn) -> None:
     """Note that the person who pressed asks to cancel; changes no state, and nothing at all if it is not her panic."""
-    known = await store.find_of_device(unit.connection, str(wish.panic_id), wish.device_id)
+    known = await store.find_of_device(unit.connection, wish.panic_id, wish.device_id)
     if known is None or not await store.ask_cancel(unit.connection, known["id"], unit.now):
         return
     row = await incident_store.lock(unit.connection, known["agency_id"], known["incident_id"])

@@ -56,7 +56,8 @@ class PanicIn(msgspec.Struct, frozen=True, kw_only=True, tag="panic", tag_field=
 class CancelIn(msgspec.Struct, frozen=True, kw_only=True, tag="cancel", tag_field="record"):
     """A wish to cancel a panic; whatever PIN came with it is not kept."""
 
-    panic_id: uuid.UUID
+    panic_id: str
+    """As the client knows it."""
     device_id: uuid.UUID
     received_ms: int
 

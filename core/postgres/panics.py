@@ -103,3 +103,13 @@ async def told(connection: Connection, incident_id: uuid.UUID) -> Sequence[dict[
         incident_id,
     )
     return [dict(row) for row in rows]
+
+
+async def set_aside(connection: Connection, payload: bytes, reason: str, now: datetime) -> None:
+    """Keep a record that cannot be taken, for people to look at."""
+    await connection.execute(
+        "INSERT INTO poison (source, entry, reason, body, at) VALUES ('panic', '', $1, $2, $3)",
+        reason,
+        payload.decode("utf-8", "replace").replace("\x00", ""),
+        now,
+    )

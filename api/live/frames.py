@@ -1,0 +1,34 @@
+"""The feed's frames as text: `{"cursor","kind","at","data"}`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from core.clock import rfc3339
+from core.postgres.feed import FeedRow
+
+
+def event_frame(row: FeedRow) -> str:
+    """An event of the feed; its data is passed on as stored."""
+    return (
+        f'{{"cursor":"{row.id}","kind":{msgspec.json.encode(row.kind).decode()},'
+        f'"at":"{rfc3339(row.at)}","data":{row.data}}}'
+    )
+
+
+def passing_frame(kind: str, at: datetime, data: Any) -> str:
+    """A frame beside the cursor: position, provisional, health."""
+    return msgspec.json.encode({"kind": kind, "at": rfc3339(at), "data": data}).decode()
+
+
+def reset_frame(at: datetime) -> str:
+    """The cursor is older than what the feed keeps: load the board again."""
+    return msgspec.json.encode({"kind": "reset", "at": rfc3339(at)}).decode()
+
+
+def error_frame(code: str, detail: str) -> str:
+    """Why the socket is about to be closed."""
+    return msgspec.json.encode({"error": {"code": code, "detail": detail}}).decode()

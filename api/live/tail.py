@@ -1,0 +1,272 @@
+"""The tail of the feed: reads each agency's new events once and hands them to all its sockets.
+
+Model: sockets of one agency at the same cursor share one read; a socket that resumes further back reads pages of its
+own until it has caught up. `NOTIFY` wakes the tail, a poll each second is the guarantee.
+
+Failure: with PostgreSQL away sockets stay open, are told by a `health` frame, and see provisional frames from the
+panics and transitions in Redis. With Redis away events go on; positions pause. A socket that does not read is
+closed with 1013 and resumes from its last cursor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import OrderedDict
+from collections.abc import Coroutine, Iterable
+from datetime import timedelta
+from typing import Any, Final
+
+import structlog
+
+from api.live.frames import event_frame, passing_frame, reset_frame
+from api.live.positions import PositionSource
+from api.live.provisional_source import ProvisionalSource
+from api.live.subscription import PAGE, Subscription
+from core.clock import Clock
+from core.errors import StoreUnavailable
+from core.metrics import FEED_CONNECTIONS
+from core.postgres import feed
+from core.postgres.database import Database
+from core.redis.client import AWAY, Client, RedisError
+from core.service import Service
+from core.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+POLL_S: Final = 1.0
+"""Longest time between two looks for events."""
+POSITIONS_S: Final = 1.0
+PROVISIONAL_S: Final = 0.25
+TRIM_S: Final = 60.0
+TRIM_ROWS: Final = 10_000
+POOL_SIZE: Final = 3
+COMMAND_TIMEOUT_S: Final = 3.0
+REDIS_WAIT_S: Final = 2.0
+SHOWN_BOUND: Final = 10_000
+"""Provisional incidents remembered, so that none is shown twice."""
+
+
+class FeedTail(Service):
+    """Feeds every dispatcher's socket of this process."""
+
+    name = "feed-tail"
+
+    def __init__(self, settings: Settings, database: Database, client: Client, clock: Clock) -> None:
+        super().__init__()
+        self._settings = settings
+        self._database = Database(
+            database.url, size=POOL_SIZE, application="qorgan-feed", command_timeout_s=COMMAND_TIMEOUT_S
+        )
+        self._client = client
+        self._clock = clock
+        self._subscriptions: dict[uuid.UUID, set[Subscription]] = {}
+        self._wake = asyncio.Event()
+        self._shown: OrderedDict[str, None] = OrderedDict()
+        self._positions = PositionSource(self._database, client)
+        self._provisional = ProvisionalSource(client, settings.shard_count)
+        self.health: dict[str, str] = {"postgres": "up", "redis": "up"}
+        """Which stores answer: up | away."""
+
+    # sockets ----------------------------------------------------------------------------------------------------
+
+    @property
+    def connections(self) -> int:
+        """Open sockets."""
+        return sum(len(found) for found in self._subscriptions.values())
+
+    def subscribe(self, agency_id: uuid.UUID, after: int | None) -> Subscription:
+        """A place in the agency's feed after a cursor; None: from now on."""
+        subscription = Subscription(agency_id, after, self._wake.set)
+        self._subscriptions.setdefault(agency_id, set()).add(subscription)
+        FEED_CONNECTIONS.inc()
+        if "away" in self.health.values():
+            subscription.push(passing_frame("health", self._clock(), self.health))
+        self._wake.set()
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Give the place back; a second call does nothing."""
+        found = self._subscriptions.get(subscription.agency_id, set())
+        if subscription in found:
+            found.remove(subscription)
+            FEED_CONNECTIONS.dec()
+            if not found:
+                del self._subscriptions[subscription.agency_id]
+                self._positions.forget(subscription.agency_id)
+
+    def publish_provisional(self, agency_id: uuid.UUID, incident: dict[str, Any]) -> None:
+        """Show an agency's sockets an incident that PostgreSQL does not have yet, once."""
+        name = incident["id"]
+        if name in self._shown:
+            return
+        self._shown[name] = None
+        if len(self._shown) > SHOWN_BOUND:
+            self._shown.popitem(last=False)
+        self._push(self._subscriptions.get(agency_id, ()), passing_frame("provisional", self._clock(), incident))
+
+    @staticmethod
+    def _push(subscriptions: Iterable[Subscription], frame: str) -> None:
+        for subscription in list(subscriptions):
+            subscription.push(frame)
+
+    # running ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Tail until stopped; an unexpected error ends the service with that error."""
+        parts: dict[str, Coroutine[Any, Any, None]] = {
+            "listen": self._database.listen(feed.CHANNEL, self._told, self.stopping),
+            "follow": self._follow(),
+            "positions": self._every(POSITIONS_S, self._send_positions),
+            "provisional": self._every(PROVISIONAL_S, self._send_provisional),
+            "trim": self._every(TRIM_S, self._trim),
+        }
+        tasks = [asyncio.create_task(part, name=f"{self.name}:{name}") for name, part in parts.items()]
+        stopping = asyncio.create_task(self.stopping.wait())
+        try:
+            done, _ = await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopping}:
+                task.result()
+        finally:
+            for found in self._subscriptions.values():
+                for subscription in found:
+                    subscription.end(1012, "The service is stopping; connect again.")
+            for task in (*tasks, stopping):
+                task.cancel()
+            await asyncio.gather(*tasks, stopping, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Close the tail's own connections."""
+        await self._database.close()
+
+    def _told(self, agency_id: str) -> None:
+        del agency_id  # a wake reads for every agency that has sockets: one connection, one pass
+        self._wake.set()
+
+    async def _every(self, interval_s: float, step: Any) -> None:
+        while not await self.pause(interval_s):
+            await step()
+
+    async def _follow(self) -> None:
+        while not self.stopping.is_set():
+            try:
+                async with asyncio.timeout(POLL_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            await self._look()
+
+    async def _look(self) -> None:
+        """Read what is new for every agency with sockets; notices PostgreSQL going and coming back."""
+        try:
+            async with self._database.connection(COMMAND_TIMEOUT_S) as connection:
+                if not self._subscriptions:
+                    await feed.issued(connection)
+                for agency_id in list(self._subscriptions):
+                    await self._read(connection, agency_id)
+        except StoreUnavailable:
+            self._set_health("postgres", "away")
+        else:
+            self._set_health("postgres", "up")
+
+    async def _read(self, connection: Any, agency_id: uuid.UUID) -> None:
+        await self._place(connection, agency_id)
+        more = True
+        while more:
+            more = False
+            by_cursor: dict[int, list[Subscription]] = {}
+            for subscription in self._subscriptions.get(agency_id, ()):
+                if subscription.cursor is not None and not subscription.ended and subscription.has_room:
+                    by_cursor.setdefault(subscription.cursor, []).append(subscription)
+            for cursor, group in by_cursor.items():
+                rows = await feed.read_after(connection, agency_id, cursor, PAGE)
+                if not rows:
+                    continue
+                more = more or len(rows) == PAGE
+                frames = [event_frame(row) for row in rows]
+                if any(row.kind.startswith("incident.") for row in rows):
+                    self._positions.changed(agency_id)
+                for subscription in group:
+                    subscription.cursor = rows[-1].id
+                    for frame in frames:
+                        subscription.push(frame)
+            # Sockets get to send, and to make room, between two pages.
+            await asyncio.sleep(0)
+
+    async def _place(self, connection: Any, agency_id: uuid.UUID) -> None:
+        """Give new sockets their place: from now, or a reset where the feed no longer has what they ask for."""
+        new = [found for found in self._subscriptions.get(agency_id, ()) if not found.placed]
+        if not new:
+            return
+        head = await feed.head(connection, agency_id)
+        trimmed = await feed.trimmed(connection)
+        issued = await feed.issued(connection)
+        for subscription in new:
+            subscription.placed = True
+            if subscription.cursor is None:
+                subscription.cursor = head
+            elif not trimmed <= subscription.cursor <= issued:
+                subscription.cursor = head
+                subscription.push(reset_frame(self._clock()))
+
+    # beside the cursor ------------------------------------------------------------------------------------------
+
+    def _set_health(self, store: str, state: str) -> None:
+        if self.health[store] == state:
+            return
+        self.health = {**self.health, store: state}
+        log.warning("store_health", store=store, state=state)
+        if store == "postgres":
+            self._provisional.rewind()
+        frame = passing_frame("health", self._clock(), self.health)
+        for found in list(self._subscriptions.values()):
+            self._push(found, frame)
+
+    async def _send_positions(self) -> None:
+        try:
+            async with asyncio.timeout(REDIS_WAIT_S):
+                if not self._subscriptions:
+                    await self._client.ping()
+                for agency_id, found in list(self._subscriptions.items()):
+                    await self._send_positions_of(agency_id, found)
+        except (RedisError, TimeoutError, StoreUnavailable, *AWAY):
+            self._set_health("redis", "away")
+        else:
+            self._set_health("redis", "up")
+
+    async def _send_positions_of(self, agency_id: uuid.UUID, found: set[Subscription]) -> None:
+        everything, changed = await self._positions.read(agency_id)
+        now = self._clock()
+        frames = {
+            True: passing_frame("position", now, everything) if everything else None,
+            False: passing_frame("position", now, changed) if changed else None,
+        }
+        for subscription in list(found):
+            frame = frames[subscription.wants_all_positions]
+            if frame is not None:
+                subscription.push_position(frame)
+
+    async def _send_provisional(self) -> None:
+        if self.health["postgres"] == "up" or not self._subscriptions:
+            return
+        try:
+            async with asyncio.timeout(REDIS_WAIT_S):
+                incidents = await self._provisional.read()
+        except (RedisError, TimeoutError, *AWAY):
+            return
+        for agency_id, incident in incidents:
+            self.publish_provisional(agency_id, incident)
+
+    async def _trim(self) -> None:
+        """Drop events older than the feed is kept."""
+        now = self._clock()
+        before = now - timedelta(days=self._settings.feed_days)
+        try:
+            while True:
+                async with self._database.transaction(COMMAND_TIMEOUT_S) as connection:
+                    gone = await feed.trim(connection, before, now, TRIM_ROWS)
+                if gone < TRIM_ROWS:
+                    return
+        except StoreUnavailable:
+            return

@@ -1,0 +1,149 @@
+"""The panic journal: a panic is on this machine's disk before anything else is tried.
+
+One file a process, preallocated (so that a full disk cannot refuse a panic), locked by its writer with `flock`. A
+record is a header and a payload; when PostgreSQL has the panic its record is marked settled in place. That mark need
+not be durable: a panic taken again is found made already. The journal of a process that died is read by whoever gets
+its lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Generator
+from pathlib import Path
+from typing import Final
+
+from core.ids import new_id
+
+HEADER: Final = struct.Struct("<4sIIB3x")
+"""Magic, payload length, CRC-32 of the payload, mark."""
+MAGIC: Final = b"QPJ1"
+WAITING: Final = ord("W")
+SETTLED: Final = ord("S")
+MARK_OFFSET: Final = 12
+ALIGNMENT: Final = 8
+PREALLOCATED_BYTES: Final = 4 * 1024 * 1024
+GROWTH_BYTES: Final = 1024 * 1024
+JOURNAL_BYTES_MAX: Final = 256 * 1024 * 1024
+"""A journal that long means PostgreSQL has been away through some 100,000 panics."""
+RESTART_BYTES: Final = 1024 * 1024
+"""Once everything is settled, writing starts again at the front beyond this."""
+SUFFIX: Final = ".journal"
+
+
+class PanicJournal:
+    """One file of panics; every method may block on the disk, and may be called from any thread."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+        self._guard = threading.Lock()
+        self._end = 0
+        self._size = os.fstat(descriptor).st_size
+        self._waiting: dict[int, bytes] = {}
+        self._scan()
+
+    @classmethod
+    def create(cls, directory: Path) -> PanicJournal:
+        """A new, locked, preallocated journal in `directory`; raises OSError when the disk does not give it."""
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = directory / f"panic-{os.getpid()}-{new_id()}{SUFFIX}"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.posix_fallocate(descriptor, 0, PREALLOCATED_BYTES)
+            os.fsync(descriptor)
+            folder = os.open(directory, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return cls(path, descriptor)
+
+    @classmethod
+    def abandoned(cls, directory: Path) -> Generator[PanicJournal]:
+        """Journals whose writers are gone, each locked by us while it is looked at and closed after."""
+        for path in sorted(directory.glob(f"*{SUFFIX}")):
+            try:
+                descriptor = os.open(path, os.O_RDWR)
+            except OSError:
+                continue
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(descriptor)
+                continue
+            journal = cls(path, descriptor)
+            try:
+                yield journal
+            finally:
+                journal.close()
+
+    def append(self, payload: bytes) -> int:
+        """Write a payload and have it on disk; returns its place. Raises OSError when the disk refuses."""
+        record = HEADER.pack(MAGIC, len(payload), zlib.crc32(payload), WAITING) + payload
+        with self._guard:
+            if not self._waiting and self._end > RESTART_BYTES:
+                self._end = 0
+            place, end = self._end, self._end + len(record) + -len(record) % ALIGNMENT
+            if end > JOURNAL_BYTES_MAX:
+                raise OSError(errno.EFBIG, "the panic journal is full")
+            if end + HEADER.size > self._size:
+                os.posix_fallocate(self._descriptor, self._size, max(GROWTH_BYTES, end + HEADER.size - self._size))
+                self._size = os.fstat(self._descriptor).st_size
+            # The header after this record is cleared with it: what an earlier round left there is not read again.
+            os.pwrite(self._descriptor, record + bytes(end - place - len(record) + HEADER.size), place)
+            os.fdatasync(self._descriptor)
+            self._waiting[place] = payload
+            self._end = end
+            return place
+
+    def settle(self, place: int) -> None:
+        """PostgreSQL has it; a second call does nothing."""
+        with self._guard:
+            if self._waiting.pop(place, None) is not None:
+                os.pwrite(self._descriptor, bytes([SETTLED]), place + MARK_OFFSET)
+
+    def waiting(self) -> list[tuple[int, bytes]]:
+        """(place, payload) of what is not settled, oldest first."""
+        with self._guard:
+            return sorted(self._waiting.items())
+
+    def close(self) -> None:
+        """Let go of the file, and remove it when nothing in it waits; a second call does nothing."""
+        with self._guard:
+            if self._descriptor < 0:
+                return
+            if not self._waiting:
+                with contextlib.suppress(FileNotFoundError):
+                    self.path.unlink()
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _scan(self) -> None:
+        """Find the records; a torn last one (the machine went down while writing) was never answered for."""
+        place = 0
+        while True:
+            header = os.pread(self._descriptor, HEADER.size, place)
+            if len(header) < HEADER.size:
+                return
+            magic, length, checksum, mark = HEADER.unpack(header)
+            if magic != MAGIC:
+                return
+            payload = os.pread(self._descriptor, length, place + HEADER.size)
+            if len(payload) < length or zlib.crc32(payload) != checksum:
+                return
+            if mark == WAITING:
+                self._waiting[place] = payload
+            size = HEADER.size + length
+            place += size + -size % ALIGNMENT
+            self._end = place

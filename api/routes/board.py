@@ -1,0 +1,40 @@
+"""`GET /v1/board`: the snapshot that the feed goes on from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+
+from api.auth import Actor, require
+from api.deps import Context
+from api.live.positions import PositionSource
+from api.live.socket import FEED_ROLES
+from core.clock import rfc3339
+from core.errors import StoreUnavailable
+from core.postgres import board
+from core.redis.client import AWAY, RedisError
+
+router = APIRouter(prefix="/v1", tags=["dispatch"])
+
+
+@router.get("/board")
+async def read_board(
+    context: Context, actor: Annotated[Actor, Depends(require(*sorted(FEED_ROLES)))]
+) -> dict[str, Any]:
+    """Open incidents, units, health and live positions; `cursor` is where `WS /v1/feed?after=` goes on."""
+    snapshot = await board.load(context.database, actor.agency_id)
+    health = dict(context.tail.health) if context.tail is not None else {}
+    positions: list[dict[str, Any]] = []
+    try:
+        positions, _ = await PositionSource(context.database, context.redis).read(actor.agency_id)
+    except (RedisError, StoreUnavailable, *AWAY):
+        health["redis"] = "away"
+    return {
+        "cursor": str(snapshot.cursor),
+        "at": rfc3339(context.clock()),
+        "incidents": snapshot.incidents,
+        "units": snapshot.units,
+        "health": health,
+        "positions": positions,
+    }

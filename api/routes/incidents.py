@@ -1,0 +1,194 @@
+"""`/v1/incidents`: what dispatchers read and what they do."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Depends, Query
+from geopy.distance import great_circle
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from api.auth import Actor, require
+from api.deps import Context
+from core.actions import commands
+from core.actions.unit_of_work import act
+from core.domain.incident import State
+from core.errors import NotFound
+from core.postgres import board
+from core.postgres import incidents as store
+
+router = APIRouter(prefix="/v1/incidents", tags=["dispatch"])
+
+TIMELINE_LINES: Final = 1_000
+"""Lines of a timeline shown, the newest."""
+PAGE_MAX: Final = 500
+NEAREST_MAX: Final = 50
+PLACED_ROLES: Final = frozenset({"dispatcher", "supervisor", "admin", "officer"})
+"""Who may see where a protected person is."""
+
+Watcher = Annotated[Actor, Depends(require("dispatcher", "supervisor", "admin", "officer", "caseworker", "auditor"))]
+Dispatcher = Annotated[Actor, Depends(require("dispatcher", "supervisor", "admin"))]
+Noter = Annotated[Actor, Depends(require("dispatcher", "supervisor", "admin", "officer"))]
+
+
+class Command(BaseModel):
+    """What every command bears: the version it was decided on, and an id that makes it happen once."""
+
+    model_config = ConfigDict(extra="forbid")
+    version: int = Field(ge=1)
+    id: uuid.UUID | None = None
+    note: str | None = Field(None, max_length=4_000)
+
+    def by(self, actor: Actor, incident_id: uuid.UUID) -> commands.By:
+        """Who commands what."""
+        note = self.note.replace("\x00", "") if self.note else None
+        return commands.By(actor.user_id, actor.agency_id, incident_id, self.version, self.id, note)
+
+
+class Dispatch(Command):
+    """Which units to send, and when they should be there."""
+
+    unit_ids: list[uuid.UUID] = Field(default_factory=list, max_length=commands.UNITS_PER_INCIDENT)
+    eta_s: float | None = Field(None, ge=0, le=86_400, allow_inf_nan=False)
+
+
+class Note(Command):
+    """A line for the timeline."""
+
+    version: int = Field(1, ge=1)
+    note: str = Field(min_length=1, max_length=4_000)
+
+
+class Resolve(Command):
+    """How it ended."""
+
+    outcome: str = Field(max_length=50)
+    cause: str | None = Field(None, max_length=500)
+    false_alarm_cause: str | None = Field(None, max_length=500)
+
+
+@router.get("")
+async def list_incidents(
+    context: Context,
+    actor: Watcher,
+    state: Annotated[list[State] | None, Query()] = None,
+    kind: Annotated[list[str] | None, Query(alias="type", max_length=20)] = None,
+    severity: Annotated[list[Literal["low", "medium", "high", "critical"]] | None, Query()] = None,
+    order: uuid.UUID | None = None,
+    person: uuid.UUID | None = None,
+    since: AwareDatetime | None = None,
+    limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
+    after: uuid.UUID | None = None,
+) -> dict[str, Any]:
+    """The agency's incidents, newest first; `after` is the last id of the page before."""
+    filters: dict[str, list[str] | uuid.UUID | datetime | None] = {
+        "state": [str(one) for one in state] if state else None,
+        "type": kind or None,
+        "severity": list(severity) if severity else None,
+        "order": order,
+        "person": person,
+        "since": since,
+        "after": after,
+    }
+    async with context.database.connection() as connection:
+        items = await store.listing(connection, actor.agency_id, filters, limit)
+    return {
+        "items": [_as_seen_by(actor, item) for item in items],
+        "after": items[-1]["id"] if len(items) == limit else None,
+    }
+
+
+@router.get("/{incident_id}")
+async def read_incident(incident_id: uuid.UUID, context: Context, actor: Watcher) -> dict[str, Any]:
+    """An incident with its timeline."""
+    async with context.database.connection() as connection:
+        row = await store.find(connection, actor.agency_id, incident_id)
+        if row is None:
+            raise NotFound("There is no such incident.")
+        lines = await store.timeline(connection, incident_id, TIMELINE_LINES)
+    if actor.role not in PLACED_ROLES:
+        lines = [{**line, "data": {k: v for k, v in line["data"].items() if k not in PLACE_FIELDS}} for line in lines]
+    return {**_as_seen_by(actor, store.incident_json(row)), "timeline": lines}
+
+
+PLACE_FIELDS: Final = frozenset({"lat", "lon", "accuracy_m", "differs", "aggressor_place"})
+
+
+def _as_seen_by(actor: Actor, incident: dict[str, Any]) -> dict[str, Any]:
+    """The incident, less where she is for those who do not need it."""
+    if actor.role in PLACED_ROLES:
+        return incident
+    detail = {name: value for name, value in incident["detail"].items() if name not in PLACE_FIELDS}
+    return {**incident, "place": None, "detail": detail}
+
+
+@router.post("/{incident_id}/acknowledge")
+async def acknowledge(incident_id: uuid.UUID, body: Command, context: Context, actor: Dispatcher) -> dict[str, Any]:
+    """Take it in hand."""
+    async with act(context.database, context.clock()) as unit:
+        return await commands.acknowledge(unit, body.by(actor, incident_id))
+
+
+@router.post("/{incident_id}/dispatch")
+async def dispatch(incident_id: uuid.UUID, body: Dispatch, context: Context, actor: Dispatcher) -> dict[str, Any]:
+    """Send units."""
+    async with act(context.database, context.clock()) as unit:
+        return await commands.dispatch(unit, body.by(actor, incident_id), body.unit_ids, body.eta_s)
+
+
+@router.post("/{incident_id}/note")
+async def note(incident_id: uuid.UUID, body: Note, context: Context, actor: Noter) -> dict[str, Any]:
+    """Write a line into the timeline."""
+    async with act(context.database, context.clock()) as unit:
+        return await commands.note(unit, body.by(actor, incident_id))
+
+
+@router.post("/{incident_id}/resolve")
+async def resolve(incident_id: uuid.UUID, body: Resolve, context: Context, actor: Dispatcher) -> dict[str, Any]:
+    """End it; while he is still inside only custody or a suspension does."""
+    ending = commands.Ending(body.outcome, body.cause, body.false_alarm_cause)
+    async with act(context.database, context.clock()) as unit:
+        return await commands.resolve(unit, body.by(actor, incident_id), ending)
+
+
+@router.post("/{incident_id}/reopen")
+async def reopen(incident_id: uuid.UUID, body: Command, context: Context, actor: Dispatcher) -> dict[str, Any]:
+    """Open it again."""
+    async with act(context.database, context.clock()) as unit:
+        return await commands.reopen(unit, body.by(actor, incident_id))
+
+
+@router.get("/{incident_id}/nearest-units")
+async def nearest_units(
+    incident_id: uuid.UUID,
+    context: Context,
+    actor: Dispatcher,
+    limit: Annotated[int, Query(ge=1, le=NEAREST_MAX)] = 10,
+) -> dict[str, Any]:
+    """The agency's units on duty by their distance from the incident; those in conflict with a party come last."""
+    async with context.database.connection() as connection:
+        row = await store.find(connection, actor.agency_id, incident_id)
+        if row is None:
+            raise NotFound("There is no such incident.")
+        units = await board.units(connection, actor.agency_id)
+    place = row["place"]
+    parties = {row["victim_id"], row["aggressor_id"]}
+    found = []
+    for unit in units:
+        if unit["status"] == "off_duty":
+            continue
+        distance_m = None
+        if place is not None and unit["lat"] is not None and unit["lon"] is not None:
+            distance_m = round(great_circle((place["lat"], place["lon"]), (unit["lat"], unit["lon"])).meters, 1)
+        conflict = bool(parties & set(unit["conflicts"]))
+        found.append({**board.unit_json(unit), "distance_m": distance_m, "in_conflict": conflict})
+    found.sort(
+        key=lambda unit: (
+            unit["in_conflict"],
+            unit["status"] != "available",
+            unit["distance_m"] if unit["distance_m"] is not None else float("inf"),
+        )
+    )
+    return {"place": place, "units": found[:limit]}

@@ -1,0 +1,192 @@
+"""`/v1/panic`: the button. Never refused for its content, its rate or its token."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import uuid
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+
+from api.auth import Device
+from api.deps import ApiContext, Context
+from core.clock import from_ms, rfc3339, to_ms
+from core.domain.panic import TEXT_CHARS, CancelIn, PanicIn, panic_id, read_body, read_fields
+from core.errors import NotAllowed, NotFound, StoreUnavailable
+from core.ids import token_digest
+from core.metrics import PANIC_SECONDS
+
+router = APIRouter(prefix="/v1/panic", tags=["panic"])
+
+CANCEL_ANSWER = {"state": "received"}
+"""The same for every PIN, and for a panic that is not there."""
+
+PANIC_BODY: dict[str, Any] = {
+    "requestBody": {
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "description": "Only `id` is wanted; whatever else comes, the panic is taken.",
+                    "properties": {
+                        "id": {"type": "string", "format": "uuid"},
+                        "at": {"type": "string", "format": "date-time"},
+                        "mode": {"enum": ["silent", "audible"]},
+                        "trigger": {"enum": ["button", "hardware", "timer", "sms", "widget"]},
+                        "lat": {"type": "number"},
+                        "lon": {"type": "number"},
+                        "accuracy_m": {"type": "number"},
+                        "note": {"type": "string"},
+                    },
+                }
+            }
+        }
+    }
+}
+
+
+@router.post("", status_code=201, openapi_extra=PANIC_BODY)
+async def press(request: Request, context: Context) -> JSONResponse:
+    """Take a panic: 201, or 200 for one that was taken before. An aggressor's device gets 403."""
+    started = time.perf_counter()
+    received_ms = to_ms(context.clock())
+    raw = await request.body()
+    answer = await context.panic_desk.take(_read(request, context, raw, received_ms))
+    PANIC_SECONDS.observe(time.perf_counter() - started)
+    return JSONResponse(
+        {
+            "panic_id": str(answer.panic_id),
+            "incident_id": str(answer.incident_id) if answer.incident_id is not None else None,
+            "state": answer.state,
+            "received_at": rfc3339(answer.received_at),
+        },
+        status_code=201 if answer.created else 200,
+    )
+
+
+def _read(request: Request, context: ApiContext, raw: bytes, received_ms: int) -> PanicIn:
+    body, doubts = read_body(raw)
+    token = _token(request)
+    digest = token_digest(token).hex() if token else None
+    source = hashlib.sha256((request.client.host if request.client else "").encode()).hexdigest()[:16]
+    device, token_doubts, agency_id = _who(context, token, body)
+    if device is not None and device.role == "aggressor":
+        raise NotAllowed("This device has no panic button.", code="device_forbidden")
+    chosen_id, client_id, id_doubts = panic_id(body, digest or source, raw, received_ms)
+    return PanicIn(
+        id=chosen_id,
+        client_id=client_id,
+        received_ms=received_ms,
+        token_digest=digest,
+        source=source,
+        device_id=device.id if device is not None else None,
+        person_id=device.person_id if device is not None else None,
+        agency_id=device.agency_id if device is not None else agency_id,
+        doubts=[*token_doubts, *doubts, *(id_doubts if not doubts else [])],
+        body=body,
+        **read_fields(body),
+    )
+
+
+def _token(request: Request) -> str | None:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+def _who(context: ApiContext, token: str | None, body: dict[str, Any]) -> tuple[Any, list[str], uuid.UUID | None]:
+    """The device that pressed, doubts about its token, and the agency of a gateway that names none."""
+    if token is None:
+        return None, ["no_token"], None
+    registry = context.registry
+    if (device := registry.device_by_token(token)) is not None:
+        return device, [], None
+    if (gateway := registry.gateway_by_token(token)) is not None:
+        named = registry.device_by_text(str(body.get("device_id", "")))
+        if named is not None and named.agency_id == gateway.agency_id:
+            return named, [], None
+        return None, ["unknown_token"], gateway.agency_id
+    return registry.owner_of(token), [f"{registry.why_unknown(token)}_token"], None
+
+
+@router.post(
+    "/{panic_id}/cancel",
+    openapi_extra={
+        "requestBody": {
+            "content": {"application/json": {"schema": {"type": "object", "properties": {"pin": {"type": "string"}}}}}
+        }
+    },
+)
+async def cancel(panic_id: str, request: Request, context: Context, device: Device) -> dict[str, str]:
+    """Ask to cancel a panic: the answer is the same whatever the PIN, and tells nothing."""
+    await request.body()  # the PIN is checked by a later issue; nothing of it is kept
+    if device.role != "aggressor":
+        await context.panic_desk.cancel(
+            CancelIn(
+                panic_id=panic_id[:TEXT_CHARS].replace("\x00", ""),
+                device_id=device.id,
+                received_ms=to_ms(context.clock()),
+            )
+        )
+    return CANCEL_ANSWER
+
+
+@router.get("/{panic_id}")
+async def status(panic_id: str, context: Context, device: Device) -> dict[str, Any]:
+    """What became of this device's panic: who has been told, seen, acknowledged and dispatched, and when."""
+    try:
+        found = await context.panic_desk.find(panic_id.replace("\x00", ""), device.id)
+    except StoreUnavailable:
+        found = None
+        if context.panic_desk.waiting(panic_id, device.id) is None:
+            raise
+    if found is not None:
+        return panic_json(*found)
+    waiting = context.panic_desk.waiting(panic_id, device.id)
+    if waiting is None:
+        raise NotFound("This device has sent no such panic.")
+    return {
+        "panic_id": str(waiting.id),
+        "incident_id": None,
+        "state": "received",
+        "received_at": rfc3339(from_ms(waiting.received_ms)),
+        "told": [],
+        "told_at": None,
+        "seen_at": None,
+        "acknowledged_at": None,
+        "dispatched_at": None,
+        "resolved_at": None,
+    }
+
+
+def panic_json(panic: dict[str, Any], told: list[dict[str, Any]]) -> dict[str, Any]:
+    """A panic as the device that sent it may know it: kinds of people, never names or addresses."""
+    reached = [entry for entry in told if entry["state"] in {"sent", "delivered", "seen"}]
+    seen = [entry["updated_at"] for entry in told if entry["state"] == "seen"]
+    sent = [entry["sent_at"] for entry in reached if entry["sent_at"] is not None]
+    return {
+        "panic_id": str(panic["id"]),
+        "incident_id": str(panic["incident_id"]),
+        "state": panic["incident_state"],
+        "received_at": rfc3339(panic["received_at"]),
+        "told": [
+            {
+                "audience": entry["audience"],
+                "channel": entry["channel"],
+                "state": entry["state"],
+                "at": _at(entry["sent_at"]),
+            }
+            for entry in told
+            if entry["audience"] != "victim"
+        ],
+        "told_at": _at(min(sent, default=None)),
+        "seen_at": _at(min(seen, default=panic["acknowledged_at"])),
+        "acknowledged_at": _at(panic["acknowledged_at"]),
+        "dispatched_at": _at(panic["dispatched_at"]),
+        "resolved_at": _at(panic["resolved_at"]),
+    }
+
+
+def _at(moment: Any) -> str | None:
+    return rfc3339(moment) if moment is not None else None

@@ -1,0 +1,164 @@
+"""Rows that dispatch tests stand on: an agency, a victim, an aggressor, their order and devices."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from core.clock import to_ms
+from core.domain.transition import Position, Transition, transition_id
+from core.ids import new_id, new_token, shard_of, token_digest
+from core.postgres.database import Database
+
+SHARDS = 4
+NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
+_numbers = itertools.count(1)
+
+
+@dataclass
+class Pair:
+    """A protected person, whom she is protected from, and what they carry."""
+
+    agency_id: uuid.UUID
+    case_id: uuid.UUID
+    order_id: uuid.UUID
+    victim_id: uuid.UUID
+    aggressor_id: uuid.UUID
+    phone_id: uuid.UUID
+    bracelet_id: uuid.UUID
+    phone_token: str
+    bracelet_token: str
+    users: dict[str, uuid.UUID] = field(default_factory=dict)
+
+    @property
+    def shard(self) -> int:
+        """The case's shard."""
+        return shard_of(self.case_id, SHARDS)
+
+
+async def make_agency(database: Database, name: str = "Agency") -> tuple[uuid.UUID, dict[str, uuid.UUID]]:
+    """An agency with a user of each role and a log route."""
+    agency_id = new_id()
+    users = {role: new_id() for role in ("admin", "supervisor", "dispatcher", "officer", "caseworker", "auditor")}
+    async with database.transaction() as connection:
+        await connection.execute(
+            "INSERT INTO agency (id, name, created_at) VALUES ($1, $2, $3)", agency_id, f"{name} {agency_id}", NOW
+        )
+        for role, user_id in users.items():
+            await connection.execute(
+                "INSERT INTO app_user (id, agency_id, username, password_hash, role, created_at)"
+                " VALUES ($1, $2, $3, '-', $4, $5)",
+                user_id, agency_id, f"{role}-{user_id}", role, NOW,
+            )  # fmt: skip
+        await connection.execute(
+            "INSERT INTO notification_route (id, agency_id, name, channel, address, min_severity, created_at)"
+            " VALUES ($1, $2, 'desk', 'log', 'desk', 'high', $3)",
+            new_id(), agency_id, NOW,
+        )  # fmt: skip
+    return agency_id, users
+
+
+async def make_pair(database: Database, agency: tuple[uuid.UUID, dict[str, uuid.UUID]]) -> Pair:
+    """A pair of the agency under one order, each with a device, she with a contact."""
+    agency_id, users = agency
+    pair = Pair(
+        agency_id, new_id(), new_id(), new_id(), new_id(), new_id(), new_id(), new_token("qd"), new_token("qd"), users
+    )
+    async with database.transaction() as connection:
+        for person_id in (pair.victim_id, pair.aggressor_id):
+            await connection.execute(
+                "INSERT INTO person (id, agency_id, language, hazards, created_at, updated_at)"
+                " VALUES ($1, $2, 'kk', $3, $4, $4)",
+                person_id, agency_id, {"weapons": True} if person_id == pair.aggressor_id else {}, NOW,
+            )  # fmt: skip
+        await connection.execute(
+            "INSERT INTO protection_case (id, agency_id, aggressor_id, shard, created_at) VALUES ($1, $2, $3, $4, $5)",
+            pair.case_id, agency_id, pair.aggressor_id, pair.shard, NOW,
+        )  # fmt: skip
+        await connection.execute(
+            "INSERT INTO protection_order (id, agency_id, case_id, reference, victim_id, aggressor_id, valid_from,"
+            " alert_m, warning_m, created_at, updated_at) VALUES ($1, $2, $3, 'O-1', $4, $5, $6, 500, 1500, $6, $6)",
+            pair.order_id, agency_id, pair.case_id, pair.victim_id, pair.aggressor_id, NOW,
+        )  # fmt: skip
+        for device_id, kind, role, person_id, token in (
+            (pair.phone_id, "phone", "victim", pair.victim_id, pair.phone_token),
+            (pair.bracelet_id, "bracelet", "aggressor", pair.aggressor_id, pair.bracelet_token),
+        ):
+            await connection.execute(
+                "INSERT INTO device (id, agency_id, kind, role, person_id, push_token, status, routes, created_at,"
+                " updated_at) VALUES ($1, $2, $3, $4, $5, $6, 'active', $7, $8, $8)",
+                device_id, agency_id, kind, role, person_id, f"push-{device_id}", [pair.shard], NOW,
+            )  # fmt: skip
+            await connection.execute(
+                "INSERT INTO bearer_token (digest, device_id, agency_id, created_at) VALUES ($1, $2, $3, $4)",
+                token_digest(token), device_id, agency_id, NOW,
+            )  # fmt: skip
+        await connection.execute(
+            "INSERT INTO contact (id, agency_id, person_id, name, channels, verified_at, consented_at, created_at,"
+            " updated_at) VALUES ($1, $2, $3, 'Sister', $4, $5, $5, $5, $5)",
+            new_id(), agency_id, pair.victim_id, [{"channel": "email", "address": "sister@example.org"}], NOW,
+        )  # fmt: skip
+    return pair
+
+
+@pytest.fixture
+async def agency(database: Database) -> tuple[uuid.UUID, dict[str, uuid.UUID]]:
+    """An agency and its users by role."""
+    return await make_agency(database)
+
+
+@pytest.fixture
+async def pair(database: Database, agency: tuple[uuid.UUID, dict[str, uuid.UUID]]) -> Pair:
+    """A pair of the agency."""
+    return await make_pair(database, agency)
+
+
+def make_transition(pair: Pair, kind: str, from_state: str, to_state: str, **values: Any) -> Transition:
+    """A transition of the pair's order, or, with a signal, of one of its devices."""
+    number = next(_numbers)
+    moment_ms = to_ms(NOW + timedelta(milliseconds=number))
+    signal = values.pop("signal", None)
+    if signal is not None:
+        values.setdefault("device_id", pair.bracelet_id)
+        values["detail"] = {"signal": signal, **values.get("detail", {})}
+    else:
+        values.setdefault("order_id", pair.order_id)
+        values.setdefault("victim_position", Position(43.2, 76.9, 8.0, moment_ms))
+    return Transition(
+        id=transition_id(pair.shard, f"{moment_ms}-0", 0, values.get("order_id") or values.get("device_id"), kind),
+        shard=pair.shard,
+        entry=f"{moment_ms}-0",
+        kind=kind,
+        from_state=from_state,
+        to_state=to_state,
+        at_ms=moment_ms,
+        evaluated_ms=moment_ms,
+        agency_id=pair.agency_id,
+        case_id=pair.case_id,
+        **values,
+    )
+
+
+@pytest.fixture
+def transition(pair: Pair) -> Callable[..., Transition]:
+    """Makes transitions of the pair."""
+    return lambda *arguments, **values: make_transition(pair, *arguments, **values)
+
+
+async def fetch(database: Database, sql: str, *arguments: Any) -> list[Any]:
+    """Rows of a query."""
+    async with database.connection() as connection:
+        rows: list[Any] = await connection.fetch(sql, *arguments)
+        return rows
+
+
+@pytest.fixture
+def query(database: Database) -> Callable[..., Any]:
+    """Runs a query on the test's database."""
+    return lambda sql, *arguments: fetch(database, sql, *arguments)
