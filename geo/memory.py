@@ -1,0 +1,182 @@
+"""Rows ↔ the fields of the shard's state hash: small, binary, written only when they changed.
+
+m                          meta: clocks and counters
+c <case number>            the case's configuration, msgpack
+d <case number> <number>   a device's fix, pulse and whether it is its person's best
+o <order number>           an order's rings, only while one is on
+z <zone id>                a zone's rings, only while one is on
+"""
+
+from __future__ import annotations
+
+import struct
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from core.domain.case import Case
+from geo.roster import Roster
+from geo.rows import PULSE_WIDTH, Orders, Zones
+from geo.track import WIDTH
+
+META: Final = b"m"
+META_FORMAT: Final = struct.Struct("<Bqqqqqqqqq")
+FORMAT_VERSION: Final = 1
+PAIR_KEY: Final = struct.Struct("<II")
+NUMBER_KEY: Final = struct.Struct("<I")
+RINGS: Final = struct.Struct("<Bqq")
+DEVICE_BYTES: Final = 8 * (WIDTH + PULSE_WIDTH) + 1
+
+_encode_case: Final = msgspec.msgpack.Encoder(uuid_format="bytes").encode
+_decode_case: Final = msgspec.msgpack.Decoder(Case).decode
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChanges:
+    """What an engine's owner writes down, in one step with the log's cursor."""
+
+    state: dict[bytes, bytes | None]
+    """Field of the state hash → value; None deletes."""
+    live: list[tuple[int, bytes]]
+    """(device number, LIVE_FORMAT bytes): newest fixes, at most once a second a device."""
+    places: list[tuple[float, float, int]]
+    """(longitude, latitude, device number) of the same."""
+
+
+@dataclass(slots=True)
+class Meta:
+    """What belongs to the shard as a whole."""
+
+    clock_ms: int = 0
+    """Time of the last tick or configuration: what begins and ends is judged by it."""
+    tick_ms: int = 0
+    """Time of the last tick; 0: none yet."""
+    paused_ms: int = 0
+    """Time in which the service was not there, since the log began."""
+    last_ms: int = 0
+    records_total: int = 0
+    unknown_total: int = 0
+    """Records of devices no case here knows."""
+    refused_total: int = 0
+    """Entries, or ends of entries, that could not be read."""
+
+
+def take_changes(roster: Roster, meta: Meta) -> EngineChanges:
+    """What changed since the last call; nothing is changed afterwards."""
+    state: dict[bytes, bytes | None] = {}
+    for kind, case_number, key in roster.gone:
+        if kind == "device" and isinstance(key, int):
+            state[b"d" + PAIR_KEY.pack(case_number, key)] = None
+        elif kind == "order" and isinstance(key, int):
+            state[b"o" + NUMBER_KEY.pack(key)] = None
+        elif isinstance(key, uuid.UUID):
+            state[b"z" + key.bytes] = None
+    roster.gone.clear()
+    for number, case in roster.changed.items():
+        state[b"c" + NUMBER_KEY.pack(number)] = None if case is None else _encode_case(case)
+    roster.changed.clear()
+    _take_devices(roster, state)
+    _take_rings(roster.orders, state)
+    _take_rings(roster.zones, state)
+    state[META] = META_FORMAT.pack(
+        FORMAT_VERSION,
+        meta.clock_ms,
+        meta.tick_ms,
+        meta.paused_ms,
+        meta.last_ms,
+        meta.records_total,
+        meta.unknown_total,
+        meta.refused_total,
+        0,
+        0,
+    )
+    live, places = _take_live(roster)
+    return EngineChanges(state, live, places)
+
+
+def restore(roster: Roster, fields: Mapping[bytes, bytes]) -> Meta:
+    """Fill an empty roster from a state hash; rings and devices of cases that are gone are passed over."""
+    meta = Meta()
+    if META in fields:
+        _, *values = META_FORMAT.unpack(fields[META])
+        meta = Meta(*values[:7])
+    for field, value in fields.items():
+        if field[:1] == b"c":
+            roster.apply(_decode_case(value), meta.clock_ms - meta.paused_ms)
+    rows = {
+        (int(roster.devices.case[row]), int(roster.devices.number[row])): row
+        for entry in roster.cases.values()
+        for row in entry.devices
+    }
+    order_rows = {roster.orders.about[row][1].number: row for entry in roster.cases.values() for row in entry.orders}
+    zone_rows = {roster.zones.about[row][2].id: row for entry in roster.cases.values() for row in entry.zones}
+    devices = roster.devices
+    for field, value in fields.items():
+        kind = field[:1]
+        if kind == b"d" and len(value) == DEVICE_BYTES:
+            row = rows.get(PAIR_KEY.unpack(field[1:]))
+            if row is not None:
+                devices.fix[row] = np.frombuffer(value, np.float64, WIDTH)
+                devices.pulse[row] = np.frombuffer(value, np.int64, PULSE_WIDTH, 8 * WIDTH)
+                if value[-1]:
+                    roster.people.best[devices.person[row]] = row
+        elif kind == b"o":
+            _restore_rings(roster.orders, order_rows.get(NUMBER_KEY.unpack(field[1:])[0]), value)
+        elif kind == b"z":
+            _restore_rings(roster.zones, zone_rows.get(uuid.UUID(bytes=field[1:])), value)
+    devices.dirty[:] = False
+    roster.changed.clear()
+    roster.gone.clear()
+    return meta
+
+
+def _take_devices(roster: Roster, state: dict[bytes, bytes | None]) -> None:
+    devices = roster.devices
+    rows = np.flatnonzero(devices.dirty)
+    if not rows.size:
+        return
+    devices.dirty[rows] = False
+    block = np.empty((rows.size, DEVICE_BYTES), dtype=np.uint8)
+    block[:, : 8 * WIDTH] = np.ascontiguousarray(devices.fix.take(rows, axis=0)).view(np.uint8)
+    block[:, 8 * WIDTH : -1] = np.ascontiguousarray(devices.pulse.take(rows, axis=0)).view(np.uint8)
+    block[:, -1] = roster.people.best.take(devices.person.take(rows)) == rows
+    data = block.tobytes()
+    cases, numbers = devices.case.take(rows).tolist(), devices.number.take(rows).tolist()
+    for k, (case, number) in enumerate(zip(cases, numbers, strict=True)):
+        state[b"d" + PAIR_KEY.pack(case, number)] = data[k * DEVICE_BYTES : (k + 1) * DEVICE_BYTES]
+
+
+def _take_rings(table: Orders | Zones, state: dict[bytes, bytes | None]) -> None:
+    for row in np.flatnonzero(table.dirty).tolist():
+        if isinstance(table, Zones):
+            field = b"z" + table.about[row][2].id.bytes
+        else:
+            field = b"o" + NUMBER_KEY.pack(table.about[row][1].number)
+        inner, outer = table.on[row].tolist()
+        state[field] = RINGS.pack(inner | outer << 1, *table.out_ms[row].tolist()) if inner or outer else None
+    table.dirty[:] = False
+
+
+def _restore_rings(table: Orders | Zones, row: int | None, value: bytes) -> None:
+    if row is not None and len(value) == RINGS.size:
+        bits, inner_ms, outer_ms = RINGS.unpack(value)
+        table.on[row] = (bits & 1, bits >> 1 & 1)
+        table.out_ms[row] = (inner_ms, outer_ms)
+
+
+def _take_live(roster: Roster) -> tuple[list[tuple[int, bytes]], list[tuple[float, float, int]]]:
+    devices = roster.devices
+    rows = np.flatnonzero(devices.show)
+    if not rows.size:
+        return [], []
+    devices.show[rows] = False
+    shown = devices.live.take(rows)
+    numbers = devices.number.take(rows).tolist()
+    data, size = shown.tobytes(), shown.dtype.itemsize
+    live = [(number, data[k * size : (k + 1) * size]) for k, number in enumerate(numbers)]
+    places = list(zip(shown["lon"].tolist(), shown["lat"].tolist(), numbers, strict=True))
+    return live, places

@@ -1,0 +1,161 @@
+"""The rule of orders: two fixes and two radii → rings on or off. Pure: the engine writes what comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geo import separation, states
+from geo.frame import Floats
+from geo.rows import Devices, Orders, People, Rows
+from geo.track import LIVE, LIVE_BEFORE, PLACE, PLACE_BEFORE, SIGMA, Bools, Times, variance
+
+WAY_MAX_MS: Final = 180_000
+"""Two fixes further apart than this are not joined by a straight way."""
+NOBODY: Final = -1
+"""Side of an evaluation that no fix caused: a configuration, a beginning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the rings of n subjects are after an evaluation, and the figures behind it."""
+
+    rows: NDArray[np.int64]
+    """Rows of orders or zones, (n,)."""
+    index: NDArray[np.int64]
+    """Where each stood in what was asked, (n,)."""
+    on_before: Bools
+    on: Bools
+    out_before_ms: Times
+    out_ms: Times
+    distance_m: Floats
+    sigma_m: Floats
+    p_inner: Floats
+    uncertain: Bools
+    """(n, 2): a ring entered by distance alone, σ being too wide for a probability."""
+    closest_m: Floats
+    """Least distance on the way since the fix before."""
+    passed: Bools
+    """(n, 2): a ring entered only on the way."""
+    at_ms: Floats
+    """When the one who moved was there."""
+    victim: Floats
+    aggressor: Floats
+    """Their fixes, (n, WIDTH)."""
+
+
+def judge(
+    devices: Devices, people: People, orders: Orders, rows: NDArray[np.int64], now_ms: Times, side: NDArray[np.int64]
+) -> Verdict | None:
+    """Evaluate order rows (n,) at `now_ms` (n,), `side` (n,) having moved: 0 victim, 1 aggressor, -1 nobody.
+
+    Returns a verdict on those that are on or may come on (most pairs are far apart); None when there is none.
+    """
+    best = people.best.take(orders.party.take(rows, axis=0))
+    usable = (best >= 0).all(axis=1) & orders.live.take(rows)
+    index = np.arange(len(rows))
+    if not usable.all():
+        index = np.flatnonzero(usable)
+        if not index.size:
+            return None
+        rows, now_ms, side, best = rows[index], now_ms[index], side[index], best[index]
+    victim = devices.fix.take(best[:, 0], axis=0)
+    aggressor = devices.fix.take(best[:, 1], axis=0)
+    apart = aggressor[:, PLACE] - victim[:, PLACE]
+    distance = np.sqrt(np.einsum("ij,ij->i", apart, apart))
+    variance_v, variance_a = variance(victim, now_ms), variance(aggressor, now_ms)
+    sigma = np.sqrt(variance_v + variance_a)
+    his = side == 1
+    step = _step(np.where(his[:, None], aggressor, victim), his, side)
+    stride = np.sqrt(np.einsum("ij,ij->i", step, step))
+    limits = orders.limits.take(rows, axis=0)
+    on = orders.on.take(rows, axis=0)
+    near = distance - stride - separation.CERTAIN_SIGMAS * sigma < limits[:, 1]
+    near |= on[:, 1]
+    if not near.all():
+        keep = np.flatnonzero(near)
+        if not keep.size:
+            return None
+        index, rows, now_ms, his, side, best = index[keep], rows[keep], now_ms[keep], his[keep], side[keep], best[keep]
+        victim, aggressor, apart, step = victim[keep], aggressor[keep], apart[keep], step[keep]
+        distance, sigma, limits, on = distance[keep], sigma[keep], limits[keep], on[keep]
+        variance_v, variance_a = variance_v[keep], variance_a[keep]
+    radii = limits[:, :2]
+    p_enter = orders.p_enter.take(rows)[:, None]
+    p = separation.p_within(radii, distance[:, None], sigma[:, None])
+    likely = p >= p_enter
+    blind = separation.is_blind(radii, sigma[:, None]) & (distance[:, None] <= radii)
+    closest, share = separation.closest_approach(apart, step)
+    way = np.where(his, aggressor[:, SIGMA] ** 2 + variance_v, victim[:, SIGMA] ** 2 + variance_a)
+    passed = _passed(radii, closest, np.sqrt(way), p_enter, share < 1.0)
+    up = likely | blind | passed
+    up[:, 1] |= up[:, 0]
+    out_before = orders.out_ms.take(rows, axis=0)
+    fresh = (now_ms - victim[:, LIVE] <= devices.fresh_ms.take(best[:, 0])) & (
+        now_ms - aggressor[:, LIVE] <= devices.fresh_ms.take(best[:, 1])
+    )
+    on_now, out_now = states.step(
+        on,
+        out_before,
+        up,
+        states.is_out(distance, sigma, limits[:, 2:]),
+        fresh,
+        now_ms,
+        np.minimum(victim[:, LIVE], aggressor[:, LIVE]),
+    )
+    mover = np.where(his[:, None], aggressor, victim)
+    on_the_way = (passed & ~likely & ~blind).any(axis=1)
+    moved_at = mover[:, LIVE] - np.where(on_the_way, (1 - share) * (mover[:, LIVE] - mover[:, LIVE_BEFORE]), 0)
+    return Verdict(
+        rows=rows,
+        index=index,
+        on_before=on,
+        on=on_now,
+        out_before_ms=out_before,
+        out_ms=out_now,
+        distance_m=distance,
+        sigma_m=sigma,
+        p_inner=p[:, 0],
+        uncertain=blind & ~likely,
+        closest_m=closest,
+        passed=passed & ~likely & ~blind,
+        at_ms=np.where(side == NOBODY, now_ms, moved_at),
+        victim=victim,
+        aggressor=aggressor,
+    )
+
+
+def _step(mover: Floats, his: Bools, side: NDArray[np.int64]) -> Floats:
+    """How the difference vector (aggressor less victim) changed with the mover's last step, (n, 3)."""
+    gap = mover[:, LIVE] - mover[:, LIVE_BEFORE]
+    joined = (side != NOBODY) & (mover[:, LIVE_BEFORE] > 0) & (gap <= WAY_MAX_MS)
+    sign = np.where(joined, np.where(his, 1.0, -1.0), 0.0)
+    step: Floats = (mover[:, PLACE] - mover[:, PLACE_BEFORE]) * sign[:, None]
+    return step
+
+
+def _passed(radii: Floats, closest: Floats, sigma: Floats, p_enter: Floats, on_the_way: Bools) -> Bools:
+    """Rings entered at the closest approach; the few rows where that was before now. (n, 2)"""
+    passed = np.zeros(radii.shape, dtype=np.bool_)
+    some = np.flatnonzero(on_the_way & (closest <= radii[:, 1]))
+    if some.size:
+        passed[some] = separation.p_within(radii[some], closest[some, None], sigma[some, None]) >= p_enter[some]
+    return passed
+
+
+def orders_of(people: People, orders: Orders, persons: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64], Rows]:
+    """The orders of persons (n,): (order rows, the person's side in each, index of the person), each (m,)."""
+    links = people.link.take(persons)
+    index = np.flatnonzero(links >= 0)
+    links = links[index].astype(np.int64)
+    all_links, all_index = links, index
+    while True:
+        links = orders.next.reshape(-1).take(links)
+        more = links >= 0
+        if not more.any():
+            return all_links >> 1, all_links & 1, all_index.astype(np.int32)
+        links, index = links[more].astype(np.int64), index[more]
+        all_links, all_index = np.concatenate([all_links, links]), np.concatenate([all_index, index])

@@ -1,0 +1,89 @@
+"""What a device says of itself: heard, strap, casing, jamming, mock, battery. An alarm is never lost to an older time.
+
+An alarm bit is taken from any record newer than the newest alarm, even one that comes late (then marked retrospective);
+all is well only from the newest record.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.domain.ping import SHIFT_CASING, SHIFT_JAMMING, SHIFT_MOCK, SHIFT_STRAP
+from geo.frame import Floats
+from geo.rows import ALARM_AT, BATTERY_SHIFT, HEARD, HEARD_BIT, SERVICE, SIGNAL_AT, SILENT_BIT, WORD
+from geo.track import Bools, Times
+
+SIGNALS: Final = (
+    ("strap", 1 << SHIFT_STRAP, "closed", "open"),
+    ("casing", 1 << SHIFT_CASING, "closed", "open"),
+    ("jamming", 1 << SHIFT_JAMMING, "no", "yes"),
+    ("mock", 1 << SHIFT_MOCK, "no", "yes"),
+)
+"""Name, bit in the word, states."""
+ALARM_BITS: Final = sum(bit for _, bit, _, _ in SIGNALS)
+
+BATTERY_NAMES: Final = ("ok", "low", "critical")
+BATTERY_MASK: Final = 0b11 << BATTERY_SHIFT
+BATTERY_LOW_PCT: Final = 15.0
+BATTERY_CRITICAL_PCT: Final = 5.0
+BATTERY_MENDED_PCT: Final = 10.0
+"""From critical back to low."""
+BATTERY_WELL_PCT: Final = 25.0
+"""From low back to ok."""
+
+
+def alarms(flags: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """The alarm bits that ping flags report: 2 (open, yes) in the two bits of a signal."""
+    wide = flags.astype(np.int64)
+    reported: NDArray[np.int64] = (wide >> 1) & ~wide & ALARM_BITS
+    return reported
+
+
+def beat(
+    held: Times, now_ms: Times, service_ms: Times, live_ms: Times, flags: NDArray[np.uint32], battery_pct: Floats
+) -> tuple[Times, Bools]:
+    """Pulses after one record each, (n, PULSE_WIDTH), and which records were the newest of their device."""
+    new = held.copy()
+    newest: Bools = live_ms >= held[:, SIGNAL_AT]
+    new[:, HEARD] = now_ms
+    new[:, SERVICE] = service_ms
+    new[:, SIGNAL_AT] = np.maximum(live_ms, held[:, SIGNAL_AT])
+    word = (held[:, WORD] | HEARD_BIT) & ~SILENT_BIT
+    opened = alarms(flags)
+    if (opened | (word & ALARM_BITS)).any():
+        wide = flags.astype(np.int64)
+        closed = np.where(newest, wide & ~(wide >> 1) & ALARM_BITS, 0)
+        opened = np.where(newest | (live_ms > held[:, ALARM_AT]), opened, 0)
+        new[:, ALARM_AT] = np.where(opened != 0, np.maximum(held[:, ALARM_AT], live_ms), held[:, ALARM_AT])
+        word = (word | opened) & ~closed
+    weak = np.flatnonzero(((battery_pct < BATTERY_WELL_PCT) | ((word & BATTERY_MASK) != 0)) & newest)
+    if weak.size:
+        charge = _battery((word[weak] & BATTERY_MASK) >> BATTERY_SHIFT, battery_pct[weak])
+        word[weak] = (word[weak] & ~BATTERY_MASK) | (charge << BATTERY_SHIFT)
+    new[:, WORD] = word
+    return new, newest
+
+
+def _battery(state: NDArray[np.int64], pct: Floats) -> NDArray[np.int64]:
+    """Battery states after a reading, with hysteresis; NaN changes nothing."""
+    state = np.where(pct >= BATTERY_WELL_PCT, 0, state)
+    state = np.where((pct > BATTERY_MENDED_PCT) & (state == 2), 1, state)
+    state = np.where((pct <= BATTERY_LOW_PCT) & (state == 0), 1, state)
+    return np.where(pct <= BATTERY_CRITICAL_PCT, 2, state)
+
+
+def changes(before: int, after: int) -> list[tuple[str, str, str]]:
+    """Signals that differ between two words: (signal, from, to)."""
+    out = []
+    for name, bit, well, alarm in SIGNALS:
+        if (before ^ after) & bit:
+            out.append((name, alarm, well) if before & bit else (name, well, alarm))
+    left, right = (before & BATTERY_MASK) >> BATTERY_SHIFT, (after & BATTERY_MASK) >> BATTERY_SHIFT
+    if left != right:
+        out.append(("battery", BATTERY_NAMES[left], BATTERY_NAMES[right]))
+    if before & SILENT_BIT and not after & SILENT_BIT:
+        out.append(("silence", "silent", "reporting"))
+    return out

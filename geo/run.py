@@ -1,0 +1,51 @@
+"""A stretch of ping entries as one array of records, and the rounds it is taken in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.domain.log import Entry
+from core.domain.ping import RECORD, RECORD_BYTES
+
+Index = NDArray[np.int64]
+
+
+class Run:
+    """The records of some entries, (n,), their times of reception, and which entry each came from."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self._entries = entries
+        counts = np.asarray([len(entry.payload) // RECORD_BYTES for entry in entries])
+        self._starts = np.cumsum(counts) - counts
+        whole = [entry.payload[: len(entry.payload) // RECORD_BYTES * RECORD_BYTES] for entry in entries]
+        self.records = np.frombuffer(b"".join(whole), dtype=RECORD)
+        self.now_ms = np.repeat(np.asarray([entry.ms for entry in entries], dtype=np.int64), counts)
+        self.torn = sum(1 for entry in entries if len(entry.payload) % RECORD_BYTES)
+        """Entries that do not end with a whole record."""
+
+    def __getitem__(self, record: int) -> tuple[str, int]:
+        """Id of the entry a record stands in, and its index there."""
+        at = int(np.searchsorted(self._starts, record, side="right")) - 1
+        return self._entries[at].id, record - int(self._starts[at])
+
+
+def rounds(cases: NDArray[np.int64], cause: Index) -> list[Index]:
+    """Indices in rounds: each has at most one row a case, and rows of a case come in the order of their causes."""
+    if len(cause) > 1 and (np.diff(cause) < 0).any():
+        order = np.lexsort((cause, cases))
+    else:
+        order = np.argsort(cases, kind="stable")
+    ordered = cases[order]
+    first = np.empty(len(order), dtype=np.bool_)
+    first[0] = True
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    if first.all():
+        return [order]
+    starts = np.flatnonzero(first)
+    rank = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
+    by_rank = np.argsort(rank, kind="stable")
+    cuts = np.cumsum(np.bincount(rank))[:-1]
+    return list(np.split(order[by_rank], cuts))

@@ -1,0 +1,97 @@
+"""How far apart two people are, how sure that is, and where it leads.
+
+The relative position is a round two-dimensional normal distribution about the difference of the two fixes; its
+variance is the sum of both, each grown with its age (`geo.track.variance`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from scipy.special import chndtr, ndtr
+
+from geo.frame import Floats
+from geo.track import PLACE, Bools, velocity
+
+FLAT_RATIO: Final = 20.0
+"""Radius over σ beyond which the circle's edge is as good as straight."""
+CERTAIN_SIGMAS: Final = 6.0
+"""Distance from the edge, in σ, beyond which the probability is 0 or 1 (error < 2e-9)."""
+CANNOT_REACH: Final = 1.18
+"""With σ > R/1.18 (= R/sqrt(2 ln 2)) less than half of the distribution fits the circle, even at its centre."""
+STANDSTILL_MPS: Final = 0.1
+SHARE_OF_ONE: Final = 0.75
+"""A party that makes this share of the closing speed is the one who moved."""
+
+
+def p_within(radius_m: Floats, distance_m: Floats, sigma_m: Floats) -> Floats:
+    """Probability that the true distance is at most the radius; the three arrays broadcast.
+
+    Noncentral χ² with two degrees of freedom (Rice distribution); where R/σ > 20, and that is slow, the normal
+    approximation of the Rice distribution ndtr((R - hypot(d, σ))/σ), whose error is below 2e-4.
+    """
+    radius, distance, sigma = np.broadcast_arrays(radius_m, distance_m, sigma_m)
+    margin = (radius - distance) / sigma
+    out: Floats = (margin > 0).astype(np.float64)
+    grey = np.abs(margin) < CERTAIN_SIGMAS
+    if grey.any():
+        r, d, s = radius[grey], distance[grey], sigma[grey]
+        ratio = r / s
+        flat = ratio > FLAT_RATIO
+        value = ndtr((r - np.hypot(d, s)) / s)
+        round_ = ~flat
+        if round_.any():
+            value[round_] = chndtr(ratio[round_] ** 2, 2.0, (d[round_] / s[round_]) ** 2)
+        out[grey] = value
+    return out
+
+
+def closest_approach(apart: Floats, step: Floats) -> tuple[Floats, Floats]:
+    """Least distance while the difference vector moved by `step` (n, 3) to where it is now, `apart` (n, 3).
+
+    Returns the distance (n,) and the share of the way at which it was reached, 1 being now.
+    """
+    before = apart - step
+    length2 = np.einsum("ij,ij->i", step, step)
+    share = np.clip(-np.einsum("ij,ij->i", before, step) / np.maximum(length2, 1e-12), 0.0, 1.0)
+    share[length2 < 1e-6] = 1.0
+    nearest = before + share[:, None] * step
+    return np.sqrt(np.einsum("ij,ij->i", nearest, nearest)), share
+
+
+def closing(victim: Floats, aggressor: Floats) -> tuple[Floats, Floats]:
+    """Speeds, m/s, at which each of the two shortens the distance: (the victim's, the aggressor's), (n,) each."""
+    apart = aggressor[:, PLACE] - victim[:, PLACE]
+    towards = apart / np.maximum(np.linalg.norm(apart, axis=1), 1e-9)[:, None]
+    by_victim = np.einsum("ij,ij->i", velocity(victim), towards)
+    by_aggressor = -np.einsum("ij,ij->i", velocity(aggressor), towards)
+    return by_victim, by_aggressor
+
+
+def attribution(by_victim_mps: float, by_aggressor_mps: float) -> str | None:
+    """Who made the distance shrink: aggressor, victim or both; None when it does not. Never whose fault."""
+    total = by_victim_mps + by_aggressor_mps
+    if total <= STANDSTILL_MPS:
+        return None
+    share = by_aggressor_mps / total
+    if share >= SHARE_OF_ONE:
+        return "aggressor"
+    return "victim" if share <= 1 - SHARE_OF_ONE else "both"
+
+
+def time_to_zone_s(distance_m: float, radius_m: float, closing_mps: float) -> float | None:
+    """Seconds until the distance is the radius at the present closing speed; 0 inside; None when not closing."""
+    if distance_m <= radius_m:
+        return 0.0
+    return (distance_m - radius_m) / closing_mps if closing_mps > STANDSTILL_MPS else None
+
+
+def lower_bound_m(distance_m: Floats, accuracies_m: Floats, reach_m: Floats) -> Floats:
+    """Least possible distance: less three times both accuracies and what both can have moved since. (n,)"""
+    return np.maximum(distance_m - 3.0 * accuracies_m - reach_m, 0.0)
+
+
+def is_blind(radius_m: Floats, sigma_m: Floats) -> Bools:
+    """Where σ is so wide that no probability can reach one half."""
+    return sigma_m > radius_m / CANNOT_REACH

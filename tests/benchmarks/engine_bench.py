@@ -1,0 +1,149 @@
+"""How many pings a second the engine alone takes, on one core, at some number of orders.
+
+Run it: `python -m tests.benchmarks.engine_bench` or `python tests/benchmarks/engine_bench.py`; `measure` is what
+`qorgan bench detect` calls.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.domain.case import Case, CaseDevice, CaseOrder, CasePerson, encode_cases
+from core.domain.log import CONFIGURATION, PINGS, TICK, Entry
+from core.domain.ping import FLAG_POSITION, FLAG_PRIMARY, RECORD, Source
+from geo.engine import Engine
+
+START_MS: Final = 1_760_000_000_000
+CASES_AN_ENTRY: Final = 200
+NEAR_SHARE: Final = 0.1
+"""Share of pairs that live within two kilometres of each other; the others are tens of kilometres apart."""
+ENTRIES_A_CYCLE: Final = 100
+"""Entries handed over at once when batches are large: what a busy owner finds waiting."""
+
+
+def cases(orders: int) -> Iterator[Case]:
+    """Pairs with one device each: victim 2k + 1, aggressor 2k + 2."""
+    for k in range(orders):
+        people = [
+            CasePerson(
+                number=2 * k + side + 1,
+                id=uuid.UUID(int=(1 << 64) + 2 * k + side),
+                role=role,
+                devices=[
+                    CaseDevice(number=2 * k + side + 1, id=uuid.UUID(int=(2 << 64) + 2 * k + side), kind=kind),
+                ],
+            )
+            for side, (role, kind) in enumerate((("victim", "phone"), ("aggressor", "bracelet")))
+        ]
+        order = CaseOrder(
+            number=k + 1,
+            id=uuid.UUID(int=(3 << 64) + k),
+            victim=2 * k + 1,
+            aggressor=2 * k + 2,
+            alert_m=500.0,
+            warning_m=1500.0,
+        )
+        yield Case(
+            number=k + 1,
+            id=uuid.UUID(int=(4 << 64) + k),
+            agency_id=uuid.UUID(int=5 << 64),
+            version=1,
+            people=people,
+            orders=[order],
+        )
+
+
+def walk(orders: int, pings: int, seed: int, rate: float) -> NDArray[np.void]:
+    """Pings of devices in random order, each walking about its home; the rate sets their times."""
+    random = np.random.default_rng(seed)
+    devices = 2 * orders
+    near = random.random(orders) < NEAR_SHARE
+    home = np.empty((devices, 2))
+    home[0::2] = np.column_stack([random.uniform(42, 52, orders), random.uniform(52, 80, orders)])
+    offset = np.where(near, random.uniform(0.002, 0.018, orders), random.uniform(0.1, 0.5, orders))
+    home[1::2] = home[0::2] + np.column_stack([offset, np.zeros(orders)])
+    rounds = -(-pings // devices)
+    device = np.concatenate([random.permutation(devices) for _ in range(rounds)])[:pings]
+    records = np.zeros(pings, dtype=RECORD)
+    records["device"] = device + 1
+    records["flags"] = FLAG_POSITION | FLAG_PRIMARY | (Source.GPS << 4)
+    records["at_ms"] = START_MS + 1000 + (np.arange(pings) * (1000.0 / rate)).astype(np.int64)
+    records["seq"] = np.arange(pings)
+    records["lat"] = home[device, 0] + random.normal(0, 0.0001, pings)
+    records["lon"] = home[device, 1] + random.normal(0, 0.0001, pings)
+    records["accuracy_m"] = random.uniform(5, 25, pings)
+    records["speed_mps"] = random.uniform(0, 3, pings)
+    records["battery_pct"] = 80
+    return records
+
+
+def log(records: NDArray[np.void], random: np.random.Generator, least: int = 20, most: int = 100) -> list[Entry]:
+    """Entries of `least` to `most` records in the order of their times, and a tick each second."""
+    out: list[Entry] = []
+    at, second = 0, START_MS
+    while at < len(records):
+        size = int(random.integers(least, most + 1))
+        part = records[at : at + size]
+        now_ms = int(part["at_ms"][-1])
+        while second + 1000 <= now_ms:
+            second += 1000
+            out.append(Entry(second, 0, TICK, b""))
+        out.append(Entry(now_ms, 1, PINGS, part.tobytes()))
+        at += size
+    return out
+
+
+def measure(orders: int, pings: int, seed: int) -> dict[str, Any]:
+    """Figures of one engine with `orders` orders over `pings` pings; times are process CPU seconds."""
+    engine = Engine(0)
+    everything = list(cases(orders))
+    payloads = [encode_cases(everything[k : k + CASES_AN_ENTRY]) for k in range(0, orders, CASES_AN_ENTRY)]
+    del everything
+    begun = time.process_time()
+    for k, payload in enumerate(payloads):
+        engine.process([Entry(START_MS, k, CONFIGURATION, payload)])
+    configured_s = time.process_time() - begun
+    engine.take_changes()
+    random = np.random.default_rng(seed)
+    entries = log(walk(orders, 2 * pings, seed, rate=30_000.0), random)
+    cut = len(entries) // 2
+    transitions = 0
+
+    def drive(part: list[Entry], step: int) -> tuple[float, float, int]:
+        nonlocal transitions
+        before, taking = engine.records_total, 0.0
+        begun = time.process_time()
+        for k in range(0, len(part), step):
+            transitions += len(engine.process(part[k : k + step]))
+            if k // step % max(1, 25 * ENTRIES_A_CYCLE // step // 20) == 0:
+                mark = time.process_time()
+                engine.take_changes()
+                taking += time.process_time() - mark
+        return time.process_time() - begun - taking, taking, engine.records_total - before
+
+    large_s, taking_s, large = drive(entries[:cut], ENTRIES_A_CYCLE)
+    small_s, _, small = drive(entries[cut:], 1)
+    return {
+        "orders": orders,
+        "pings": large,
+        "pings_per_s": round(large / large_s),
+        "microseconds_a_ping": round(large_s / large * 1e6, 2),
+        "take_changes_microseconds_a_ping": round(taking_s / large * 1e6, 2),
+        "small_batch_pings": small,
+        "small_batch_pings_per_s": round(small / small_s),
+        "small_batch_microseconds_a_ping": round(small_s / small * 1e6, 2),
+        "configuration_s": round(configured_s, 2),
+        "transitions": transitions,
+    }
+
+
+if __name__ == "__main__":
+    for count in (1_000, 10_000, 100_000):
+        print(json.dumps(measure(count, 300_000, 1)))
