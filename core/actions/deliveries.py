@@ -28,6 +28,7 @@ async def claim(
     holder: str,
     limit: int,
     busy_addresses: Sequence[str] = (),
+    dead_before: datetime | None = None,
 ) -> list[Claimed]:
     """Lease what is due on a channel; committed before it returns, so that nothing is sent under a lock."""
     async with database.transaction() as connection:
@@ -39,6 +40,7 @@ async def claim(
             holder=holder,
             limit=limit,
             busy_addresses=busy_addresses,
+            dead_before=dead_before,
         )
 
 

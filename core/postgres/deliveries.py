@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+BEAT_NAME: Final = "notifier"
+"""Under what name senders beat, as `leased_by` names their instance."""
 MAX_DETAIL_CHARACTERS: Final = 500
 MAX_PROVIDER_ID_CHARACTERS: Final = 300
 MAX_DEAD_LISTED: Final = 500
@@ -79,14 +81,21 @@ CLAIM: Final = """
 WITH due AS (
     SELECT id, state, attempts, leased_until, updated_at FROM delivery
     WHERE channel = $1 AND state IN ('queued', 'sending')
-      AND ((state = 'queued' AND due_at <= $2) OR (state = 'sending' AND leased_until < $2))
+      AND (
+          (state = 'queued' AND due_at <= $2)
+          OR (state = 'sending' AND leased_until < $2)
+          OR (state = 'sending' AND leased_by <> $6 AND EXISTS (
+              SELECT 1 FROM service_beat b
+              WHERE b.name = 'notifier' AND b.instance = delivery.leased_by AND b.beat_at < $7
+          ))
+      )
       AND NOT address = ANY($5::text[])
     ORDER BY priority, due_at
     LIMIT $3
     FOR UPDATE SKIP LOCKED
 ), abandoned AS (
     INSERT INTO delivery_attempt (delivery_id, attempt, started_at, ended_at, result, detail)
-    SELECT id, attempts, updated_at, leased_until, 'abandoned', 'the lease ended before the attempt was marked'
+    SELECT id, attempts, updated_at, least(leased_until, $2), 'abandoned', 'its sender ended before marking it'
     FROM due WHERE state = 'sending'
     ON CONFLICT (delivery_id, attempt) DO NOTHING
 )
@@ -107,13 +116,15 @@ async def claim_due(
     holder: str,
     limit: int,
     busy_addresses: Sequence[str] = (),
+    dead_before: datetime | None = None,
 ) -> list[Claimed]:
     """Lease up to `limit` deliveries of a channel that are due, the most urgent first; none twice, whoever asks.
 
-    A delivery whose former lease has run out is claimed again; its lost attempt is recorded as `abandoned`.
+    A delivery whose former lease has run out, or whose holder gave its last beat before `dead_before`, is claimed
+    again; its lost attempt is recorded as `abandoned`.
     Addresses in `busy_addresses` are passed over: they have enough under way.
     """
-    rows = await connection.fetch(CLAIM, channel, now, limit, leased_until, list(busy_addresses), holder)
+    rows = await connection.fetch(CLAIM, channel, now, limit, leased_until, list(busy_addresses), holder, dead_before)
     claimed = [Claimed(**dict(row)) for row in rows]
     claimed.sort(key=lambda delivery: (delivery.priority, delivery.due_at, delivery.created_at))
     return claimed

@@ -23,7 +23,8 @@ from core.postgres.deliveries import Mark, list_attempts, list_dead
 from core.settings import Settings
 from notifier.channels.absent import AbsentChannel
 from notifier.channels.base import Message, Permanent, Retryable, Throttled
-from notifier.sender import Lane
+from notifier.lane import Lane
+from notifier.pulse import Pulse
 
 
 async def claim(database: Database, clock: Any, holder: str = "a", limit: int = 50, **more: Any) -> list[Any]:
@@ -111,7 +112,8 @@ async def test_a_crash_between_send_and_mark_sends_again_under_the_same_id(
 ) -> None:
     delivery_id = await outbox.put()
     doomed = make_probe()
-    lane = Lane(settings, database, doomed, clock, "doomed", random.Random(0), asyncio.Event())
+    pulse = Pulse(database, clock, "doomed")
+    lane = Lane(settings, database, doomed, clock, pulse, random.Random(0), asyncio.Event())
     await lane._cycle()
     await asyncio.wait(lane._under_way)  # sent, and never marked: the process is gone here
 
@@ -126,6 +128,40 @@ async def test_a_crash_between_send_and_mark_sends_again_under_the_same_id(
     assert [message.id for message in (*doomed.sent, *probe.sent)] == [delivery_id, delivery_id]
     assert await outbox.attempts(delivery_id) == ["abandoned", "sent"]
     assert (await outbox.get(delivery_id))["state"] == "sent"
+
+
+async def test_what_a_dead_process_held_is_taken_over_within_seconds_and_what_a_living_one_holds_is_not(
+    outbox: Any, probe: Any, open_desk: Any, database: Database, clock: Any
+) -> None:
+    doomed, living = Pulse(database, clock, "doomed"), Pulse(database, clock, "living")
+    await doomed.beat()
+    lost = await outbox.put()
+    await claim(database, clock, holder="doomed")
+    kept = await outbox.put()
+    await claim(database, clock, holder="living")
+    desk = await open_desk(probe)
+    first = await outbox.put()
+    await desk.marked(first)  # it runs, and leaves what others hold alone
+    await desk.sender._pulse.beat()
+    clock.advance(3.5)
+    await living.beat()
+    desk.sender.wake()
+    await desk.marked(lost)
+    assert [message.id for message in probe.sent] == [first, lost]
+    assert await outbox.attempts(lost) == ["abandoned", "sent"]
+    assert (await outbox.get(kept))["leased_by"] == "living"
+    await desk.sender.stop()
+    rows = await outbox.rows("SELECT instance FROM service_beat WHERE name = 'notifier' ORDER BY 1")
+    assert [row["instance"] for row in rows] == ["doomed", "living"]
+
+
+async def test_who_has_not_been_heard_itself_for_a_while_judges_nobody_dead(database: Database, clock: Any) -> None:
+    pulse = Pulse(database, clock, "fresh")
+    assert pulse.dead_before(clock()) is None
+    await pulse.beat()
+    assert pulse.dead_before(clock()) is None
+    clock.advance(2)
+    assert pulse.dead_before(clock()) == clock() - timedelta(seconds=3)
 
 
 async def test_what_kills_its_process_every_time_is_dead_in_the_end(
@@ -340,7 +376,7 @@ async def test_a_stop_gives_back_what_is_under_way_for_another_to_send_at_once(
         await asyncio.Event().wait()
         return None
 
-    monkeypatch.setattr("notifier.sender.STOP_GRACE_S", 0.05)
+    monkeypatch.setattr("notifier.lane.STOP_GRACE_S", 0.05)
     leaving, staying = make_probe(act=hang), make_probe()
     desk = await open_desk(leaving)
     delivery_id = await outbox.put()
