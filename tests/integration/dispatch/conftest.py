@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import json
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
+import websockets
 
-from core.clock import to_ms
+from api.app import create_app
+from api.auth import Actor, make_access_token
+from api.deps import ApiContext
+from api.ingest.registry import Registry
+from api.live.tail import FeedTail
+from api.panic_desk import PanicDesk, PanicDrain
+from core.clock import to_ms, utc_now
 from core.domain.transition import Position, Transition, transition_id
 from core.ids import new_id, new_token, shard_of, token_digest
 from core.postgres.database import Database
+from core.settings import Settings
+from infra.server import HttpServer, bind
 
 SHARDS = 4
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
@@ -162,3 +174,74 @@ async def fetch(database: Database, sql: str, *arguments: Any) -> list[Any]:
 def query(database: Database) -> Callable[..., Any]:
     """Runs a query on the test's database."""
     return lambda sql, *arguments: fetch(database, sql, *arguments)
+
+
+class Api:
+    """A served API, clients of it, and tokens for its users."""
+
+    def __init__(self, context: ApiContext, server: HttpServer) -> None:
+        self.context = context
+        self.url = f"http://127.0.0.1:{server.port}"
+
+    def token(self, agency_id: uuid.UUID, user_id: uuid.UUID, role: str = "dispatcher", life_s: int = 900) -> str:
+        """An access token."""
+        return make_access_token(
+            Actor(user_id, agency_id, role, role), self.context.token_key, self.context.clock(), life_s
+        )
+
+    def client(self, token: str | None) -> httpx.AsyncClient:
+        """An HTTP client that bears a token."""
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=20)
+
+    def feed(self, token: str | None, after: str | int | None = None, **options: Any) -> Any:
+        """A feed's socket, to be entered; without a token in the header when None."""
+        query = "" if after is None else f"?after={after}"
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return websockets.connect(
+            self.url.replace("http", "ws", 1) + f"/v1/feed{query}", additional_headers=headers, **options
+        )
+
+
+@pytest.fixture
+async def api(settings: Settings, database: Database, redis_client: Any) -> AsyncIterator[Api]:
+    """A real API on a free port: registry, feed, panic desk and server."""
+    registry = Registry(database, utc_now)
+    tail = FeedTail(settings, database, redis_client, utc_now)
+    desk = PanicDesk(settings, database, redis_client, registry, tail, utc_now)
+    context = ApiContext(
+        settings=settings, database=database, redis=redis_client, clock=utc_now, registry=registry, tail=tail,
+        panic_desk=desk,
+    )  # fmt: skip
+    server = HttpServer(create_app(context), bind("127.0.0.1", 0), 1000)
+    services = [registry, tail, PanicDrain(desk, 0.05), server]
+    for service in services:
+        await service.start()
+    yield Api(context, server)
+    for service in reversed(services):
+        await service.stop()
+
+
+async def next_event(socket: Any, kind: str | None = None, timeout_s: float = 10.0) -> dict[str, Any]:
+    """The next frame of a kind, or the next with a cursor."""
+    async with asyncio.timeout(timeout_s):
+        while True:
+            frame: dict[str, Any] = json.loads(await socket.recv())
+            if (kind is None and frame.get("cursor") is not None) or frame.get("kind") == kind:
+                return frame
+
+
+@pytest.fixture
+def receive() -> Callable[..., Any]:
+    """Waits for a frame on a feed's socket."""
+    return next_event
+
+
+@pytest.fixture
+def another_pair(database: Database) -> Callable[..., Any]:
+    """Makes a pair of an agency of its own, or of the one given."""
+
+    async def make(agency: tuple[uuid.UUID, dict[str, uuid.UUID]] | None = None) -> Pair:
+        return await make_pair(database, agency or await make_agency(database, "Other"))
+
+    return make
