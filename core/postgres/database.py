@@ -20,13 +20,12 @@ AWAY = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
     asyncpg.InterfaceError,
 )
-"""Errors that mean PostgreSQL is away rather than that the statement was wrong."""
+"""Errors that mean PostgreSQL is away, full, or wants it tried again, rather than that the statement was wrong."""
 
 
 def _encode_json(value: Any) -> str:

@@ -9,6 +9,7 @@ the device's clock ran ahead, -1 less the lead in milliseconds, so that two such
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from core.clock import to_ms
 from core.domain.ping import CLOSED, NO_SEQ, OPEN, ROLE_NAMES, Role
+from core.errors import InvalidInput
 from core.postgres.database import Connection
 
 DAY_MS: Final = 86_400_000
@@ -121,14 +123,17 @@ async def _stream(body: bytes) -> AsyncIterator[bytes]:
 
 
 async def _copy_into(connection: Connection, table: str, body: bytes) -> None:
-    await connection.copy_to_table(table, source=_stream(body), columns=_NAMES, format="binary")
+    try:
+        await connection.copy_to_table(table, source=_stream(body), columns=_NAMES, format="binary")
+    except (asyncpg.DataError, asyncpg.CheckViolationError, asyncpg.NotNullViolationError) as error:
+        raise InvalidInput(f"PostgreSQL refuses the pings: {type(error).__name__}.") from error
 
 
 async def copy(connection: Connection, rows: Rows) -> int:
     """Add pings to history inside the caller's transaction; returns how many were new.
 
     The partitions must be there (`make_partitions`). Duplicates are rare, so they are looked for only once the
-    plain copy has met one.
+    plain copy has met one. Raises InvalidInput when a value or a missing partition makes it impossible.
     """
     added = 0
     for role, table in TABLES.items():
@@ -192,14 +197,20 @@ async def make_partitions(connection: Connection, wanted: Collection[tuple[int, 
 
 
 async def drop_partitions(connection: Connection, role: int, before: date) -> list[str]:
-    """Drop a role's partitions of days before `before`: how positions are forgotten. Names of those dropped."""
+    """Drop a role's partitions of days before `before`: how positions are forgotten. Names of those dropped.
+
+    One that is in use just now is left for the next time.
+    """
     prefix = f"{TABLES[role]}_"
     limit = partition_name(role, before)
     await connection.execute("SELECT pg_advisory_xact_lock($1)", PARTITION_LOCK)
     await connection.execute("SET LOCAL lock_timeout = '2s'")
-    gone = sorted(name for name in await partitions(connection) if name.startswith(prefix) and name < limit)
-    for name in gone:
-        await connection.execute(f"DROP TABLE IF EXISTS {name}")
+    gone = []
+    for name in sorted(name for name in await partitions(connection) if name.startswith(prefix) and name < limit):
+        with contextlib.suppress(asyncpg.LockNotAvailableError):
+            async with connection.transaction():
+                await connection.execute(f"DROP TABLE IF EXISTS {name}")
+            gone.append(name)
     return gone
 
 
