@@ -114,7 +114,7 @@ async def _show(
     table = Table.grid(padding=(0, 2))
     table.add_row("Console", f"[bold]{supervisor.api_url}/console/[/bold]")
     table.add_row("User", f"{dispatcher['username']}   password  {dispatcher['password']}")
-    table.add_row("API", f"{supervisor.api_url}/v1   (documents at {supervisor.api_url}/docs)")
+    table.add_row("API", f"{supervisor.api_url}/v1   (described at {supervisor.api_url}/openapi.json)")
     table.add_row("Log", str(settings.data_dir / "logs" / "qorgan.log"))
     console.print(Panel(table, title="Qorgan is running", subtitle="Ctrl-C ends it all", expand=False))
     printer = FeedPrinter(console)

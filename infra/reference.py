@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from prometheus_client.metrics import MetricWrapperBase
+from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
 from core import metrics
 from core.errors import CODES
+from core.postgres.database import Database
 from core.settings import Settings
 
 DOCS = Path(__file__).parent.parent / "docs" / "reference"
@@ -57,6 +59,7 @@ MEANINGS = {
     "too_many_connections": "The process has as many connections as it takes; try again shortly.",
     "ingest_unavailable": "Pings cannot be made durable now; keep them and try again.",
     "store_unavailable": "A store does not answer; try again shortly.",
+    "request_timeout": "The request took longer than allowed; try again, or ask for less.",
     "service_stopping": "The process is ending; try again, another one answers.",
     "internal_error": "A defect of ours; the log has it under the request's id.",
 }
@@ -93,7 +96,7 @@ def metrics_page() -> str:
     ]
     for value in vars(metrics).values():
         if isinstance(value, MetricWrapperBase):
-            description = value.describe()[0]
+            description = next(iter(value.describe()))
             suffix = "_total" if description.type == "counter" else ""
             labels = ", ".join(f"`{label}`" for label in value._labelnames) or "–"  # noqa: SLF001 - no public way
             lines.append(
@@ -123,7 +126,7 @@ def routes_page(document: dict[str, Any]) -> str:
     lines = [
         "# Routes",
         "",
-        "The full description is the OpenAPI document at `/openapi.json` (to read: `/docs`). Written by",
+        "The full description is the OpenAPI document at `/openapi.json`. Written by",
         "`python -m infra.reference` from the application.",
         "",
         "| method | path | what it does |",
@@ -145,9 +148,10 @@ def routes_page(document: dict[str, Any]) -> str:
 def openapi_document() -> dict[str, Any]:
     """The OpenAPI document of the application, made without any store."""
     from api.app import create_app
-    from api.deps import offline_context
+    from api.deps import ApiContext
 
-    return create_app(offline_context(Settings())).openapi()
+    settings = Settings(token_key=SecretStr("only to describe the routes, never to sign"))
+    return create_app(ApiContext(settings, Database("postgresql://"), redis=None)).openapi()
 
 
 def pages() -> dict[str, str]:

@@ -58,7 +58,7 @@ async def test_postgresql_away_for_a_minute_under_load(system: Any, play: Any, e
         assert await aggressor.device.wait_acked(10)
         async with system.feed() as feed:
             system.stores.postgres.kill()
-            away = asyncio.create_task(stream_during(OUTAGE_S, victim, lambda part: 0))
+            away = asyncio.create_task(stream_during(OUTAGE_S, victim, lambda _: 0))
             coming = asyncio.create_task(stream_during(OUTAGE_S, aggressor, lambda part: 4000 - part * 3950))
             panic_id = str(uuid.uuid4())
             answer = await press(system, panicking, panic_id)
@@ -104,7 +104,7 @@ async def test_valkey_away_for_a_minute_under_load(system: Any, play: Any, event
         assert await aggressor.device.wait_acked(10)
         async with system.feed() as feed:
             system.stores.valkey.kill()
-            away = asyncio.create_task(stream_during(OUTAGE_S, victim, lambda part: 0))
+            away = asyncio.create_task(stream_during(OUTAGE_S, victim, lambda _: 0))
             coming = asyncio.create_task(stream_during(OUTAGE_S, aggressor, lambda part: 4000 - part * 3950))
             answer = await press(system, panicking, str(uuid.uuid4()))
             assert answer.status_code == 201, answer.text

@@ -45,7 +45,7 @@ def test_only_the_clock_reads_the_wall_clock() -> None:
 
 def test_sql_lives_only_in_core_postgres() -> None:
     statement = re.compile(
-        r"\b(SELECT\s.+\sFROM|INSERT\s+INTO|UPDATE\s+\w+\s+SET|DELETE\s+FROM|COPY\s+\w+\s+FROM)\b", re.S
+        r"\b(SELECT\s.+\sFROM|INSERT\s+INTO|UPDATE\s+\w+\s+SET|DELETE\s+FROM|COPY\s+\w+\s+FROM)\b", re.DOTALL
     )
     allowed = {ROOT / "infra/embedded.py"}
     offenders = []
@@ -122,7 +122,7 @@ def test_reference_pages_are_what_the_code_says() -> None:
 
 
 def test_every_feed_event_is_documented() -> None:
-    documented = set(re.findall(r"^\| `([a-z_.]+)` \|", (ROOT / "docs/event-flow.md").read_text(), re.M))
+    documented = set(re.findall(r"^\| `([a-z_.]+)` \|", (ROOT / "docs/event-flow.md").read_text(), re.MULTILINE))
     emitted: set[str] = set()
     for path in sources():
         for node in ast.walk(ast.parse(path.read_text())):

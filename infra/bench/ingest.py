@@ -1,0 +1,123 @@
+"""Pings a second, end to end: offered at a rate, acknowledged, evaluated and in history, stepped up until too much."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from infra.bench.load import FleetProcess
+from infra.bench.plan import Plan
+from infra.bench.processors import cost_us, cpu_seconds
+from infra.bench.system import BenchFailed, System, Tell
+
+ACKED_SHARE: Final = 0.98
+"""Share of the offered rate that must be acknowledged at a sustained one."""
+ENGINE_LAG_MAX_MS: Final = 1_000.0
+HISTORY_LAG_MAX_MS: Final = 3_000.0
+CATCH_UP_S: Final = 60.0
+"""Longest the readers may take to catch up once the load has ended."""
+
+
+@dataclass(slots=True)
+class Step:
+    """One rate and what became of it."""
+
+    offered: float
+    acknowledged: float
+    ack_p50_ms: float | None
+    ack_p99_ms: float | None
+    waiting: int
+    engine_lag_ms: float
+    history_lag_ms: float
+    load_too_slow: bool
+    sustained: bool
+    cpu_us_a_ping: dict[str, float] = field(default_factory=dict)
+
+
+async def measure_rate(system: System, fleet: FleetProcess, plan: Plan, tell: Tell) -> dict[str, Any]:
+    """Step the rate up; figures of the highest sustained step, all steps, and whether every ping arrived once."""
+    steps: list[Step] = []
+    for rate in plan.rates:
+        step = await _step(system, fleet, plan, float(rate))
+        steps.append(step)
+        tell(
+            f"{rate:,} pings/s offered: {step.acknowledged:,.0f} acknowledged, engine {step.engine_lag_ms:.0f} ms and "
+            f"history {step.history_lag_ms:.0f} ms behind{'' if step.sustained else ': too much'}"
+        )
+        if not step.sustained:
+            break
+    caught_up_s = await catch_up(system, fleet)
+    figures = await fleet.figures()
+    rows = await system.pings_in_history()
+    best = max((step.acknowledged for step in steps if step.sustained), default=0.0)
+    return {
+        "pings_per_s": best,
+        "limited_by_steps": bool(steps) and steps[-1].sustained,
+        "steps": [asdict(step) for step in steps],
+        "caught_up_s": caught_up_s,
+        "pings_acknowledged": figures.acked,
+        "pings_in_history": rows,
+        "complete": rows >= figures.acked and figures.waiting == 0,
+        "load_errors": figures.codes,
+    }
+
+
+async def _step(system: System, fleet: FleetProcess, plan: Plan, rate: float) -> Step:
+    await fleet.set_rate(rate)
+    await asyncio.sleep(plan.settle_s)
+    cpu_before, before = cpu_seconds(system, fleet.pid), await fleet.figures()
+    await asyncio.sleep(plan.step_s - plan.settle_s)
+    after, cpu_after = await fleet.figures(), cpu_seconds(system, fleet.pid)
+    lag = await system.lag()
+    acknowledged = (after.acked - before.acked) / (after.elapsed_s - before.elapsed_s)
+    too_slow = after.behind > before.behind
+    sustained = (
+        acknowledged >= ACKED_SHARE * rate
+        and after.held == before.held
+        and lag.engine_ms <= ENGINE_LAG_MAX_MS
+        and lag.history_ms <= HISTORY_LAG_MAX_MS
+        and not too_slow
+    )
+    return Step(
+        offered=rate,
+        acknowledged=acknowledged,
+        ack_p50_ms=after.ack_p50_ms,
+        ack_p99_ms=after.ack_p99_ms,
+        waiting=after.waiting,
+        engine_lag_ms=lag.engine_ms,
+        history_lag_ms=lag.history_ms,
+        load_too_slow=too_slow,
+        sustained=sustained,
+        cpu_us_a_ping=cost_us(cpu_before, cpu_after, after.acked - before.acked),
+    )
+
+
+async def catch_up(system: System, fleet: FleetProcess) -> float:
+    """Stop the load and wait until all is acknowledged, evaluated and in history; seconds it took."""
+    await fleet.set_rate(0)
+    begun = time.perf_counter()
+    while time.perf_counter() - begun < CATCH_UP_S:
+        figures, lag = await fleet.figures(), await system.lag()
+        if figures.waiting == 0 and lag.engine_ms < ENGINE_LAG_MAX_MS and lag.history_ms < ENGINE_LAG_MAX_MS:
+            rows = await system.pings_in_history()
+            if rows >= figures.acked:
+                return time.perf_counter() - begun
+    figures = await fleet.figures()
+    raise BenchFailed(
+        f"After {CATCH_UP_S:.0f} s {figures.waiting:,} pings were not acknowledged, and history had "
+        f"{await system.pings_in_history():,} of {figures.acked:,}."
+    )
+
+
+async def measure_memory(system: System, devices: int) -> dict[str, float]:
+    """Bytes of Redis a device once all have pinged: everything, and without the logs that are trimmed by and by."""
+    used, logs, held = await system.redis_bytes()
+    grown = used - system.redis_empty_bytes
+    return {
+        "redis_bytes_a_device": (grown - logs) / devices,
+        "redis_bytes_a_device_with_logs": grown / devices,
+        "redis_bytes_a_device_in_keys": held / devices,
+        "redis_log_bytes": float(logs),
+    }

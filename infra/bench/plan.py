@@ -1,0 +1,63 @@
+"""How much a run measures: the sizes of a full run and of a quick one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Sizes of one run."""
+
+    load_pairs: int
+    connections: int
+    rates: tuple[int, ...]
+    """Pings a second tried one after the other until one is too much."""
+    step_s: float
+    settle_s: float
+    """The first seconds of a step are not counted."""
+    probes: int
+    """Pairs driven into a breach."""
+    panics: int
+    engine_orders: tuple[int, ...]
+    engine_pings: int
+    baseline_inserts: int
+    baseline_copies: int
+    baseline_echo_s: float
+
+    @property
+    def pairs(self) -> int:
+        """Pairs to seed: for the load, one a probe, one a panic alone, one a panic under load."""
+        return self.load_pairs + self.probes + 2 * self.panics
+
+
+FULL = Plan(
+    load_pairs=5_000,
+    connections=2_000,
+    rates=(10_000, 15_000, 20_000, 25_000, 30_000, 35_000, 40_000),
+    step_s=12.0,
+    settle_s=3.0,
+    probes=60,
+    panics=120,
+    engine_orders=(1_000, 100_000),
+    engine_pings=400_000,
+    baseline_inserts=1_000,
+    baseline_copies=50,
+    baseline_echo_s=3.0,
+)
+QUICK = Plan(
+    load_pairs=1_000,
+    connections=400,
+    rates=(5_000, 10_000, 15_000, 20_000),
+    step_s=5.0,
+    settle_s=1.5,
+    probes=12,
+    panics=30,
+    engine_orders=(1_000,),
+    engine_pings=100_000,
+    baseline_inserts=200,
+    baseline_copies=10,
+    baseline_echo_s=1.0,
+)
+FALLBACK_RATE = 15_000.0
+"""What latencies are measured at half of when no sustained rate was measured before: the first aim."""

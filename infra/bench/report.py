@@ -1,0 +1,141 @@
+"""The report: figures beside their aims and baselines, as a table and as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from core.clock import rfc3339, utc_now
+from core.errors import Misconfigured
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """What a figure should be."""
+
+    path: tuple[str, ...]
+    title: str
+    unit: str
+    least: float | None = None
+    most: float | None = None
+    beside: str | None = None
+    """The baseline it is held beside."""
+
+    def holds(self, value: float) -> bool:
+        """Whether the figure is as it should be."""
+        return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
+
+    @property
+    def words(self) -> str:
+        """The aim as a table shows it."""
+        if self.least is not None:
+            return f"≥ {self.least:,.0f}"
+        return "" if self.most is None else f"≤ {self.most:,.0f}"
+
+
+AIMS: Final = (
+    Aim(("ingest", "pings_per_s"), "pings end to end, sustained", "/s", least=15_000, beside="copy_rows_per_s"),
+    Aim(("ingest", "pings_per_s"), "  beside a bare WebSocket echo", "/s", beside="websocket_echo_frames_per_s"),
+    Aim(("detect", "ping_to_feed", "p50_ms"), "ping → breach on the feed, p50", "ms", beside="xadd_always_p50_ms"),
+    Aim(("detect", "ping_to_feed", "p99_ms"), "ping → breach on the feed, p99", "ms", most=250),
+    Aim(("panic", "alone", "p50_ms"), "panic → feed, p50", "ms", beside="committed_insert_p50_ms"),
+    Aim(("panic", "alone", "p99_ms"), "panic → feed, p99", "ms", most=100),
+    Aim(("panic", "beside_pings", "p50_ms"), "panic → feed beside pings, p50", "ms", beside="committed_insert_p50_ms"),
+    Aim(("panic", "beside_pings", "p99_ms"), "panic → feed beside pings, p99", "ms", most=100),
+    Aim(("detect", "engine", "1000", "pings_per_s"), "engine alone, 1,000 orders", "/s", least=100_000),
+    Aim(("detect", "engine", "100000", "pings_per_s"), "engine alone, 100,000 orders", "/s", least=100_000),
+    Aim(("ingest", "memory", "redis_bytes_a_device"), "Redis a device", "bytes", most=1_024),
+)
+BASELINES: Final = {
+    "committed_insert_p50_ms": ("bare committed insert, p50", "ms"),
+    "copy_rows_per_s": ("bare COPY", "rows/s"),
+    "xadd_always_p50_ms": ("bare XADD on disk, p50", "ms"),
+    "websocket_echo_frames_per_s": ("bare WebSocket echo", "frames/s"),
+}
+
+
+def machine() -> dict[str, Any]:
+    """What it was measured on."""
+    return {
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "processor": platform.processor() or platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+    }
+
+
+def value_at(figures: dict[str, Any], path: tuple[str, ...]) -> float | None:
+    """The figure a path leads to, None when it was not measured."""
+    found: Any = figures
+    for step in path:
+        if not isinstance(found, dict) or step not in found:
+            return None
+        found = found[step]
+    return float(found) if isinstance(found, int | float) else None
+
+
+def complete(figures: dict[str, Any], baselines: dict[str, float], *, quick: bool) -> dict[str, Any]:
+    """The whole report: machine, baselines, figures, and each aim with what came of it."""
+    aims = []
+    for aim in AIMS:
+        value = value_at(figures, aim.path)
+        if value is None:
+            continue
+        bare = baselines.get(aim.beside or "")
+        aims.append(
+            {
+                "figure": ".".join(aim.path),
+                "title": aim.title.strip(),
+                "value": value,
+                "unit": aim.unit,
+                "aim": aim.words or None,
+                "holds": aim.holds(value) if aim.words else None,
+                "baseline": aim.beside,
+                "ratio": value / bare if bare else None,
+            }
+        )
+    return {
+        "at": rfc3339(utc_now()),
+        "quick": quick,
+        "machine": machine(),
+        "baselines": baselines,
+        "aims": aims,
+        "figures": figures,
+    }
+
+
+def show(report: dict[str, Any], console: Console) -> None:
+    """Print the report as tables."""
+    cores = report["machine"]["cores"]
+    table = Table(title=f"Qorgan on {cores} cores, Python {report['machine']['python']}", title_justify="left")
+    for name, justify in (("what", "left"), ("measured", "right"), ("", "left"), ("aim", "right"), ("", "left")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    table.add_column("beside", justify="left")
+    for aim in report["aims"]:
+        verdict = {True: "[green]holds[/green]", False: "[red]missed[/red]", None: ""}[aim["holds"]]
+        beside = f"{aim['ratio']:.3g} × {BASELINES[aim['baseline']][0]}" if aim["ratio"] is not None else ""
+        table.add_row(aim["title"], number(aim["value"]), aim["unit"], aim["aim"] or "", verdict, beside)
+    for name, value in report["baselines"].items():
+        title, unit = BASELINES[name]
+        table.add_row(f"[dim]{title}[/dim]", number(value), unit, "", "", "")
+    console.print(table)
+
+
+def number(value: float) -> str:
+    """A figure with as many digits as mean anything."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"
+
+
+def write(report: dict[str, Any], path: Path) -> None:
+    """Write the report as JSON; raises Misconfigured when the file cannot be written."""
+    try:
+        path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise Misconfigured(f"{path} cannot be written: {error.strerror}; choose another with --json.") from None
