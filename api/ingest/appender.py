@@ -11,7 +11,7 @@ Guarantees: `durable` is called only once every shard of the generation has it o
 Failure: an append that fails is `lost`, though some of it may be in the log: senders send again and the engine
 takes each ping once. From then on `refusal` says so and nothing is taken until Redis answers again; the same
 holds while Redis is over its memory mark, the disk below its floor (see `api.ingest.health`), or more than
-MAX_PENDING_BYTES wait to be appended.
+MAX_PENDING_RECORDS wait to be appended.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from core.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-MAX_PENDING_BYTES: Final = 32 * 1024 * 1024
-"""Packed pings that may wait for Redis; beyond, pings are refused."""
+MAX_PENDING_RECORDS: Final = 400_000
+"""Records that may wait while others are being appended (26 MB); beyond, pings are refused."""
 PROBE_S: Final = 0.2
 """Time between two questions whether Redis is back."""
 RETRY_AFTER_S: Final = 2
@@ -55,20 +55,20 @@ encode: Final = msgspec.json.Encoder().encode
 class Sender(Protocol):
     """Whoever put pings into a generation."""
 
-    def seal(self) -> Any:
-        """The generation is closed: a mark of what of yours is in it."""
+    def seal(self) -> None:
+        """The generation is closed; the next one is sealed only after this one is `durable` or `lost`."""
 
-    def durable(self, mark: Any) -> None:
-        """Everything up to `mark` is on disk."""
+    def durable(self) -> None:
+        """What was sealed is on disk."""
 
-    def lost(self, mark: Any) -> None:
-        """What `mark` stands for may not be in the log."""
+    def lost(self) -> None:
+        """What was sealed may not be in the log."""
 
 
 class Generation:
     """What is appended together."""
 
-    __slots__ = ("buffers", "extras", "future", "pings", "senders")
+    __slots__ = ("buffers", "extras", "future", "pings", "records", "senders")
 
     def __init__(self) -> None:
         self.buffers: dict[int, bytearray] = {}
@@ -77,6 +77,7 @@ class Generation:
         self.future: asyncio.Future[None] | None = None
         """For those who await it; made when first asked for."""
         self.pings = 0
+        self.records = 0
 
 
 class Appender(Service):
@@ -94,7 +95,6 @@ class Appender(Service):
         self._marks: dict[str, str] = {}
         self._away: str | None = REDIS_AWAY
         self._accepted = PINGS_ACCEPTED.labels(road)
-        self._pending_bytes = 0
         self.rates = Rates(settings.device_pings_per_second)
         self.recent = RecentPings()
         self.filling = Generation()
@@ -122,30 +122,33 @@ class Appender(Service):
         The caller has seen that `refusal` is None and joins the generation (`join` or `durable`) in the same step.
         """
         generation = self.filling
-        flags = flags_of(ping, backlog=backlog)
+        flags = flags_of(ping, backlog)
         if sightings is not None:
             flags |= FLAG_EXTRA
         record = pack(device.number, ping, at_ms, flags | FLAG_PRIMARY)
+        copies = 0
         for shard in device.routes:
+            if copies == 1:
+                record = pack(device.number, ping, at_ms, flags)
+            copies += 1
             buffer = generation.buffers.get(shard)
             if buffer is None:
                 buffer = generation.buffers[shard] = bytearray()
-                self._work.set()
             if sightings is not None:
                 extras = generation.extras.setdefault(shard, {})
                 extras[str(len(buffer) // RECORD_BYTES)] = {"heard": sightings}
             buffer += record
-            self._pending_bytes += RECORD_BYTES
-            if len(device.routes) > 1 and shard == device.routes[0]:
-                record = pack(device.number, ping, at_ms, flags)
         generation.pings += 1
-        if self._pending_bytes > MAX_PENDING_BYTES:
+        generation.records += copies
+        if generation.records > MAX_PENDING_RECORDS:
             self._refuse("backlog", BACKLOG_FULL)
 
     def join(self, sender: Sender) -> None:
         """Tell `sender` what becomes of the filling generation; to be called once a generation."""
-        self.filling.senders.append(sender)
-        self._work.set()
+        senders = self.filling.senders
+        if not senders:
+            self._work.set()
+        senders.append(sender)
 
     async def durable(self) -> None:
         """Return once the filling generation is on disk; raises StoreUnavailable when it was lost."""
@@ -213,7 +216,9 @@ class Appender(Service):
         """Seal the filling generation, append it, tell everyone."""
         self._work.clear()
         generation, self.filling = self.filling, Generation()
-        marks = [(sender, sender.seal()) for sender in generation.senders]
+        self.mark("backlog", None)
+        for sender in generation.senders:
+            sender.seal()
         started = time.perf_counter()
         try:
             if generation.buffers:
@@ -225,28 +230,21 @@ class Appender(Service):
                 )
                 INGEST_FLUSH_SECONDS.observe(time.perf_counter() - started)
         except BaseException as error:
-            self._settle(generation)
             self._away = REDIS_AWAY
             self._judge()
-            for sender, mark in marks:
-                sender.lost(mark)
+            for sender in generation.senders:
+                sender.lost()
             if generation.future is not None:
                 generation.future.set_exception(self.unavailable())
                 generation.future.exception()  # whoever awaited it may be gone: that is no error of ours
             if not isinstance(error, StoreUnavailable):
                 raise
             return
-        self._settle(generation)
         self._accepted.inc(generation.pings)
-        for sender, mark in marks:
-            sender.durable(mark)
+        for sender in generation.senders:
+            sender.durable()
         if generation.future is not None:
             generation.future.set_result(None)
-
-    def _settle(self, generation: Generation) -> None:
-        self._pending_bytes -= sum(len(buffer) for buffer in generation.buffers.values())
-        if self._pending_bytes <= MAX_PENDING_BYTES // 2:
-            self.mark("backlog", None)
 
     async def _probe(self) -> None:
         """See whether Redis answers; until then what came meanwhile stays lost."""

@@ -13,7 +13,7 @@ from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 from api.ingest.appender import RETRY_AFTER_S, Appender
 from api.ingest.decode import BROKEN, Bounds, Flaw, Ping, Unreadable, at_ms, decode_frame, flaw_of, sift_frame
-from api.ingest.ledger import NEVER, NONE, Ledger, Mark
+from api.ingest.ledger import NONE, Ledger
 from api.ingest.rates import Bucket
 from api.ingest.records import newest_of_each, sightings_of
 from api.ingest.registry import SHUT_OUT, DeviceIdentity, GatewayIdentity, Registry
@@ -55,7 +55,7 @@ class Host(Protocol):
         """It is gone."""
 
     def schedule(self, connection: Connection) -> None:
-        """Something new may be acknowledged."""
+        """Something new may be acknowledged; only for a connection that is not `due` already."""
 
 
 def owner_through(gateway: GatewayIdentity, registry: Registry, ping: Ping) -> DeviceIdentity | Flaw:
@@ -139,7 +139,8 @@ class Connection(WSListener):
     def resume_writing(self) -> None:
         """It has caught up."""
         self.unread_since = 0.0
-        self.server.schedule(self)
+        if not self.due:
+            self.server.schedule(self)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:  # noqa: ARG002 - picows' signature
         """Take one frame."""
@@ -152,11 +153,43 @@ class Connection(WSListener):
         except BROKEN:
             self._on_odd_frame(frame, data)
             return
-        self.ledger.frames += 1
-        if message.__class__ is Ping:
-            self._take_ping(message)
-        else:
+        ledger = self.ledger
+        ledger.frames += 1
+        if message.__class__ is not Ping:
             self._take_all(message)
+            return
+        # From here on the hot road, one right ping of a device: nothing is called that need not be.
+        server = self.server
+        appender = server.appender
+        number = ledger.number_of(message.seq)
+        if appender.refusal is not None:
+            self._drop(number)
+            return
+        device, bucket = self.device, self.bucket
+        if bucket is not None:
+            bucket.left -= 1
+        if device is None or bucket is None or bucket.left < 0 or not device.routes:
+            owner = self._owner_of(message)
+            if isinstance(owner, Flaw):
+                self._answer(number, owner)
+                return
+            device = owner
+        moment_ms = at_ms(message)
+        if not server.oldest_ms <= moment_ms <= server.newest_ms or (message.lat is None) is not (message.lon is None):
+            flaw = self._flaw_of(message, moment_ms)
+            if flaw is not None:
+                self._answer(number, flaw)
+                return
+        if message.heard is None:
+            appender.add(device, message, moment_ms)
+        else:
+            appender.add(device, message, moment_ms, sightings=sightings_of(message, server.registry))
+        self._count(number, number)
+
+    def _answer(self, number: int, flaw: Flaw) -> None:
+        """Tell what is wrong with the one ping of a frame."""
+        self._count(number, number)
+        self.refuse([flaw])
 
     def _on_odd_frame(self, frame: WSFrame, data: bytes) -> None:
         """Everything but a whole data frame of right pings."""
@@ -187,43 +220,11 @@ class Connection(WSListener):
         try:
             items = sift_frame(data)
         except Unreadable as error:
-            number = self.ledger.number_of(None)
-            self._count(number, number)
-            self.refuse([Flaw(error.code, error.detail)])
+            self._answer(self.ledger.number_of(None), Flaw(error.code, error.detail))
             return
         self._take_all(items)
 
     # taking pings ---------------------------------------------------------------------------------------------
-
-    def _take_ping(self, ping: Ping) -> None:
-        """The hot road: one ping a frame."""
-        server = self.server
-        number = self.ledger.number_of(ping.seq)
-        if server.appender.refusal is not None:
-            self._drop(number)
-            return
-        device, bucket = self.device, self.bucket
-        if bucket is not None:
-            bucket.left -= 1
-        if device is None or bucket is None or bucket.left < 0 or not device.routes:
-            verdict = self._owner_of(ping)
-            if isinstance(verdict, Flaw):
-                self._count(number, number)
-                self.refuse([verdict])
-                return
-            device = verdict
-        moment_ms = at_ms(ping)
-        if not server.oldest_ms <= moment_ms <= server.newest_ms or (ping.lat is None) is not (ping.lon is None):
-            self._count(number, number)
-            flaw = self._flaw_of(ping, moment_ms)
-            assert flaw is not None
-            self.refuse([flaw])
-            return
-        if ping.heard is None:
-            server.appender.add(device, ping, moment_ms)
-        else:
-            server.appender.add(device, ping, moment_ms, sightings=sightings_of(ping, server.registry))
-        self._count(number, number)
 
     def _take_all(self, items: list[Ping | Flaw]) -> None:
         """An array: each ping taken or answered; of each device's only the newest takes the live lane."""
@@ -289,12 +290,10 @@ class Connection(WSListener):
     def _count(self, low: int, high: int) -> None:
         """Numbers `low` to `high` were packed or answered: they may be acknowledged with the filling generation."""
         ledger = self.ledger
-        if ledger.gap != NEVER:
-            ledger.count(low, high)
-            if ledger.gap == NEVER:
-                self.server.gapped.discard(self)
-        else:
-            ledger.count(low, high)
+        gap = ledger.gap
+        ledger.count(low, high)
+        if gap != ledger.gap:
+            self.server.gapped.discard(self)
         appender = self.server.appender
         if self._generation is not appender.filling:
             self._generation = appender.filling
@@ -317,18 +316,19 @@ class Connection(WSListener):
                 {"error": {"code": error.code, "detail": error.detail, "retry_after_s": RETRY_AFTER_S, "seq": None}}
             )
 
-    def seal(self) -> Mark:
+    def seal(self) -> None:
         """The generation joined is closed (called by the appender)."""
-        return self.ledger.seal()
+        self.ledger.seal()
 
-    def durable(self, mark: Mark) -> None:
+    def durable(self) -> None:
         """It is on disk."""
-        self.ledger.durable(mark)
-        self.server.schedule(self)
+        self.ledger.durable()
+        if not self.due:
+            self.server.schedule(self)
 
-    def lost(self, mark: Mark) -> None:
+    def lost(self) -> None:
         """It may not be in the log."""
-        self.ledger.lost(mark)
+        self.ledger.lost()
         self._tell_unavailable()
 
     def send_ack(self) -> None:

@@ -16,13 +16,11 @@ NEVER: Final = 1 << 63
 """Greater than any number."""
 NONE: Final = -1
 
-Mark = tuple[int, int]
-
 
 class Ledger:
     """Numbers that came, are being appended, are durable, are missing."""
 
-    __slots__ = ("_durable", "_epoch", "_filling_low", "_high", "_sealed_low", "acked", "frames", "gap", "numbered")
+    __slots__ = ("_durable", "_high", "_low", "_sealed_high", "_sealed_low", "acked", "frames", "gap", "numbered")
 
     def __init__(self) -> None:
         self.frames = 0
@@ -34,10 +32,12 @@ class Ledger:
         self.gap = NEVER
         """The least number dropped or lost; NEVER: none."""
         self._high = NONE
-        self._filling_low = NEVER
+        self._low = NEVER
+        """Bounds of what came; `_low` of what is in the filling generation alone."""
+        self._sealed_high = NONE
         self._sealed_low = NEVER
+        """The same of the generation being appended."""
         self._durable = NONE
-        self._epoch = 0
 
     def number_of(self, seq: int | None) -> int:
         """The number of the ping of the frame just counted in `frames`; NEVER: it has none and needs none."""
@@ -50,49 +50,46 @@ class Ledger:
 
     def count(self, low: int, high: int) -> None:
         """Numbers from `low` to `high` are in the filling generation, or were answered."""
-        if low == NEVER:
-            return
-        if low <= self.gap and self.gap != NEVER and self.numbered:
-            self.gap = NEVER
-            self._restart(low - 1)
         if low <= self.acked:
             self.acked = low - 1  # sent again, so to be told again
-        if low < self._filling_low:
-            self._filling_low = low
+        elif low == NEVER:
+            return
+        if low <= self.gap != NEVER and self.numbered:
+            self.gap = NEVER
+            self._restart(low - 1)
+        if low < self._low:
+            self._low = low
         if high > self._high:
             self._high = high
 
     def _restart(self, number: int) -> None:
         """Nothing above `number` counts until it comes again."""
-        self._epoch += 1
-        self._high = self._durable = self.acked = number
-        self._filling_low = self._sealed_low = NEVER
+        self._high = self._sealed_high = self._durable = self.acked = number
+        self._low = self._sealed_low = NEVER
 
     def drop(self, low: int) -> None:
         """Numbers from `low` on were not taken."""
         if low < self.gap:
             self.gap = low
 
-    def seal(self) -> Mark:
-        """The filling generation is closed."""
-        self._sealed_low, self._filling_low = self._filling_low, NEVER
-        return self._high, self._epoch
+    def seal(self) -> None:
+        """The filling generation is closed; there is one sealed generation at a time."""
+        self._sealed_high = self._high
+        self._sealed_low = self._low
+        self._low = NEVER
 
-    def durable(self, mark: Mark) -> None:
+    def durable(self) -> None:
         """The sealed generation is on disk."""
-        high, epoch = mark
-        if epoch == self._epoch:
-            self._sealed_low = NEVER
-            if high > self._durable:
-                self._durable = high
+        self._sealed_low = NEVER
+        if self._sealed_high > self._durable:
+            self._durable = self._sealed_high
 
-    def lost(self, mark: Mark) -> None:
+    def lost(self) -> None:
         """The sealed generation may not be in the log."""
-        if mark[1] == self._epoch:
-            low, self._sealed_low = self._sealed_low, NEVER
-            self.drop(low)
+        self.drop(self._sealed_low)
+        self._sealed_low = NEVER
 
     def news(self) -> int | None:
         """The number to tell now; None when nothing is new. The caller sets `acked` once it is told."""
-        number = min(self._durable, self._filling_low - 1, self._sealed_low - 1, self.gap - 1)
+        number = min(self._durable, self._low - 1, self._sealed_low - 1, self.gap - 1)
         return number if number > self.acked else None

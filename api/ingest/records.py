@@ -44,14 +44,22 @@ MAX_ALTITUDE_M: Final = 1e6
 """Beyond these a value is a fault of the device and counts as not said."""
 
 
-def flags_of(ping: Ping, *, backlog: bool = False) -> int:
+def flags_of(ping: Ping, backlog: bool = False) -> int:
     """The record's flags, but for FLAG_PRIMARY and FLAG_EXTRA, which belong to a copy."""
     # A source nobody has named here is a position all the same.
-    flags = SOURCE_FLAGS.get(ping.source, 0) | STRAP_FLAGS[ping.strap] | CASING_FLAGS[ping.casing]
-    flags |= CHARGING_FLAGS[ping.charging] | MOVING_FLAGS[ping.moving]
-    flags |= JAMMING_FLAGS[ping.jamming] | MOCK_FLAGS[ping.mock]
+    flags = SOURCE_FLAGS.get(ping.source, 0) | STRAP_FLAGS[ping.strap]
     if ping.lat is not None:
         flags |= FLAG_POSITION
+    if ping.casing is not None:
+        flags |= CASING_FLAGS[ping.casing]
+    if ping.charging is not None:
+        flags |= CHARGING_FLAGS[ping.charging]
+    if ping.moving is not None:
+        flags |= MOVING_FLAGS[ping.moving]
+    if ping.jamming is not None:
+        flags |= JAMMING_FLAGS[ping.jamming]
+    if ping.mock is not None:
+        flags |= MOCK_FLAGS[ping.mock]
     if backlog:
         flags |= FLAG_BACKLOG
     return flags

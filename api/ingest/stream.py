@@ -228,8 +228,6 @@ class DeviceStream(Service):
 
     def schedule(self, connection: Connection) -> None:
         """Acknowledge now, or as soon as the last acknowledgement is ACK_EVERY_S ago."""
-        if connection.due:
-            return
         wait_s = connection.last_ack + ACK_EVERY_S - self.now
         if wait_s <= 0:
             connection.send_ack()
