@@ -343,24 +343,37 @@ class Mailbox:
 
 
 @pytest.fixture
-async def mailbox() -> AsyncIterator[Mailbox]:
-    """A real SMTP server on the loopback."""
-    box = Mailbox()
+async def open_mailbox() -> AsyncIterator[Callable[..., Awaitable[Mailbox]]]:
+    """Starts real SMTP servers on the loopback, with aiosmtpd's own options."""
     loop = asyncio.get_running_loop()
     sessions: list[SMTP] = []
+    servers: list[asyncio.Server] = []
 
-    def session() -> SMTP:
-        sessions.append(SMTP(box, hostname="loopback", enable_SMTPUTF8=True, loop=loop))
-        return sessions[-1]
+    async def start(**options: Any) -> Mailbox:
+        box = Mailbox()
 
-    server = await loop.create_server(session, "127.0.0.1", 0)
-    box.port = server.sockets[0].getsockname()[1]
-    yield box
-    server.close()
+        def session() -> SMTP:
+            sessions.append(SMTP(box, hostname="loopback", enable_SMTPUTF8=True, loop=loop, **options))
+            return sessions[-1]
+
+        servers.append(await loop.create_server(session, "127.0.0.1", 0))
+        box.port = servers[-1].sockets[0].getsockname()[1]
+        return box
+
+    yield start
+    for server in servers:
+        server.close()
     for one in sessions:
         if one.transport is not None:
             one.transport.close()
-    await server.wait_closed()
+    for server in servers:
+        await server.wait_closed()
+
+
+@pytest.fixture
+async def mailbox(open_mailbox: Callable[..., Awaitable[Mailbox]]) -> Mailbox:
+    """A real SMTP server on the loopback."""
+    return await open_mailbox()
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,22 @@ import asyncio
 import email
 import email.policy
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aiosmtpd.smtp import AuthResult
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from pydantic import SecretStr
 
+from core.clock import utc_now
 from core.settings import Settings
 from notifier.channels.base import Message, Permanent, Retryable
 from notifier.channels.email import EmailChannel
@@ -128,3 +139,61 @@ async def test_letters_side_by_side_all_arrive(channel: EmailChannel, mailbox: A
     messages = [make_message(address=f"desk-{n}@police.test") for n in range(channel.concurrency)]
     await asyncio.gather(*(channel.send(message) for message in messages))
     assert len(mailbox.letters) == len(messages)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate of the loopback's own, with its key in the same file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
+    now = utc_now()
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path / "loopback.pem"
+    path.write_bytes(
+        made.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return path
+
+
+@pytest.mark.parametrize(("password", "arrives"), [("right", True), ("wrong", False)])
+async def test_by_starttls_and_an_account_it_arrives_or_waits_for_the_account_to_be_mended(
+    settings: Settings,
+    open_mailbox: Any,
+    certificate: Path,
+    make_message: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    password: str,
+    arrives: bool,
+) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    box = await open_mailbox(
+        tls_context=context,
+        require_starttls=True,
+        auth_required=True,
+        authenticator=lambda *given: AuthResult(success=given[-1].password == b"right", handled=False),
+    )
+    changed = {"smtp_host": "127.0.0.1", "smtp_port": box.port, "smtp_starttls": True, "smtp_username": "qorgan"}
+    channel = EmailChannel(settings.model_copy(update=changed | {"smtp_password": SecretStr(password)}))
+    message = make_message(address="desk@police.test")
+    with pytest.raises(Retryable, match="no answer"):
+        await channel.send(message)  # a certificate nobody vouches for
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    if arrives:
+        await channel.send(message)
+    else:
+        with pytest.raises(Retryable, match="account"):
+            await channel.send(message)
+    assert len(box.letters) == arrives
