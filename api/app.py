@@ -8,11 +8,47 @@ from api.bounds import Bounds
 from api.deps import ApiContext
 from api.errors import add_handlers
 from api.live import socket as live_socket
-from api.routes import auth, board, incidents, operations, panic, pings
+from api.routes import (
+    agencies,
+    audit,
+    auth,
+    board,
+    contacts,
+    devices,
+    gateways,
+    incidents,
+    me,
+    operations,
+    orders,
+    panic,
+    people,
+    pings,
+    policies,
+    reports,
+    suspensions,
+    units,
+    users,
+    zones,
+)
+from api.schemas.base import Problem
 
 ROUTERS: tuple[APIRouter, ...] = (
     operations.router,
     auth.router,
+    me.router,
+    agencies.router,
+    users.router,
+    people.router,
+    devices.router,
+    gateways.router,
+    orders.router,
+    zones.router,
+    contacts.router,
+    units.router,
+    policies.router,
+    suspensions.router,
+    audit.router,
+    reports.router,
     pings.router,
     panic.router,
     incidents.router,
@@ -32,6 +68,11 @@ def create_app(context: ApiContext) -> FastAPI:
         redoc_url=None,
         openapi_url="/openapi.json",
         redirect_slashes=False,
+        responses={
+            "4XX": {"model": Problem, "description": "What was sent cannot be taken, or not by you, or not now."},
+            "5XX": {"model": Problem, "description": "A store is away, or something failed here; try again."},
+            422: {"model": Problem, "description": "What was sent cannot be right."},
+        },
     )
     app.state.context = context
     add_handlers(app)

@@ -6,6 +6,7 @@ checked without any store. A device's token is 256 random bits, looked up by its
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ class Actor:
     agency_id: uuid.UUID
     role: str
     username: str
+    address: str = ""
+    """Where the request came from; not part of the token."""
 
 
 def make_access_token(actor: Actor, key: bytes, now: datetime, life_s: int) -> str:
@@ -86,7 +89,13 @@ def bearer_token(authorization: str | None) -> str:
 def current_user(request: Request, context: Context, _: Annotated[str | None, Depends(_user_scheme)]) -> Actor:
     """The signed-in user of this request."""
     token = bearer_token(request.headers.get("authorization"))
-    return verify_access_token(token, context.token_key, context.clock())
+    actor = verify_access_token(token, context.token_key, context.clock())
+    return dataclasses.replace(actor, address=client_address(request))
+
+
+def client_address(request: Request) -> str:
+    """The address a request came from, as far as the server knows it."""
+    return request.client.host if request.client is not None else ""
 
 
 def require(*roles: str) -> Callable[[Actor], Actor]:
@@ -129,6 +138,9 @@ Reader = Annotated[Actor, Depends(require("admin", "supervisor", "caseworker", "
 """Reads people, orders, devices, zones and contacts whole."""
 FieldReader = Annotated[Actor, Depends(require("admin", "supervisor", "caseworker", "dispatcher", "officer"))]
 """Reads what an officer on the street needs too."""
+Dispatch = Annotated[Actor, Depends(require("admin", "supervisor", "dispatcher"))]
+"""Sends units."""
+Reporter = Annotated[Actor, Depends(require("admin", "supervisor", "auditor"))]
 Auditor = Annotated[Actor, Depends(require("admin", "auditor"))]
 Device = Annotated[Any, Depends(current_device)]
 """The device that asks (api.ingest.registry.DeviceIdentity)."""

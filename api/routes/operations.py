@@ -1,13 +1,97 @@
-"""`/healthz`, `/readyz`, `/metrics`: for those who keep it running."""
+"""`/healthz`, `/readyz`, `/metrics`: for those who keep it running. Nothing here bears a person or a place."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+import asyncio
+import os
+from collections.abc import Awaitable
+from datetime import timedelta
+from typing import Any, Final
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from api.deps import ApiContext, Context
+from api.schemas.base import View
+from core.clock import from_ms
+from core.errors import StoreUnavailable
+from core.postgres import readiness
+from core.redis import keys
+from core.redis.client import AWAY, RedisError
 
 router = APIRouter(tags=["operations"])
 
+CHECK_TIMEOUT_S: Final = 2.0
+"""Longest readiness waits for a store."""
+MAX_LAG_S: Final = 10.0
+"""Beyond this, what is decided is too old to be called ready."""
 
-@router.get("/healthz")
+
+class HealthView(View):
+    """The process answers."""
+
+    status: str
+
+
+class ReadyView(View):
+    """Ready or not, and each part's own answer."""
+
+    ready: bool
+    parts: dict[str, Any]
+
+
+@router.get("/healthz", response_model=HealthView)
 async def healthz() -> dict[str, str]:
     """The process answers."""
     return {"status": "ok"}
+
+
+@router.get("/readyz", response_model=ReadyView, responses={503: {"model": ReadyView}})
+async def readyz(context: Context, response: Response) -> dict[str, Any]:
+    """Both stores answer, every shard has an owner, and what they have decided is fresh."""
+    postgres, redis = await asyncio.gather(_bounded(_look_at_postgres(context)), _bounded(_look_at_redis(context)))
+    parts = {"postgres": postgres, "redis": redis}
+    ready = all(part["ok"] for part in parts.values())
+    response.status_code = 200 if ready else 503
+    return {"ready": ready, "parts": parts}
+
+
+async def _bounded(look: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return await asyncio.wait_for(look, CHECK_TIMEOUT_S)
+    except (TimeoutError, StoreUnavailable, RedisError, *AWAY):
+        return {"ok": False, "reason": "does not answer"}
+
+
+async def _look_at_postgres(context: ApiContext) -> dict[str, Any]:
+    async with context.database.connection(CHECK_TIMEOUT_S) as connection:
+        leases = await readiness.leases(connection, context.clock())
+        cursors = await readiness.cursors(connection)
+    unowned = [lease["name"] for lease in leases if not lease["held"]]
+    return {"ok": not unowned, "shards_owned": len(leases) - len(unowned), "shards_unowned": unowned, "taken": cursors}
+
+
+async def _look_at_redis(context: ApiContext) -> dict[str, Any]:
+    """The owner of a shard writes a tick into its log each second, so an old engine cursor means it lags or is gone."""
+    now = context.clock()
+    lag_s: dict[str, float | None] = {}
+    for shard in range(context.settings.shard_count):
+        cursor = await context.redis.get(keys.cursor(shard))
+        if cursor is None:
+            lag_s[str(shard)] = None
+            continue
+        moment = from_ms(int(bytes(cursor).split(b"-")[0]))
+        lag_s[str(shard)] = round(max(0.0, (now - moment) / timedelta(seconds=1)), 3)
+    late = [shard for shard, seconds in lag_s.items() if seconds is not None and seconds > MAX_LAG_S]
+    return {"ok": not late, "lag_s": lag_s, "shards_late": late}
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def metrics() -> Response:
+    """Prometheus metrics; of all processes together when PROMETHEUS_MULTIPROC_DIR is set."""
+    registry = REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})

@@ -200,7 +200,8 @@ async def compile_people(connection: Connection, person_ids: Collection[uuid.UUI
         """
         SELECT id FROM protection_case WHERE aggressor_id = ANY ($1::uuid[]) OR own_person_id = ANY ($1::uuid[])
         UNION SELECT case_id FROM protection_order WHERE victim_id = ANY ($1::uuid[])
-        UNION SELECT case_id FROM protection_order WHERE protected_person_ids && $1::uuid[] AND protected_person_ids <> '{}'
+        UNION SELECT case_id FROM protection_order
+        WHERE protected_person_ids && $1::uuid[] AND protected_person_ids <> '{}'
         """,
         list(person_ids),
     )

@@ -127,6 +127,7 @@ CREATE INDEX protection_order_victim ON protection_order (victim_id);
 CREATE INDEX protection_order_protected ON protection_order USING gin (protected_person_ids) WITH (fastupdate = off)
     WHERE protected_person_ids <> '{}';
 CREATE INDEX protection_order_agency ON protection_order (agency_id, id);
+CREATE INDEX protection_order_ends ON protection_order (valid_until) WHERE status NOT IN ('revoked', 'expired');
 
 CREATE TABLE zone (
     id uuid PRIMARY KEY,
@@ -163,6 +164,7 @@ CREATE TABLE suspension (
     CHECK (confirmed_by IS NULL OR confirmed_by <> asked_by)
 );
 CREATE INDEX suspension_order ON suspension (order_id);
+CREATE INDEX suspension_due ON suspension (ends_at) WHERE ended_at IS NULL;
 
 -- Devices ---------------------------------------------------------------------------------------------------
 

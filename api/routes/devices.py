@@ -1,0 +1,132 @@
+"""`/v1/devices`: registered, enrolled by a one-time code, fitted, returned, revoked."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from pydantic import Field
+
+from api.auth import Manager, Reader, client_address
+from api.deps import ApiContext, Context
+from api.schemas.base import Page, Paging, View, page_of
+from api.schemas.devices import (
+    CodeView,
+    DeviceChange,
+    DeviceView,
+    EnrolmentView,
+    Fitting,
+    NewDevice,
+    RegisteredDevice,
+)
+from core.actions import devices, records
+from core.actions.unit_of_work import act
+from core.postgres.devices import DEVICES
+from core.postgres.table import Record
+
+router = APIRouter(prefix="/v1/devices", tags=["devices"])
+
+
+class Enrolment(View):
+    """The code that an agency handed out with the device; a device may send more, which is ignored."""
+
+    code: Annotated[str, Field(min_length=1, max_length=100)]
+
+
+@router.post("", status_code=201, response_model=RegisteredDevice)
+async def register_device(body: NewDevice, actor: Manager, context: Context, response: Response) -> Record:
+    """Register a device; the answer bears the code that enrols it, this once."""
+    async with act(context.database, context.clock()) as unit:
+        device, new = await devices.register(unit, actor, body.id, body.values(), context.settings.enrolment_code_s)
+    response.status_code = 201 if new else 200
+    return device
+
+
+@router.post("/enrol", response_model=EnrolmentView)
+async def enrol_device(body: Enrolment, request: Request, context: Context) -> Record:
+    """Exchange an enrolment code for the device's token; a code works once."""
+    address = client_address(request)
+    context.logins.check(address, "enrol")
+    async with act(context.database, context.clock()) as unit:
+        device_id, token = await devices.enrol(unit, body.code, address or None)
+    return {
+        "device_id": device_id,
+        "token": token,
+        "api_url": api_url(context, request),
+        "stream_url": stream_url(context, request),
+    }
+
+
+def api_url(context: ApiContext, request: Request) -> str:
+    """The API's address as clients see it: as set, else as this request reached it."""
+    return context.settings.public_url or str(request.base_url).rstrip("/")
+
+
+def stream_url(context: ApiContext, request: Request) -> str:
+    """The device stream's address as clients see it."""
+    settings = context.settings
+    if settings.public_stream_url is not None:
+        return settings.public_stream_url
+    scheme = "wss" if request.url.scheme == "https" else "ws"
+    return f"{scheme}://{request.url.hostname}:{settings.resolved_stream_port}/v1/pings/stream"
+
+
+@router.get("", response_model=Page[DeviceView])
+async def list_devices(
+    actor: Reader,
+    context: Context,
+    paging: Paging,
+    person_id: uuid.UUID | None = None,
+    status: Literal["registered", "active", "returned", "revoked", "lost"] | None = None,
+    kind: Literal["bracelet", "phone", "victim_unit", "tracker"] | None = None,
+) -> dict[str, Any]:
+    """Your agency's devices."""
+    where = {"person_id": person_id, "status": status, "kind": kind}
+    async with context.database.connection() as connection:
+        found = await DEVICES.page(connection, actor.agency_id, after=paging.after, limit=paging.limit, where=where)
+    return page_of(found, paging.limit)
+
+
+@router.get("/{device_id}", response_model=DeviceView)
+async def read_device(device_id: uuid.UUID, actor: Reader, context: Context) -> Record:
+    """One device."""
+    async with act(context.database, context.clock()) as unit:
+        device = await DEVICES.get(unit.connection, actor.agency_id, device_id)
+        await records.note(unit, actor, "device.read", "device", device_id)
+    return device
+
+
+@router.patch("/{device_id}", response_model=DeviceView)
+async def update_device(device_id: uuid.UUID, body: DeviceChange, actor: Manager, context: Context) -> Record:
+    """Change a device."""
+    async with act(context.database, context.clock()) as unit:
+        return await devices.change_device(unit, actor, device_id, body.values())
+
+
+@router.post("/{device_id}/enrolment-code", status_code=201, response_model=CodeView)
+async def make_enrolment_code(device_id: uuid.UUID, actor: Manager, context: Context) -> Record:
+    """A new one-time code, for a device whose code was lost or that is set up anew; earlier ones hold no more."""
+    async with act(context.database, context.clock()) as unit:
+        return await devices.renew_code(unit, actor, device_id, context.settings.enrolment_code_s)
+
+
+@router.post("/{device_id}/fit", response_model=DeviceView)
+async def fit_device(device_id: uuid.UUID, body: Fitting, actor: Manager, context: Context) -> Record:
+    """Put a device on a person."""
+    async with act(context.database, context.clock()) as unit:
+        return await devices.fit(unit, actor, device_id, body.person_id)
+
+
+@router.post("/{device_id}/return", response_model=DeviceView)
+async def return_device(device_id: uuid.UUID, actor: Manager, context: Context) -> Record:
+    """Take a device back: its token ends and its silence is nobody's alarm."""
+    async with act(context.database, context.clock()) as unit:
+        return await devices.take_back(unit, actor, device_id)
+
+
+@router.post("/{device_id}/revoke", response_model=DeviceView)
+async def revoke_device(device_id: uuid.UUID, actor: Manager, context: Context) -> Record:
+    """End a device's token at once; its open connection closes within a second."""
+    async with act(context.database, context.clock()) as unit:
+        return await devices.revoke(unit, actor, device_id)

@@ -1,0 +1,40 @@
+"""`/v1/gateways`: tokens for what sends on behalf of many devices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from api.auth import Admin
+from api.deps import Context
+from api.schemas.access import GatewayToken, GatewayView, NewGateway
+from api.schemas.base import Page
+from core.actions import devices
+from core.actions.unit_of_work import act
+from core.postgres import tokens
+from core.postgres.table import MAX_PAGE
+
+router = APIRouter(prefix="/v1/gateways", tags=["devices"])
+
+
+@router.post("", status_code=201, response_model=GatewayToken)
+async def add_gateway(body: NewGateway, actor: Admin, context: Context) -> dict[str, str]:
+    """Let a gateway in; its token is told only now."""
+    async with act(context.database, context.clock()) as unit:
+        token = await devices.add_gateway(unit, actor, body.name, body.expires_at)
+    return {"name": body.name, "token": token}
+
+
+@router.get("", response_model=Page[GatewayView])
+async def list_gateways(actor: Admin, context: Context) -> dict[str, Any]:
+    """Your agency's gateways."""
+    async with context.database.connection() as connection:
+        return {"items": await tokens.gateways(connection, actor.agency_id, MAX_PAGE), "next": None}
+
+
+@router.delete("/{name}", status_code=204)
+async def revoke_gateway(name: str, actor: Admin, context: Context) -> None:
+    """End a gateway's tokens at once."""
+    async with act(context.database, context.clock()) as unit:
+        await devices.revoke_gateway(unit, actor, name)

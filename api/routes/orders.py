@@ -1,0 +1,72 @@
+"""`/v1/orders`: protection orders."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, Literal
+
+from fastapi import APIRouter, Response
+
+from api.auth import FieldReader, Manager
+from api.deps import Context
+from api.schemas.base import Page, Paging, page_of
+from api.schemas.orders import NewOrder, OrderChange, OrderDetail, OrderView
+from core.actions import records
+from core.actions.orders import change_order, create_order, with_overlaps
+from core.actions.unit_of_work import act
+from core.errors import NotFound
+from core.postgres.orders import ORDERS
+from core.postgres.table import Record
+
+router = APIRouter(prefix="/v1/orders", tags=["orders"])
+
+
+@router.post("", status_code=201, response_model=OrderDetail)
+async def enter_order(body: NewOrder, actor: Manager, context: Context, response: Response) -> Record:
+    """Enter an order; it is watched within a second. Others between the same two are told in `overlaps`."""
+    async with act(context.database, context.clock()) as unit:
+        order, new = await create_order(unit, actor, body.id, body.values())
+    response.status_code = 201 if new else 200
+    return order
+
+
+@router.get("", response_model=Page[OrderView])
+async def list_orders(
+    actor: FieldReader,
+    context: Context,
+    paging: Paging,
+    victim_id: uuid.UUID | None = None,
+    aggressor_id: uuid.UUID | None = None,
+    status: Literal["issued", "in_force", "suspended", "expired", "revoked"] | None = None,
+) -> dict[str, Any]:
+    """Your agency's orders; sealed ones are kept from officers."""
+    where = {
+        "victim_id": victim_id,
+        "aggressor_id": aggressor_id,
+        "status": status,
+        "sealed": False if actor.role == "officer" else None,
+    }
+    async with act(context.database, context.clock()) as unit:
+        found = await ORDERS.page(unit.connection, actor.agency_id, after=paging.after, limit=paging.limit, where=where)
+        await records.note(unit, actor, "order.listed", "order", count=len(found))
+    return page_of(found, paging.limit)
+
+
+@router.get("/{order_id}", response_model=OrderDetail)
+async def read_order(order_id: uuid.UUID, actor: FieldReader, context: Context) -> Record:
+    """One order."""
+    async with act(context.database, context.clock()) as unit:
+        order = await ORDERS.get(unit.connection, actor.agency_id, order_id)
+        if order["sealed"] and actor.role == "officer":
+            raise NotFound("There is no order with this id.")
+        await records.note(unit, actor, "order.read", "order", order_id)
+        return await with_overlaps(unit, order)
+
+
+@router.patch("/{order_id}", response_model=OrderDetail)
+async def update_order(order_id: uuid.UUID, body: OrderChange, actor: Manager, context: Context) -> Record:
+    """Change an order; `status: revoked` ends it for good."""
+    values = body.values()
+    version = values.pop("version", None)
+    async with act(context.database, context.clock()) as unit:
+        return await change_order(unit, actor, order_id, values, version)

@@ -1,0 +1,171 @@
+"""Signing in, users, agencies, gateways, notification routes."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, SecretStr
+
+from api.schemas.base import Body, Change, Language, Moment, Name, New, View
+
+RoleName = Literal["admin", "supervisor", "dispatcher", "officer", "caseworker", "auditor"]
+Password = Annotated[SecretStr, Field(min_length=10, max_length=256)]
+
+
+class TokenView(View):
+    """What a sign-in gives."""
+
+    access_token: str
+    refresh_token: str
+    token_type: Literal["bearer"] = "bearer"  # noqa: S105 - the scheme's name
+    expires_in: int
+
+
+class NewUser(New):
+    """A user to be."""
+
+    username: Annotated[str, Field(min_length=1, max_length=100)]
+    password: Password
+    role: RoleName
+    display_name: Name | None = None
+    language: Language | None = None
+
+
+class UserChange(Change):
+    """What of a user may change."""
+
+    nullable: ClassVar[frozenset[str]] = frozenset({"display_name"})
+
+    password: Password | None = None
+    role: RoleName | None = None
+    display_name: Name | None = None
+    language: Language | None = None
+    disabled: bool | None = None
+
+
+class UserView(View):
+    """A user; never a password."""
+
+    id: uuid.UUID
+    agency_id: uuid.UUID
+    username: str
+    role: RoleName
+    display_name: str | None
+    language: str
+    created_at: datetime
+    disabled_at: datetime | None
+
+
+class AgencyChange(Change):
+    """What of an agency may change; its policy has its own address."""
+
+    nullable: ClassVar[frozenset[str]] = frozenset({"region", "jurisdiction"})
+
+    name: Name | None = None
+    kind: Literal["police", "monitoring", "crisis_centre", "court", "other"] | None = None
+    region: Name | None = None
+    time_zone: Name | None = None
+    language: Language | None = None
+    jurisdiction: dict[str, Any] | None = Field(None, description="GeoJSON Polygon or MultiPolygon.")
+
+
+class AgencyView(View):
+    """An agency."""
+
+    id: uuid.UUID
+    name: str
+    kind: str
+    region: str | None
+    time_zone: str
+    language: str
+    jurisdiction: dict[str, Any] | None
+    policy: dict[str, Any]
+    created_at: datetime
+
+
+class PolicyBody(Body):
+    """An agency's own radii, probabilities and times; what is not set is at its default."""
+
+    preset: Literal["standard", "dense_city", "rural"] | None = Field(
+        None, description="Radii for where people live: 1,000 m, 500 m or 2,000 m; what is set beside it wins."
+    )
+    alert_m: float | None = None
+    warning_m: float | None = None
+    grace_s: float | None = None
+    p_enter: float | None = None
+    p_enter_high_risk: float | None = None
+    exit_margin_m: float | None = None
+
+
+class PolicyView(View):
+    """The policy in effect, defaults filled in; `warning_m` null: alert + max(alert, 1,000)."""
+
+    alert_m: float
+    warning_m: float | None
+    grace_s: float
+    p_enter: float
+    p_enter_high_risk: float
+    exit_margin_m: float
+
+
+class NewGateway(Body):
+    """A tracker server, a telecom or a load test that will send for many devices."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    expires_at: Moment | None = None
+
+
+class GatewayView(View):
+    """A gateway; its token is told only when it is made."""
+
+    name: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class GatewayToken(View):
+    """A new gateway's token, told only now."""
+
+    name: str
+    token: str
+
+
+class NewRoute(New):
+    """A way by which the agency itself wants to be told."""
+
+    name: Name
+    channel: Literal["log", "webhook", "email", "fcm"]
+    address: Annotated[str, Field(min_length=1, max_length=2000)]
+    secret: Annotated[str, Field(max_length=500)] | None = Field(None, description="Webhook signing secret.")
+    language: Language | None = None
+    min_severity: Literal["low", "medium", "high", "critical"] | None = None
+    enabled: bool | None = None
+
+
+class RouteChange(Change):
+    """What of a notification route may change."""
+
+    nullable: ClassVar[frozenset[str]] = frozenset({"secret"})
+
+    name: Name | None = None
+    address: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
+    secret: Annotated[str, Field(max_length=500)] | None = None
+    language: Language | None = None
+    min_severity: Literal["low", "medium", "high", "critical"] | None = None
+    enabled: bool | None = None
+
+
+class RouteView(View):
+    """A notification route; its secret is never told."""
+
+    id: uuid.UUID
+    name: str
+    channel: str
+    address: str
+    language: str
+    min_severity: str
+    enabled: bool
+    created_at: datetime

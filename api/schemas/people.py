@@ -1,0 +1,165 @@
+"""People, contacts and units."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from api.schemas.base import Body, Change, Language, Latitude, Longitude, Moment, Name, New, People, View, Words
+
+SafeWord = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class SafeContact(Body):
+    """How and when she can be reached without danger."""
+
+    channel: Annotated[str, Field(min_length=1, max_length=50)]
+    hours: Annotated[str, Field(max_length=100)] | None = None
+    address: Annotated[str, Field(max_length=500)] | None = None
+
+
+class NewPerson(New):
+    """Somebody protected, kept away, or beside them."""
+
+    identity: dict[str, Any] = Field(default_factory=dict, description="Name, phone, address and the like.")
+    safe_contact: SafeContact | None = None
+    safe_word: SafeWord | None = None
+    language: Language | None = None
+    needs: Words = Field(default_factory=list)
+    hazards: dict[str, Any] = Field(default_factory=dict, description="weapons, children, medical")
+
+
+class PersonChange(Change):
+    """What of a person may change."""
+
+    nullable: ClassVar[frozenset[str]] = frozenset({"safe_contact", "safe_word"})
+
+    identity: dict[str, Any] | None = None
+    safe_contact: SafeContact | None = None
+    safe_word: SafeWord | None = None
+    language: Language | None = None
+    needs: Words | None = None
+    hazards: dict[str, Any] | None = None
+
+
+class PersonView(View):
+    """A person; an officer is told the name alone, and no safe word, contact or address."""
+
+    id: uuid.UUID
+    agency_id: uuid.UUID
+    identity: dict[str, Any]
+    safe_contact: dict[str, Any] | None
+    safe_word: str | None
+    language: str
+    needs: list[str]
+    hazards: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+
+class ContactChannel(Body):
+    """One way to reach a contact."""
+
+    channel: Literal["email", "sms", "webhook", "log", "fcm"]
+    address: Annotated[str, Field(min_length=1, max_length=500)]
+
+
+Channels = Annotated[list[ContactChannel], Field(max_length=10)]
+
+
+class NewContact(New):
+    """Somebody a protected person wants told."""
+
+    person_id: uuid.UUID
+    name: Name
+    relation: Name | None = None
+    channels: Channels = Field(default_factory=list)
+    language: Language | None = None
+    verified_at: Moment | None = None
+    consented_at: Moment | None = None
+    may_see: Words = Field(default_factory=list)
+    may_call_her: bool = False
+    linked_to_aggressor: bool = False
+
+
+class ContactChange(Change):
+    """What of a contact may change."""
+
+    nullable: ClassVar[frozenset[str]] = frozenset({"relation", "verified_at", "consented_at", "revoked_at"})
+
+    name: Name | None = None
+    relation: Name | None = None
+    channels: Channels | None = None
+    language: Language | None = None
+    verified_at: Moment | None = None
+    consented_at: Moment | None = None
+    revoked_at: Moment | None = None
+    may_see: Words | None = None
+    may_call_her: bool | None = None
+    linked_to_aggressor: bool | None = None
+
+
+class ContactView(View):
+    """A contact."""
+
+    id: uuid.UUID
+    person_id: uuid.UUID
+    name: str
+    relation: str | None
+    channels: list[dict[str, Any]]
+    language: str
+    verified_at: datetime | None
+    consented_at: datetime | None
+    revoked_at: datetime | None
+    may_see: list[str]
+    may_call_her: bool
+    linked_to_aggressor: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+UnitStatus = Literal["available", "dispatched", "en_route", "on_scene", "off_duty"]
+
+
+class NewUnit(New):
+    """Somebody a dispatcher can send."""
+
+    callsign: Annotated[str, Field(min_length=1, max_length=100)]
+    status: UnitStatus | None = None
+    lat: Latitude | None = None
+    lon: Longitude | None = None
+    capabilities: Words = Field(default_factory=list)
+    shift_ends_at: Moment | None = None
+    conflicts: People = Field(default_factory=list)
+
+
+class UnitChange(Change):
+    """What of a unit may change."""
+
+    nullable: ClassVar[frozenset[str]] = frozenset({"shift_ends_at"})
+
+    callsign: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    status: UnitStatus | None = None
+    lat: Latitude | None = None
+    lon: Longitude | None = None
+    capabilities: Words | None = None
+    shift_ends_at: Moment | None = None
+    conflicts: People | None = None
+
+
+class UnitView(View):
+    """A unit and where it was last."""
+
+    id: uuid.UUID
+    agency_id: uuid.UUID
+    callsign: str
+    status: UnitStatus
+    lat: float | None
+    lon: float | None
+    position_at: datetime | None
+    capabilities: list[str]
+    shift_ends_at: datetime | None
+    conflicts: list[uuid.UUID]

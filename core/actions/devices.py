@@ -1,0 +1,171 @@
+"""Devices: registered, enrolled by a code once, fitted to a person, returned, revoked; and gateways."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from core.actions.records import Asker, change, check_people, claim, insert, note
+from core.actions.unit_of_work import Unit
+from core.errors import Conflict, InvalidInput, NotFound
+from core.ids import new_token, token_digest
+from core.postgres import audit, devices, tokens
+from core.postgres.cases import compile_people
+from core.postgres.devices import DEVICES
+from core.postgres.table import Record
+
+CODE_ALPHABET: Final = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
+"""No letter or digit that is easily taken for another when read aloud."""
+CODE_CHARS: Final = 12
+CODE_GROUP: Final = 4
+
+
+def make_code() -> str:
+    """A one-time enrolment code of 58 bits, grouped to be read aloud."""
+    code = "".join(secrets.choice(CODE_ALPHABET) for _ in range(CODE_CHARS))
+    return "-".join(code[start : start + CODE_GROUP] for start in range(0, CODE_CHARS, CODE_GROUP))
+
+
+def code_digest(code: str) -> bytes:
+    """What is stored of a code: however it was spaced or capitalised."""
+    return token_digest("".join(letter for letter in code.upper() if letter.isalnum()))
+
+
+async def register(
+    unit: Unit, asker: Asker, record_id: uuid.UUID | None, values: Mapping[str, Any], code_life_s: int
+) -> tuple[Record, bool]:
+    """The device and whether it is new; a new one bears its `enrolment_code`, which is told only now."""
+    if not await claim(unit, asker, DEVICES, record_id, values):
+        assert record_id is not None
+        return await DEVICES.get(unit.connection, asker.agency_id, record_id), False
+    if values.get("person_id") is not None:
+        await check_people(unit, asker.agency_id, [values["person_id"]])
+    device = await insert(unit, asker, DEVICES, record_id, values)
+    return {**device, **await _new_code(unit, device["id"], code_life_s)}, True
+
+
+async def renew_code(unit: Unit, asker: Asker, device_id: uuid.UUID, code_life_s: int) -> Record:
+    """A new enrolment code for a device; the earlier one, if unused, no longer holds."""
+    device = await DEVICES.get(unit.connection, asker.agency_id, device_id, lock=True)
+    if device["status"] == "returned":
+        raise Conflict("The device was returned; fit it to a person first.", code="state_forbids")
+    await note(unit, asker, "device.code_made", "device", device_id)
+    return {"device_id": device_id, **await _new_code(unit, device_id, code_life_s)}
+
+
+async def _new_code(unit: Unit, device_id: uuid.UUID, code_life_s: int) -> dict[str, Any]:
+    code, expires_at = make_code(), unit.now + timedelta(seconds=code_life_s)
+    await tokens.add_code(unit.connection, code_digest(code), device_id, unit.now, expires_at)
+    return {"enrolment_code": code, "enrolment_expires_at": expires_at}
+
+
+async def enrol(unit: Unit, code: str, address: str | None) -> tuple[uuid.UUID, str]:
+    """The device's id and its token, told only now; tokens it had before no longer hold.
+
+    Raises InvalidInput `enrolment_code_invalid`, the same for a code that is unknown, spent or too old.
+    """
+    found = await tokens.spend_code(unit.connection, code_digest(code), unit.now)
+    if found is None:
+        raise InvalidInput("The enrolment code does not hold; ask for a new one.", code="enrolment_code_invalid")
+    device_id, agency_id = found["id"], found["agency_id"]
+    device = await DEVICES.get(unit.connection, agency_id, device_id, lock=True)
+    await tokens.revoke_device_tokens(unit.connection, device_id, unit.now)
+    token = new_token("qd")
+    await tokens.add_device_token(unit.connection, token_digest(token), device_id, agency_id, unit.now)
+    fitted_at = device["fitted_at"] if device["status"] == "active" else unit.now
+    await _set(unit, device, {"status": "active", "fitted_at": fitted_at})
+    await audit.write(
+        unit.connection,
+        unit.now,
+        agency_id=agency_id,
+        actor_kind="device",
+        actor_id=device_id,
+        action="device.enrolled",
+        subject_kind="device",
+        subject_id=device_id,
+        address=address,
+    )
+    return device_id, token
+
+
+async def change_device(unit: Unit, asker: Asker, device_id: uuid.UUID, values: Mapping[str, Any]) -> Record:
+    """Set a device's columns."""
+    device = await DEVICES.get(unit.connection, asker.agency_id, device_id, lock=True)
+    await change(unit, asker, DEVICES, device_id, values)
+    return await _set(unit, device, {})
+
+
+async def fit(unit: Unit, asker: Asker, device_id: uuid.UUID, person_id: uuid.UUID) -> Record:
+    """Put a device on a person; whoever had it before has it no more."""
+    device = await DEVICES.get(unit.connection, asker.agency_id, device_id, lock=True)
+    await check_people(unit, asker.agency_id, [person_id])
+    if device["status"] == "revoked":
+        raise Conflict("The device was revoked; enrol it anew first.", code="state_forbids")
+    holds = await tokens.has_live_token(unit.connection, device_id, unit.now)
+    await note(unit, asker, "device.fitted", "device", device_id, person_id=str(person_id))
+    return await _set(
+        unit,
+        device,
+        {
+            "person_id": person_id,
+            "fitted_at": unit.now,
+            "returned_at": None,
+            "status": "active" if holds else "registered",
+        },
+    )
+
+
+async def take_back(unit: Unit, asker: Asker, device_id: uuid.UUID) -> Record:
+    """Mark a device returned: its tokens end, and its silence is nobody's alarm."""
+    device = await DEVICES.get(unit.connection, asker.agency_id, device_id, lock=True)
+    await tokens.revoke_device_tokens(unit.connection, device_id, unit.now)
+    await tokens.drop_codes(unit.connection, device_id)
+    await note(unit, asker, "device.returned", "device", device_id)
+    return await _set(unit, device, {"status": "returned", "returned_at": unit.now})
+
+
+async def revoke(unit: Unit, asker: Asker, device_id: uuid.UUID) -> Record:
+    """End a device's tokens and codes at once; open streams close within a second."""
+    device = await DEVICES.get(unit.connection, asker.agency_id, device_id, lock=True)
+    count = await tokens.revoke_device_tokens(unit.connection, device_id, unit.now)
+    await tokens.drop_codes(unit.connection, device_id)
+    await note(unit, asker, "device.revoked", "device", device_id, tokens=count)
+    return await _set(unit, device, {"status": "revoked"})
+
+
+async def _set(unit: Unit, before: Record, values: Mapping[str, Any]) -> Record:
+    """Set columns, then bring cases and registries up to date for who had the device and who has it."""
+    device_id, agency_id = before["id"], before["agency_id"]
+    await DEVICES.update(unit.connection, agency_id, device_id, {**values, "updated_at": unit.now})
+    after = await DEVICES.get(unit.connection, agency_id, device_id)
+    if after["person_id"] is None:
+        await devices.leave_person(unit.connection, device_id)
+    people = {record["person_id"] for record in (before, after)} - {None}
+    await compile_people(unit.connection, people, unit.now)
+    await devices.touch(unit.connection, device_id)
+    await tokens.notify_registry(unit.connection)
+    return await DEVICES.get(unit.connection, agency_id, device_id)
+
+
+async def add_gateway(unit: Unit, asker: Asker, name: str, expires_at: datetime | None) -> str:
+    """The token of a new gateway, told only now; raises Conflict when one of its name holds."""
+    if await tokens.gateway_name_taken(unit.connection, asker.agency_id, name):
+        raise Conflict("A gateway of this name exists; revoke it or choose another.", code="already_exists")
+    if expires_at is not None and expires_at <= unit.now:
+        raise InvalidInput("expires_at is over.", code="time_invalid")
+    token = new_token("qg")
+    await tokens.add_gateway_token(unit.connection, token_digest(token), name, asker.agency_id, unit.now, expires_at)
+    await note(unit, asker, "gateway.added", "gateway", name=name)
+    await tokens.notify_registry(unit.connection)
+    return token
+
+
+async def revoke_gateway(unit: Unit, asker: Asker, name: str) -> None:
+    """End a gateway's tokens; raises NotFound when none held."""
+    if not await tokens.revoke_gateway(unit.connection, asker.agency_id, name, unit.now):
+        raise NotFound("There is no gateway of this name.")
+    await note(unit, asker, "gateway.revoked", "gateway", name=name)
+    await tokens.notify_registry(unit.connection)

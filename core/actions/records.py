@@ -1,0 +1,106 @@
+"""Creating and changing managed records: idempotent by the client's id, audited, within one agency."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from core.actions.unit_of_work import Unit
+from core.errors import NotFound
+from core.ids import new_id
+from core.postgres import audit, creations, people
+from core.postgres.table import Record, Table
+
+
+class Asker(Protocol):
+    """Who asks for an action: a signed-in user, as far as an action needs to know her."""
+
+    @property
+    def user_id(self) -> uuid.UUID:
+        """The user."""
+
+    @property
+    def agency_id(self) -> uuid.UUID:
+        """Her agency: the only one whose records she reaches."""
+
+    @property
+    def address(self) -> str:
+        """Where the request came from."""
+
+
+async def note(
+    unit: Unit,
+    asker: Asker,
+    action: str,
+    subject_kind: str | None = None,
+    subject_id: uuid.UUID | None = None,
+    **detail: Any,
+) -> None:
+    """Write what `asker` did or saw into the audit, in the same transaction."""
+    await audit.write(
+        unit.connection,
+        unit.now,
+        agency_id=asker.agency_id,
+        actor_kind="user",
+        actor_id=asker.user_id,
+        action=action,
+        subject_kind=subject_kind,
+        subject_id=subject_id,
+        address=asker.address or None,
+        detail=detail,
+    )
+
+
+def body_digest(agency_id: uuid.UUID, kind: str, values: Mapping[str, Any]) -> bytes:
+    """SHA-256 of what was asked for, the same however the client ordered its fields."""
+    return hashlib.sha256(msgspec.json.encode([str(agency_id), kind, dict(values)], order="deterministic")).digest()
+
+
+async def claim(unit: Unit, asker: Asker, table: Table, record_id: uuid.UUID | None, values: Mapping[str, Any]) -> bool:
+    """Whether a create is new; False when it repeats one. Raises Conflict `id_reused`. No id: always new."""
+    if record_id is None:
+        return True
+    digest = body_digest(asker.agency_id, table.name, values)
+    return await creations.claim(unit.connection, record_id, table.name, digest, unit.now)
+
+
+async def insert(
+    unit: Unit, asker: Asker, table: Table, record_id: uuid.UUID | None, values: Mapping[str, Any]
+) -> Record:
+    """Add a row with its id, agency and times, and its line in the audit."""
+    stamps: dict[str, Any] = {name: unit.now for name in ("created_at", "updated_at") if name in table.columns}
+    record = await table.insert(
+        unit.connection, {"id": record_id or new_id(), "agency_id": asker.agency_id, **values, **stamps}
+    )
+    await note(unit, asker, f"{table.name}.created", table.name, record["id"])
+    return record
+
+
+async def create(
+    unit: Unit, asker: Asker, table: Table, record_id: uuid.UUID | None, values: Mapping[str, Any]
+) -> tuple[Record, bool]:
+    """The record and whether it is new; a repeat gives it as it is now."""
+    if not await claim(unit, asker, table, record_id, values):
+        assert record_id is not None
+        return await table.get(unit.connection, asker.agency_id, record_id), False
+    return await insert(unit, asker, table, record_id, values), True
+
+
+async def change(
+    unit: Unit, asker: Asker, table: Table, record_id: uuid.UUID, values: Mapping[str, Any], action: str = "changed"
+) -> Record:
+    """Set columns of a record; the audit names the columns, not their values. Raises NotFound."""
+    stamps = {"updated_at": unit.now} if "updated_at" in table.columns and values else {}
+    record = await table.update(unit.connection, asker.agency_id, record_id, {**values, **stamps})
+    await note(unit, asker, f"{table.name}.{action}", table.name, record_id, fields=sorted(values))
+    return record
+
+
+async def check_people(unit: Unit, agency_id: uuid.UUID, person_ids: list[uuid.UUID]) -> None:
+    """Raise NotFound unless all are people of the agency."""
+    if await people.missing(unit.connection, agency_id, person_ids):
+        raise NotFound("There is no person with one of these ids.")

@@ -1,0 +1,126 @@
+"""Suspensions of an order: asked by one, confirmed by another, at most eight hours, ended loudly.
+
+An order's status says what is compiled: `suspended` while a confirmed suspension is in effect. What begins or ends
+by the clock is done by `end_due`, which a periodic service calls in every process: each change is taken by one.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+from core.actions.records import Asker, change, claim, insert
+from core.actions.unit_of_work import Unit, act
+from core.clock import Clock, rfc3339
+from core.errors import Conflict, InvalidInput, NotAllowed, StoreUnavailable
+from core.postgres import cases, orders, suspensions
+from core.postgres.database import Database
+from core.postgres.orders import ORDERS
+from core.postgres.suspensions import SUSPENSIONS
+from core.postgres.table import Record
+from core.service import Loop
+
+MAX_HOURS: Final = 8
+DUE_BATCH: Final = 200
+"""Suspensions and orders taken by one transaction of `end_due`; the next call takes the rest."""
+DUE_INTERVAL_S: Final = 1.0
+
+
+async def ask(unit: Unit, asker: Asker, record_id: uuid.UUID | None, values: Mapping[str, Any]) -> tuple[Record, bool]:
+    """The suspension, not yet in effect, and whether it is new; raises InvalidInput, NotFound, Conflict."""
+    if not await claim(unit, asker, SUSPENSIONS, record_id, values):
+        assert record_id is not None
+        return await SUSPENSIONS.get(unit.connection, asker.agency_id, record_id), False
+    starts_at, ends_at = values.get("starts_at") or unit.now, values["ends_at"]
+    if ends_at <= starts_at or ends_at <= unit.now:
+        raise InvalidInput("ends_at must be after starts_at, and not be over.", code="time_invalid")
+    if ends_at - starts_at > timedelta(hours=MAX_HOURS):
+        raise InvalidInput(f"A suspension lasts at most {MAX_HOURS} hours.", code="time_invalid")
+    order = await ORDERS.get(unit.connection, asker.agency_id, values["order_id"])
+    if order["status"] in {"revoked", "expired"}:
+        raise Conflict(f"The order is {order['status']}; there is nothing to suspend.", code="state_forbids")
+    row = {**values, "starts_at": starts_at, "asked_by": asker.user_id}
+    return await insert(unit, asker, SUSPENSIONS, record_id, row), True
+
+
+async def confirm(unit: Unit, asker: Asker, suspension_id: uuid.UUID) -> Record:
+    """Let a suspension take effect; raises NotAllowed for who asked for it. A second time changes nothing."""
+    suspension = await SUSPENSIONS.get(unit.connection, asker.agency_id, suspension_id, lock=True)
+    if suspension["asked_by"] == asker.user_id:
+        raise NotAllowed("Somebody else has to confirm what you asked for.")
+    if suspension["ended_at"] is not None or suspension["ends_at"] <= unit.now:
+        raise Conflict("The suspension is over; ask for a new one.", code="state_forbids")
+    if suspension["confirmed_at"] is not None:
+        return suspension
+    values = {"confirmed_by": asker.user_id, "confirmed_at": unit.now}
+    record = await change(unit, asker, SUSPENSIONS, suspension_id, values, "confirmed")
+    await begin_due(unit)
+    return record
+
+
+async def end(unit: Unit, asker: Asker, suspension_id: uuid.UUID) -> Record:
+    """End a suspension now, or take it back before it began. A second time changes nothing."""
+    suspension = await SUSPENSIONS.get(unit.connection, asker.agency_id, suspension_id, lock=True)
+    if suspension["ended_at"] is not None:
+        return suspension
+    record = await change(unit, asker, SUSPENSIONS, suspension_id, {"ended_at": unit.now}, "ended")
+    await _put_in_force(unit, [record])
+    return record
+
+
+async def begin_due(unit: Unit) -> int:
+    """Suspend the orders whose confirmed suspension has begun; returns how many."""
+    begun = await suspensions.set_suspended(unit.connection, unit.now, DUE_BATCH)
+    await _compile(unit, begun)
+    for order in begun:
+        unit.emit(order["agency_id"], "suspension.started", {"order_id": str(order["id"]), "at": rfc3339(unit.now)})
+    return len(begun)
+
+
+async def end_due(unit: Unit) -> int:
+    """Do what the clock asks: begin and end suspensions, expire orders; returns how many changed."""
+    count = await begin_due(unit)
+    ended = await suspensions.ended(unit.connection, unit.now, DUE_BATCH)
+    await _put_in_force(unit, ended)
+    expired = await orders.expire(unit.connection, unit.now, DUE_BATCH)
+    await _compile(unit, expired)
+    for order in expired:
+        unit.emit(order["agency_id"], "order.expired", {"order_id": str(order["id"]), "at": rfc3339(unit.now)})
+    return count + len(ended) + len(expired)
+
+
+async def _put_in_force(unit: Unit, ended: list[Record]) -> None:
+    if not ended:
+        return
+    again = await suspensions.set_in_force(unit.connection, unit.now, [record["order_id"] for record in ended])
+    await _compile(unit, again)
+    for order in again:
+        unit.emit(order["agency_id"], "suspension.ended", {"order_id": str(order["id"]), "at": rfc3339(unit.now)})
+
+
+async def _compile(unit: Unit, changed: list[Record]) -> None:
+    people = {
+        person_id
+        for order in changed
+        for person_id in (order["victim_id"], order["aggressor_id"], *order["protected_person_ids"])
+    }
+    await cases.compile_people(unit.connection, people, unit.now)
+
+
+class OrderClock(Loop):
+    """Calls `end_due` each second; while PostgreSQL is away it waits, and catches up afterwards."""
+
+    def __init__(self, database: Database, clock: Clock, interval_s: float = DUE_INTERVAL_S) -> None:
+        super().__init__("order_clock", self.step, interval_s)
+        self._database = database
+        self._clock = clock
+
+    async def step(self) -> None:
+        """One look at the clock."""
+        try:
+            async with act(self._database, self._clock()) as unit:
+                await end_due(unit)
+        except StoreUnavailable:
+            return

@@ -1,0 +1,67 @@
+"""Suspensions: hours in which an order does not hold, asked by one and confirmed by another."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Final
+
+from core.postgres.database import Connection
+from core.postgres.table import Record, Table
+
+SUSPENSIONS: Final = Table(
+    "suspension",
+    "suspension",
+    (
+        "order_id", "reason", "starts_at", "ends_at", "asked_by", "confirmed_by", "confirmed_at", "ended_at",
+        "created_at",
+    ),
+)  # fmt: skip
+
+
+async def ended(connection: Connection, now: datetime, limit: int) -> list[Record]:
+    """At most `limit` suspensions whose time is over, now marked ended."""
+    rows = await connection.fetch(
+        f"""
+        UPDATE suspension SET ended_at = $1 WHERE id IN (
+            SELECT id FROM suspension WHERE ended_at IS NULL AND ends_at <= $1
+            ORDER BY ends_at LIMIT $2 FOR UPDATE SKIP LOCKED
+        ) RETURNING {SUSPENSIONS.selected}
+        """,  # noqa: S608
+        now,
+        limit,
+    )
+    return [dict(row) for row in rows]
+
+
+async def set_suspended(connection: Connection, now: datetime, limit: int) -> list[Record]:
+    """Orders in force whose confirmed suspension has begun, now suspended; (id, agency_id) each."""
+    rows = await connection.fetch(
+        """
+        UPDATE protection_order SET status = 'suspended', version = version + 1, updated_at = $1
+        WHERE status = 'in_force' AND id IN (
+            SELECT o.id FROM protection_order o JOIN suspension s ON s.order_id = o.id
+            WHERE o.status = 'in_force' AND s.confirmed_at IS NOT NULL AND s.ended_at IS NULL
+            AND s.starts_at <= $1 AND s.ends_at > $1 LIMIT $2
+        ) RETURNING id, agency_id, victim_id, aggressor_id, protected_person_ids
+        """,
+        now,
+        limit,
+    )
+    return [dict(row) for row in rows]
+
+
+async def set_in_force(connection: Connection, now: datetime, order_ids: list[uuid.UUID]) -> list[Record]:
+    """Those of the orders that were suspended and have no suspension in effect any more, now in force again."""
+    rows = await connection.fetch(
+        """
+        UPDATE protection_order o SET status = 'in_force', version = version + 1, updated_at = $1
+        WHERE o.id = ANY ($2::uuid[]) AND o.status = 'suspended' AND NOT EXISTS (
+            SELECT FROM suspension s WHERE s.order_id = o.id AND s.confirmed_at IS NOT NULL AND s.ended_at IS NULL
+            AND s.starts_at <= $1 AND s.ends_at > $1
+        ) RETURNING id, agency_id, victim_id, aggressor_id, protected_person_ids
+        """,
+        now,
+        order_ids,
+    )
+    return [dict(row) for row in rows]

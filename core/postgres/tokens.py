@@ -1,0 +1,135 @@
+"""Bearer tokens of devices and gateways, and enrolment codes; only digests are ever stored."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from core.postgres.database import Connection
+from core.postgres.table import Record
+
+
+async def add_device_token(
+    connection: Connection, digest: bytes, device_id: uuid.UUID, agency_id: uuid.UUID, now: datetime
+) -> None:
+    """Let a device in by a token."""
+    await connection.execute(
+        "INSERT INTO bearer_token (digest, device_id, agency_id, created_at) VALUES ($1, $2, $3, $4)",
+        digest,
+        device_id,
+        agency_id,
+        now,
+    )
+
+
+async def revoke_device_tokens(connection: Connection, device_id: uuid.UUID, now: datetime) -> int:
+    """End every token of a device; returns how many held until now."""
+    rows = await connection.fetch(
+        "UPDATE bearer_token SET revoked_at = $2, changed_xid = pg_current_xact_id()"
+        " WHERE device_id = $1 AND revoked_at IS NULL RETURNING 1",
+        device_id,
+        now,
+    )
+    return len(rows)
+
+
+async def has_live_token(connection: Connection, device_id: uuid.UUID, now: datetime) -> bool:
+    """Whether some token of the device holds."""
+    return bool(
+        await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM bearer_token WHERE device_id = $1 AND revoked_at IS NULL"
+            " AND (expires_at IS NULL OR expires_at > $2))",
+            device_id,
+            now,
+        )
+    )
+
+
+async def add_gateway_token(
+    connection: Connection,
+    digest: bytes,
+    name: str,
+    agency_id: uuid.UUID,
+    now: datetime,
+    expires_at: datetime | None,
+) -> None:
+    """Let a gateway in by a token."""
+    await connection.execute(
+        "INSERT INTO bearer_token (digest, gateway_name, agency_id, created_at, expires_at)"
+        " VALUES ($1, $2, $3, $4, $5)",
+        digest,
+        name,
+        agency_id,
+        now,
+        expires_at,
+    )
+
+
+async def gateways(connection: Connection, agency_id: uuid.UUID, limit: int) -> list[Record]:
+    """The agency's gateways, by name; a gateway is named, its token is not told again."""
+    rows = await connection.fetch(
+        "SELECT gateway_name AS name, created_at, expires_at, revoked_at FROM bearer_token"
+        " WHERE agency_id = $1 AND gateway_name IS NOT NULL ORDER BY gateway_name, created_at LIMIT $2",
+        agency_id,
+        limit,
+    )
+    return [dict(row) for row in rows]
+
+
+async def gateway_name_taken(connection: Connection, agency_id: uuid.UUID, name: str) -> bool:
+    """Whether a gateway of this name holds a token that was not revoked."""
+    return bool(
+        await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM bearer_token"
+            " WHERE agency_id = $1 AND gateway_name = $2 AND revoked_at IS NULL)",
+            agency_id,
+            name,
+        )
+    )
+
+
+async def revoke_gateway(connection: Connection, agency_id: uuid.UUID, name: str, now: datetime) -> int:
+    """End every token of a gateway; returns how many held until now."""
+    rows = await connection.fetch(
+        "UPDATE bearer_token SET revoked_at = $3, changed_xid = pg_current_xact_id()"
+        " WHERE agency_id = $1 AND gateway_name = $2 AND revoked_at IS NULL RETURNING 1",
+        agency_id,
+        name,
+        now,
+    )
+    return len(rows)
+
+
+async def add_code(
+    connection: Connection, digest: bytes, device_id: uuid.UUID, now: datetime, expires_at: datetime
+) -> None:
+    """Remember an enrolment code; a device has one at a time, so earlier unused ones go."""
+    await connection.execute("DELETE FROM enrolment WHERE device_id = $1 AND used_at IS NULL", device_id)
+    await connection.execute(
+        "INSERT INTO enrolment (code_digest, device_id, created_at, expires_at) VALUES ($1, $2, $3, $4)",
+        digest,
+        device_id,
+        now,
+        expires_at,
+    )
+
+
+async def spend_code(connection: Connection, digest: bytes, now: datetime) -> Any:
+    """The id and agency of the device whose code this is, now spent; None when no such code holds."""
+    return await connection.fetchrow(
+        "UPDATE enrolment SET used_at = $2 FROM device WHERE code_digest = $1 AND used_at IS NULL AND expires_at > $2"
+        " AND device.id = enrolment.device_id RETURNING device.id, device.agency_id",
+        digest,
+        now,
+    )
+
+
+async def drop_codes(connection: Connection, device_id: uuid.UUID) -> None:
+    """Let no code of this device be used any more."""
+    await connection.execute("DELETE FROM enrolment WHERE device_id = $1 AND used_at IS NULL", device_id)
+
+
+async def notify_registry(connection: Connection) -> None:
+    """Wake every process that holds devices and tokens in memory, at commit."""
+    await connection.execute("SELECT pg_notify('registry', '')")
