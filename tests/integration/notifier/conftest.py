@@ -376,6 +376,12 @@ async def mailbox(open_mailbox: Callable[..., Awaitable[Mailbox]]) -> Mailbox:
     return await open_mailbox()
 
 
+@pytest.fixture
+def bare_settings(tmp_path: Path) -> Settings:
+    """Settings for a channel alone, with no store behind them."""
+    return Settings(data_dir=tmp_path)
+
+
 @pytest.fixture(scope="session")
 def service_account_key() -> str:
     """A private key of nobody's, in PEM."""
@@ -386,7 +392,7 @@ def service_account_key() -> str:
 
 
 @pytest.fixture
-def fcm_settings(settings: Settings, provider: Provider, service_account_key: str, tmp_path: Path) -> Settings:
+def fcm_settings(bare_settings: Settings, provider: Provider, service_account_key: str, tmp_path: Path) -> Settings:
     """Settings whose FCM, token issuer included, is the loopback provider."""
     path = tmp_path / "service-account.json"
     path.write_text(
@@ -398,6 +404,6 @@ def fcm_settings(settings: Settings, provider: Provider, service_account_key: st
             }
         )
     )  # fmt: skip
-    return settings.model_copy(
+    return bare_settings.model_copy(
         update={"fcm_credentials_file": path, "fcm_api_url": provider.url, "delivery_timeout_s": 3.0}
     )

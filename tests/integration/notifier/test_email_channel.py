@@ -30,9 +30,9 @@ Make = Callable[..., Message]
 
 
 @pytest.fixture
-async def channel(settings: Settings, mailbox: Any) -> AsyncIterator[EmailChannel]:
+async def channel(bare_settings: Settings, mailbox: Any) -> AsyncIterator[EmailChannel]:
     made = EmailChannel(
-        settings.model_copy(
+        bare_settings.model_copy(
             update={"smtp_host": "127.0.0.1", "smtp_port": mailbox.port, "smtp_from": "alarm@qorgan.test"}
         )
     )
@@ -113,11 +113,13 @@ async def test_a_malformed_address_is_refused_for_good_before_any_connection(
     assert mailbox.letters == []
 
 
-async def test_a_server_that_is_away_or_silent_is_worth_another_try(settings: Settings, make_message: Make) -> None:
+async def test_a_server_that_is_away_or_silent_is_worth_another_try(
+    bare_settings: Settings, make_message: Make
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         changed = {"smtp_host": "127.0.0.1", "smtp_port": port, "delivery_timeout_s": 0.1}
-        channel = EmailChannel(settings.model_copy(update=changed))
+        channel = EmailChannel(bare_settings.model_copy(update=changed))
         with pytest.raises(Retryable):
             await channel.send(make_message(address="desk@police.test"))
     with pytest.raises(Retryable):
@@ -125,11 +127,11 @@ async def test_a_server_that_is_away_or_silent_is_worth_another_try(settings: Se
 
 
 async def test_a_server_without_starttls_or_with_another_account_is_for_the_operator_to_mend(
-    settings: Settings, mailbox: Any, make_message: Make
+    bare_settings: Settings, mailbox: Any, make_message: Make
 ) -> None:
     here = {"smtp_host": "127.0.0.1", "smtp_port": mailbox.port}
     for changed in ({"smtp_starttls": True}, {"smtp_username": "qorgan", "smtp_password": None}):
-        channel = EmailChannel(settings.model_copy(update=here | changed))
+        channel = EmailChannel(bare_settings.model_copy(update=here | changed))
         with pytest.raises(Retryable):
             await channel.send(make_message(address="desk@police.test"))
     assert mailbox.letters == []
@@ -169,7 +171,7 @@ def certificate(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("password", "arrives"), [("right", True), ("wrong", False)])
 async def test_by_starttls_and_an_account_it_arrives_or_waits_for_the_account_to_be_mended(
-    settings: Settings,
+    bare_settings: Settings,
     open_mailbox: Any,
     certificate: Path,
     make_message: Make,
@@ -186,7 +188,7 @@ async def test_by_starttls_and_an_account_it_arrives_or_waits_for_the_account_to
         authenticator=lambda *given: AuthResult(success=given[-1].password == b"right", handled=False),
     )
     changed = {"smtp_host": "127.0.0.1", "smtp_port": box.port, "smtp_starttls": True, "smtp_username": "qorgan"}
-    channel = EmailChannel(settings.model_copy(update=changed | {"smtp_password": SecretStr(password)}))
+    channel = EmailChannel(bare_settings.model_copy(update=changed | {"smtp_password": SecretStr(password)}))
     message = make_message(address="desk@police.test")
     with pytest.raises(Retryable, match="no answer"):
         await channel.send(message)  # a certificate nobody vouches for

@@ -181,19 +181,19 @@ async def test_an_empty_push_token_is_refused_for_good(channel: FcmChannel, goog
 
 @pytest.mark.parametrize("content", [None, "", "{}", '{"type": "service_account"}', "not json"])
 async def test_a_file_that_is_no_service_account_is_a_clear_error(
-    settings: Settings, tmp_path: Path, content: str | None
+    bare_settings: Settings, tmp_path: Path, content: str | None
 ) -> None:
     path = tmp_path / "account.json"
     if content is not None:
         path.write_text(content)
     with pytest.raises(Misconfigured, match="QORGAN_FCM_CREDENTIALS_FILE"):
-        build(settings.model_copy(update={"fcm_credentials_file": path}))
+        build(bare_settings.model_copy(update={"fcm_credentials_file": path}))
 
 
 async def test_every_channel_is_there_and_those_not_set_up_say_what_to_set(
-    settings: Settings, fcm_settings: Settings, make_message: Make
+    bare_settings: Settings, fcm_settings: Settings, make_message: Make
 ) -> None:
-    bare = build(settings)
+    bare = build(bare_settings)
     assert set(bare) == {"log", "webhook", "email", "fcm", "sms", "webpush"}
     for name, setting in (("email", "QORGAN_SMTP_HOST"), ("fcm", "QORGAN_FCM_CREDENTIALS_FILE")):
         with pytest.raises(Permanent, match=setting):

@@ -335,8 +335,10 @@ async def test_a_channel_that_is_not_set_up_makes_dead_letters_that_say_so(outbo
 
 
 async def test_a_provider_that_hangs_delays_neither_another_channel_nor_another_address(
-    outbox: Any, make_probe: Any, open_desk: Any
+    outbox: Any, make_probe: Any, open_desk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("notifier.lane.STOP_GRACE_S", 0.05)
+
     async def hang(message: Message) -> str | None:
         if message.address == "dead":
             await asyncio.Event().wait()
