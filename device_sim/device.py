@@ -59,7 +59,7 @@ BACKOFF_S: Final = (0.1, 5.0)
 CONNECT_TIMEOUT_S: Final = 5.0
 ANSWER_TIMEOUT_S: Final = 10.0
 ANSWER_BYTES_MAX: Final = 65_536
-FLUSH_TIMEOUT_S: Final = 3.0
+FLUSH_TIMEOUT_S: Final = 5.0
 """How long a device that is switched off still waits for acknowledgements."""
 
 

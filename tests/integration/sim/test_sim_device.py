@@ -43,7 +43,7 @@ async def test_a_ping_says_what_the_contract_names(service: Any) -> None:
     device = make(service)
     async with living(device):
         record(device)
-        assert await device.wait_acked()
+        assert await device.wait_acked(10)
     assert service.tokens == ["Bearer dev_secret"]
     assert service.pings == [
         {
@@ -87,7 +87,7 @@ async def test_a_ping_refused_for_its_content_is_not_sent_again(service: Any) ->
     async with living(device):
         record(device)
         record(device)
-        assert await device.wait_acked()
+        assert await device.wait_acked(10)
     assert device.counts.rejected == {"position_invalid": 1}
     assert (device.counts.acked, device.unacked) == (1, 0)
 
@@ -104,7 +104,7 @@ async def test_http_stands_in_when_the_stream_cannot_be_reached(service: Any) ->
     async with living(device):
         record(device)
         await service.until(lambda: len(service.http_pings) == 1)
-        assert await device.wait_acked()
+        assert await device.wait_acked(10)
     assert device.counts.acked == 1
 
 
@@ -136,7 +136,7 @@ async def test_losing_the_radio_closes_the_connection(service: Any) -> None:
     device = make(service)
     async with living(device):
         record(device)
-        assert await device.wait_acked()
+        assert await device.wait_acked(10)
         device.set_radio(False)
         record(device)
         device.set_radio(True)
@@ -159,7 +159,7 @@ async def test_the_interval_the_service_asks_for_is_told(service: Any) -> None:
     async with living(device):
         record(device)
         record(device)
-        assert await device.wait_acked()
+        assert await device.wait_acked(10)
     assert asked == [5.0]
     assert device.asked_interval_s == 5.0
 
