@@ -24,14 +24,17 @@ def configure_logging(settings: Settings, service: str) -> None:
     """Set up structlog for this process; `text` for people, `json` for machines."""
     level = getattr(logging, settings.log_level.upper(), logging.INFO)
     text = settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty())
-    renderer: Any = structlog.dev.ConsoleRenderer() if text else structlog.processors.JSONRenderer()
+    # Tracebacks without local variables: those hold positions, passwords and tokens.
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    traceless = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+    renderer: Any = plain if text else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             drop_forbidden,
-            structlog.processors.dict_tracebacks if not text else structlog.processors.StackInfoRenderer(),
+            traceless if not text else structlog.processors.StackInfoRenderer(),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
