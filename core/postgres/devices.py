@@ -45,12 +45,12 @@ async def protection(connection: Connection, person_id: uuid.UUID, now: datetime
     """What stands between a person and harm: orders in force, suspended ones, and when his devices were last seen."""
     row = await connection.fetchrow(
         """
-        SELECT count(*) FILTER (WHERE o.status = 'in_force' AND o.valid_from <= $2
+        SELECT count(*) FILTER (WHERE o.status = 'in_force' AND o.valid_from <= $2::timestamptz
                 AND (o.valid_until IS NULL OR o.valid_until > $2)) AS in_force,
             count(*) FILTER (WHERE o.status = 'suspended') AS suspended,
             count(*) FILTER (WHERE o.status = 'in_force' AND NOT EXISTS (
                 SELECT FROM device d WHERE d.person_id = o.aggressor_id AND d.status = 'active'
-                AND d.last_seen_at > $2 - make_interval(secs => 2 * d.expected_interval_s + 60)
+                AND d.last_seen_at > $2::timestamptz - make_interval(secs => 2 * d.expected_interval_s + 60)
             )) AS unseen
         FROM protection_order o
         WHERE o.victim_id = $1 OR (o.protected_person_ids @> ARRAY[$1::uuid] AND o.protected_person_ids <> '{}')

@@ -54,7 +54,7 @@ async def devices(connection: Connection, agency_id: uuid.UUID, now: datetime) -
         """
         SELECT kind, status, count(*) AS count,
             count(*) FILTER (WHERE status = 'active' AND (last_seen_at IS NULL
-                OR last_seen_at < $2 - make_interval(secs => 2 * expected_interval_s + 60))) AS silent,
+                OR last_seen_at < $2::timestamptz - make_interval(secs => 2 * expected_interval_s + 60))) AS silent,
             count(*) FILTER (WHERE status = 'active' AND battery_pct < 20) AS low_battery
         FROM device WHERE agency_id = $1 GROUP BY kind, status ORDER BY kind, status
         """,
