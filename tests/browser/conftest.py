@@ -12,48 +12,69 @@ import itertools
 import json
 import socket
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 import uvicorn
 from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from api.console import mount
+from core.clock import rfc3339, utc_now
 from core.settings import Settings
 from infra.console_assets import install
 
 CHROMIUM = Path("/usr/bin/chromium")
 CHROMIUM_FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--autoplay-policy=no-user-gesture-required",
 )  # fmt: skip
 WAIT_MS = 15_000
+expect.set_options(timeout=WAIT_MS)
 VICTIM, AGGRESSOR, ORDER = (f"0198a000-0000-7000-8000-00000000000{n}" for n in (1, 2, 3))
 
 
 def at(seconds_ago: float = 0) -> str:
     """RFC 3339 of a moment ago."""
-    return (datetime.now(UTC) - timedelta(seconds=seconds_ago)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return rfc3339(utc_now() - timedelta(seconds=seconds_ago))
 
 
 def make_incident(number: int, **values: Any) -> dict[str, Any]:
     """An incident as the API gives it."""
     opened = at(values.pop("age_s", 60))
     return {
-        "id": f"0198b000-0000-7000-8000-{number:012d}", "type": "proximity", "family": "proximity", "severity": "critical",
-        "state": "open", "version": 1, "order_id": ORDER, "victim_id": VICTIM, "aggressor_id": AGGRESSOR,
-        "device_id": None, "occurred_at": opened, "opened_at": opened, "updated_at": opened, "retrospective": False,
-        "exercise": False, "provisional": False, "inside": False, "distance_m": 320.0, "p_within": 0.97,
-        "closing_mps": 1.3, "time_to_zone_s": None, "attribution": None, "assurance": None,
+        "id": f"0198b000-0000-7000-8000-{number:012d}",
+        "type": "proximity",
+        "family": "proximity",
+        "severity": "critical",
+        "state": "open",
+        "version": 1,
+        "order_id": ORDER,
+        "victim_id": VICTIM,
+        "aggressor_id": AGGRESSOR,
+        "occurred_at": opened,
+        "opened_at": opened,
+        "updated_at": opened,
+        "retrospective": False,
+        "exercise": False,
+        "provisional": False,
+        "inside": False,
+        "distance_m": 320.0,
+        "p_within": 0.97,
+        "closing_mps": 1.3,
         "fix_age_s": {"victim": 3.0, "aggressor": 8.0},
-        "place": {"lat": 43.23895, "lon": 76.9456, "accuracy_m": 12.0, "at": opened}, "units": [], "hazards": {},
-        "do_not_call": False, "outcome": None,
+        "place": {"lat": 43.23895, "lon": 76.9456, "accuracy_m": 12.0, "at": opened},
+        "units": [],
+        "hazards": {},
+        "do_not_call": False,
+        "outcome": None,
         "detail": {"aggressor_place": {"lat": 43.2407, "lon": 76.9488, "accuracy_m": 25.0, "at": opened}},
-    } | values  # fmt: skip
+    } | values
 
 
 class Desk:
@@ -79,12 +100,17 @@ class Desk:
         self.board_answers.set()
         self.refuse_feed = False
         self.refuse_board = False
+        self.close_feed_with: int | None = None
         self.problems: dict[str, tuple[int, dict[str, Any]]] = {}
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.resumed_after: list[str] = []
         self.access_tokens = 0
         self.session_ended = False
         self.map_style_url: str | None = None
+
+    def make(self, number: int, **values: Any) -> dict[str, Any]:
+        """An incident as the API gives it; `age_s` says how long ago it was opened."""
+        return make_incident(number, **values)
 
     def add(self, incident: dict[str, Any], *timeline: dict[str, Any]) -> dict[str, Any]:
         """Have an incident on the board."""
@@ -193,6 +219,9 @@ def scripted_api(desk: Desk, settings: Settings) -> FastAPI:
         if desk.refuse_feed or (await websocket.receive_json())["token"] != f"access-{desk.access_tokens}":
             await websocket.close(1008)
             return
+        if desk.close_feed_with is not None:
+            await websocket.close(desk.close_feed_with)
+            return
         desk.resumed_after.append(after)
         for frame in desk.history:
             if int(frame["cursor"]) > int(after):
@@ -228,7 +257,7 @@ def vendor() -> None:
     install()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser(vendor: None) -> AsyncIterator[Browser]:
     """A headless Chromium; its absence is a failure with words, never a skip."""
     if not CHROMIUM.exists():
@@ -245,7 +274,7 @@ def desk() -> Desk:
     return Desk()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def address(desk: Desk) -> AsyncIterator[str]:
     """Where the scripted API and the real console are."""
     async with serving(scripted_api(desk, Settings(map_style_url=desk.map_style_url))) as url:
@@ -253,7 +282,7 @@ async def address(desk: Desk) -> AsyncIterator[str]:
         await desk.hang_up()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def page(browser: Browser) -> AsyncIterator[Page]:
     """A page in English on a desktop screen; anything it complains of fails the test."""
     context = await browser.new_context(locale="en-GB", viewport={"width": 1440, "height": 900}, color_scheme="dark")
@@ -272,9 +301,42 @@ def _matters(message: Any) -> bool:
     return message.type == "error" and "Failed to load resource" not in message.text and "WebSocket" not in message.text
 
 
-async def sign_in(page: Page, url: str, password: str = "right") -> None:
-    """Open the console and sign in."""
-    await page.goto(f"{url}/console/")
-    await page.get_by_label("User name").fill("dispatcher")
-    await page.get_by_label("Password").fill(password)
-    await page.get_by_role("button", name="Sign in").click()
+class Console:
+    """The console in the browser, and what stands behind it."""
+
+    def __init__(self, page: Page, desk: Desk, address: str) -> None:
+        self.page = page
+        self.desk = desk
+        self.address = address
+        self.rows = page.locator("li.row")
+        self.panel = page.locator("#incident")
+        self.banner = page.locator("#banner")
+        self.dialog = page.locator("#dialog")
+
+    async def sign_in(self, password: str = "right") -> None:
+        """Open the console and sign in."""
+        await self.page.goto(f"{self.address}/console/")
+        await self.page.get_by_label("User name").fill("dispatcher")
+        await self.page.get_by_label("Password").fill(password)
+        await self.page.get_by_role("button", name="Sign in").click()
+
+    async def live(self) -> None:
+        """Sign in and wait until the feed is open."""
+        await self.sign_in()
+        await expect(self.page.locator("#link")).to_have_attribute("data-status", "live")
+
+    async def reload(self) -> None:
+        """Load the page anew, once what it was loading is there: a cut-off worker is an error of its own."""
+        await expect(self.page.locator("#map")).to_have_attribute("data-ready", "true")
+        await self.page.reload()
+
+    async def open_first(self) -> None:
+        """Open the incident on top of the queue and wait for its timeline."""
+        await self.rows.first.get_by_role("button").click()
+        await expect(self.panel.locator(".timeline")).to_be_attached()
+
+
+@pytest.fixture
+def console(page: Page, desk: Desk, address: str) -> Console:
+    """The console in the browser against the scripted API."""
+    return Console(page, desk, address)

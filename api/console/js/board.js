@@ -10,6 +10,8 @@ const STATES = ["open", "acknowledged", "dispatched", "resolved"];
 const TRAIL_POINTS_MAX = 900; // a quarter of an hour at a fix a second
 const TRAIL_STEP_MS = 900;
 const PROVISIONAL_MATCH_MS = 300_000;
+const PROVISIONAL_AFTER_MS = 30_000; // how long one stays once the rows can be made again
+const OTHER_DEVICE_MS = 30_000; // a person's other device is believed once the first is this much older
 
 export class Board extends EventTarget {
   loaded = false;
@@ -19,7 +21,8 @@ export class Board extends EventTarget {
   units = [];
   health = {};
   positions = new Map(); // person id → newest fix
-  trails = new Map(); // person id → [[lon, lat, ms], …]
+  trails = new Map(); // device id → [[lon, lat, ms], …]
+  #dropping = null;
   deliveries = new Map(); // incident id → Map of delivery id → state
 
   /** Start anew from `GET /v1/board`. Trails are kept: they are only ever drawn. */
@@ -58,7 +61,7 @@ export class Board extends EventTarget {
       this.dispatchEvent(new CustomEvent("positions"));
       return true;
     }
-    if (kind === "health") this.health = data ?? {};
+    if (kind === "health") this.holdHealth(data);
     else if (kind === "provisional") this.#holdProvisional(data, frame.at);
     else if (kind?.startsWith("incident.")) this.hold(data);
     else if (kind === "delivery.updated") this.holdDelivery(data?.incident_id, data);
@@ -78,6 +81,27 @@ export class Board extends EventTarget {
     for (const [id, item] of this.provisional) if (answers(merged, item)) this.provisional.delete(id);
     if (merged.state !== "resolved") this.#alarmIfNew(held, merged);
     this.#changed({ kind: "incident.updated", id: incident.id });
+  }
+
+  /** Take what is well and what is not; nothing is known after a resumed connection until the feed says it. */
+  holdHealth(health) {
+    this.health = health ?? {};
+    if (["away", "down"].includes(this.health.postgres)) clearTimeout(this.#dropping);
+    else if (this.provisional.size) {
+      // The feed tells the truth now; what was only a fold into an incident known already will never be answered.
+      clearTimeout(this.#dropping);
+      this.#dropping = setTimeout(() => {
+        this.provisional.clear();
+        this.#changed();
+      }, PROVISIONAL_AFTER_MS);
+    }
+    this.#changed({ kind: "health" });
+  }
+
+  /** The trail of the device by which a person's position is known now. */
+  trail(personId) {
+    const position = this.positions.get(personId);
+    return (position && this.trails.get(position.device_id ?? personId)) ?? [];
   }
 
   /** Take what became of one message: `{delivery_id, state}`. */
@@ -133,14 +157,15 @@ export class Board extends EventTarget {
     if (!person || !Number.isFinite(position.lat) || !Number.isFinite(position.lon)) return;
     const at = position.at ?? frameAt;
     const held = this.positions.get(person);
-    if (held && Date.parse(held.at) > Date.parse(at)) return;
-    this.positions.set(person, { ...position, at });
-    const trail = this.trails.get(person) ?? [];
     const ms = Date.parse(at);
+    const lead = held && held.device_id !== position.device_id ? OTHER_DEVICE_MS : 0;
+    if (!held || ms >= Date.parse(held.at) + lead) this.positions.set(person, { ...position, at });
+    const carrier = position.device_id ?? person;
+    const trail = this.trails.get(carrier) ?? [];
     const last = trail.at(-1);
-    if (!last || ms - last[2] >= TRAIL_STEP_MS) trail.push([position.lon, position.lat, ms]);
+    if (Number.isFinite(ms) && (!last || ms - last[2] >= TRAIL_STEP_MS)) trail.push([position.lon, position.lat, ms]);
     if (trail.length > TRAIL_POINTS_MAX) trail.splice(0, trail.length - TRAIL_POINTS_MAX);
-    this.trails.set(person, trail);
+    this.trails.set(carrier, trail);
   }
 
   #changed(detail = {}) {

@@ -1,20 +1,22 @@
 /**
  * The road by which news arrives: the board once, then the feed, resumed from the last cursor for ever.
  *
- * `status` is one of `connecting` (nothing shown yet), `live`, `stale` (connected, but what is shown may be old) and
- * `lost`. A socket that stays silent is checked against the board: an open socket is no proof that news come through it.
+ * `status` is one of `connecting` (nothing shown yet), `live`, `stale` (connected, but what is shown may be old),
+ * `lost`, `failed` (lost before anything was shown) and `forbidden`. A socket that stays silent is checked against the board: an open socket is no proof that news come through it.
  * Emits `status`.
  */
 
 import { isAfter } from "./board.js";
 
 const BACKOFF_MS = [250, 1000, 2000, 4000, 8000, 10_000];
+const RESETS_AT_ONCE_MAX = 3;
 const OPEN_TIMEOUT_MS = 8000;
 const QUIET_MS = 15_000; // silence after which the board is asked
 const PROBE_TIMEOUT_MS = 5000;
 const CATCH_UP_MS = 2000; // how long the feed may lag behind the board
+const PROVE_MS = 400; // an open socket counts as live after this, or with its first frame
 const STEADY_MS = 5000; // a connection this old starts the backoff anew
-const CLOSE_UNAUTHORISED = new Set([1008, 4001, 4401, 3000]);
+const CLOSE = { unauthorised: new Set([1008, 4401]), forbidden: 4403, cursor: 4400 };
 
 export class Feed extends EventTarget {
   status = "connecting";
@@ -26,13 +28,13 @@ export class Feed extends EventTarget {
   #socket = null;
   #running = false;
   #wake = null;
-  #quiet = { ms: QUIET_MS };
+  #quietMs;
 
-  constructor(session, board, { quietMs = QUIET_MS } = {}) {
+  constructor(session, board, quietMs = QUIET_MS) {
     super();
     this.#session = session;
     this.#board = board;
-    this.#quiet.ms = quietMs;
+    this.#quietMs = quietMs;
     addEventListener("online", () => this.hurry());
     addEventListener("offline", () => this.#socket?.close());
   }
@@ -66,10 +68,13 @@ export class Feed extends EventTarget {
     while (this.#running) {
       try {
         if (!fresh) await this.reload();
-        fresh = (await this.#listen()) !== "reset";
+        const answer = await this.#listen(!fresh);
+        if (answer === "forbidden") return this.#refused();
+        fresh = answer !== "reset";
         this.error = null;
-        if (!fresh) continue;
+        if (!fresh && this.attempt++ < RESETS_AT_ONCE_MAX) continue;
       } catch (error) {
+        if (error.status === 403) return this.#refused();
         this.error = error;
       }
       if (!this.#running) return;
@@ -80,8 +85,14 @@ export class Feed extends EventTarget {
     }
   }
 
+  /** This user may not see the feed: trying again would change nothing. */
+  #refused() {
+    this.#running = false;
+    this.#set("forbidden");
+  }
+
   /** Hold one socket until it ends; answers "reset" when the board has to be read anew. */
-  async #listen() {
+  async #listen(loaded) {
     const token = await this.#session.token();
     const address = new URL(`/v1/feed?after=${encodeURIComponent(this.#board.cursor)}`, location.href);
     address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
@@ -93,19 +104,20 @@ export class Feed extends EventTarget {
       let checking = false;
       const tooLong = setTimeout(() => socket.close(), OPEN_TIMEOUT_MS);
       const watch = setInterval(async () => {
-        if (!opened || checking || Date.now() - this.since < this.#quiet.ms) return;
+        if (!opened || checking || Date.now() - this.since < this.#quietMs) return;
         checking = true;
         if ((await this.#probe(socket)) === "deaf") {
           answer = "reset";
           socket.close();
         }
         checking = false;
-      }, Math.min(1000, this.#quiet.ms));
+      }, Math.min(1000, this.#quietMs));
       socket.addEventListener("open", () => {
         clearTimeout(tooLong);
         opened = Date.now();
         socket.send(JSON.stringify({ token }));
-        this.#set("live");
+        if (!loaded) this.#board.holdHealth({}); // changes of it were missed; what is not well is told at once
+        setTimeout(() => socket.readyState === WebSocket.OPEN && this.#set("live"), PROVE_MS);
       });
       socket.addEventListener("message", (message) => {
         const frame = parse(message.data);
@@ -122,7 +134,9 @@ export class Feed extends EventTarget {
       socket.addEventListener("close", (event) => {
         clearTimeout(tooLong);
         clearInterval(watch);
-        if (CLOSE_UNAUTHORISED.has(event.code)) this.#session.distrust();
+        if (CLOSE.unauthorised.has(event.code)) this.#session.distrust();
+        if (event.code === CLOSE.cursor) answer = "reset";
+        if (event.code === CLOSE.forbidden) answer = "forbidden";
         if (opened && Date.now() - opened > STEADY_MS) this.attempt = 0;
         this.#socket = null;
         resolve(answer);

@@ -28,7 +28,7 @@ class Console {
   board = new Board();
   records = new Records(this.session);
   alarm = new Alarm();
-  feed = new Feed(this.session, this.board);
+  feed = new Feed(this.session, this.board, globalThis.qorganQuietMs); // tests are less patient
   commands = new Commands(this.session, this.board, (incident) => this.loaded(incident));
   selected = null;
   timeline = null;
@@ -267,9 +267,10 @@ class Console {
     const list = this.board.queue();
     this.queue.draw(list, this.selected);
     const failed = !this.board.loaded && this.feed.status === "failed";
+    const forbidden = this.feed.status === "forbidden";
     this.queue.say(
-      failed ? "failed" : !this.board.loaded ? "loading" : list.length ? null : "empty",
-      failed && { words: t("banner.now"), run: () => this.feed.hurry() },
+      forbidden ? "forbidden" : failed ? "failed" : !this.board.loaded ? "loading" : list.length ? null : "empty",
+      forbidden ? { words: t("signout"), run: () => this.session.signOut() } : failed && { words: t("banner.now"), run: () => this.feed.hurry() },
     );
     const incident = this.selected && this.board.get(this.selected);
     this.panel.draw(incident, { timeline: this.timeline, failed: this.failed });
@@ -306,7 +307,7 @@ class Console {
       const known = told[role];
       const fix = live && !(known && Date.parse(known.at) > Date.parse(live.at)) ? live : known;
       if (!Number.isFinite(fix?.lat)) return [];
-      return [{ role, name: this.records.name(person), lat: fix.lat, lon: fix.lon, accuracy_m: fix.accuracy_m, at: fix.at, trail: this.board.trails.get(person) ?? [] }];
+      return [{ role, name: this.records.name(person), lat: fix.lat, lon: fix.lon, accuracy_m: fix.accuracy_m, at: fix.at, trail: this.board.trail(person) }];
     });
     return { incident, parties, order: { ...this.records.order(incident.order_id), ...radii(incident.detail) }, zones: this.records.zones(incident.order_id) };
   }
@@ -333,7 +334,7 @@ class Console {
     drawBanner(byId("banner"), this.feed, () => this.feed.hurry());
     byId("workplace").dataset.link = this.feed.status;
     this.drawTitle(this.board.queue().filter((item) => item.severity === "critical" && item.state === "open").length);
-    if (!this.board.loaded) this.draw();
+    if (!this.board.loaded || this.feed.status === "forbidden") this.draw();
   }
 
   drawTools() {
@@ -346,7 +347,7 @@ class Console {
     for (const [id, name] of [["theme", "theme"], ["help", "help"], ["signout", "exit"], ["map-fit", "fit"]]) replace(byId(id), icon(name));
     for (const group of document.querySelectorAll(".languages")) {
       replace(group, i18n.choices().map(([code, name]) => h("button", {
-        type: "button", lang: code, title: name, "aria-pressed": String(code === i18n.language()), dataset: { language: code },
+        type: "button", lang: code, title: name, "aria-label": name, "aria-pressed": String(code === i18n.language()), dataset: { language: code },
       }, code === "kk" ? "Қаз" : code === "ru" ? "Рус" : "Eng")));
     }
   }
@@ -357,9 +358,13 @@ class Console {
     ask({
       title: t("help.title"),
       body: h("div", { class: "stack" },
-        h("dl", { class: "keys" }, keys.flatMap(([key, what]) => [h("dt", {}, key.split(" ").map((one) => h("kbd", {}, one))), h("dd", {}, t(`key.${what}`))])),
-        h("label", { class: "choice" }, h("input", { type: "checkbox", checked: !keysOff(), onchange: (event) => setKeysOff(!event.target.checked) }), h("span", {}, t("help.keys_on")))),
+        h("div", { class: "settings" }, h("div", { class: "languages", role: "group", "aria-label": t("language") }),
+          h("button", { class: "button", type: "button", onclick: toggleTheme }, icon("theme"), t("theme.toggle"))),
+        h("h3", { class: "wide" }, t("help.keys")),
+        h("dl", { class: "keys wide" }, keys.flatMap(([key, what]) => [h("dt", {}, key.split(" ").map((one) => h("kbd", {}, one))), h("dd", {}, t(`key.${what}`))])),
+        h("label", { class: "choice wide" }, h("input", { type: "checkbox", checked: !keysOff(), onchange: (event) => setKeysOff(!event.target.checked) }), h("span", {}, t("help.keys_on")))),
     });
+    this.drawTools();
   }
 
   wire() {
@@ -369,7 +374,9 @@ class Console {
     });
     document.addEventListener("click", (event) => {
       const code = event.target.closest?.("[data-language]")?.dataset.language;
-      if (code) i18n.use(code);
+      if (!code) return;
+      byId("dialog").close();
+      i18n.use(code);
     });
     byId("sound").addEventListener("click", () => (this.alarm.state === "locked" ? this.alarm.unlock() : this.alarm.toggle()));
     byId("theme").addEventListener("click", toggleTheme);

@@ -16,6 +16,7 @@ const HOME = { center: [67, 48.2], zoom: 3.6 }; // Kazakhstan, until there is so
 const FIT_PADDING_PX = 64;
 const FIT_ZOOM_MAX = 16.5;
 const GRID_LINES_WANTED = 8;
+const DISTANCE_ROOM_PX = 110;
 const OLD_FIX_MS = 120_000;
 
 const EMPTY = { type: "FeatureCollection", features: [] };
@@ -49,7 +50,7 @@ export class MapView extends EventTarget {
         dragRotate: false, pitchWithRotate: false, touchPitch: false, fadeDuration: 0, cooperativeGestures: false,
       });
     } catch (error) {
-      console.error("The map could not start:", error);
+      console.warn("The map could not start:", error);
       return false;
     }
     const map = this.#map;
@@ -58,7 +59,10 @@ export class MapView extends EventTarget {
     map.addControl(new this.#gl.ScaleControl({ maxWidth: 140, unit: "metric" }), "bottom-left");
     map.addControl(new this.#gl.NavigationControl({ showCompass: false }), "bottom-right");
     map.on("style.load", () => this.#prepare());
-    map.on("moveend", () => this.#drawGrid());
+    map.on("moveend", () => {
+      this.#drawGrid();
+      this.#thin();
+    });
     for (const gesture of ["dragstart", "wheel", "dblclick"]) map.on(gesture, () => (this.#moved = true));
     map.on("error", ({ error }) => {
       if (!this.#ready && this.#styleUrl) {
@@ -102,9 +106,12 @@ export class MapView extends EventTarget {
         });
       }
       this.#place(markers);
+      this.#thin();
       const points = parties.map((party) => [party.lon, party.lat]);
-      if (victim && order && points.length === 1) points.push(...circle([victim.lon, victim.lat], order.alert_m ?? 200));
-      this.#fitOnce(`incident:${incident.id}:${parties.map((party) => party.role)}`, points);
+      // The ring says more than two points do, as long as it does not make them one point.
+      const apart = victim && aggressor ? metres(points[0], points[1]) : Infinity;
+      if (victim && order?.alert_m > 0 && (parties.length === 1 || apart * 8 > order.alert_m)) points.push(...circle([victim.lon, victim.lat], order.alert_m));
+      this.#fitOnce(`incident:${incident.id}:${parties.map((party) => party.role)}:${order?.alert_m ?? ""}`, points);
     };
     this.#draw();
   }
@@ -189,6 +196,14 @@ export class MapView extends EventTarget {
         held.marker.setLngLat([lon, lat]);
       }
     }
+  }
+
+  /** The distance between two parties that nearly touch on the screen would only cover their names. */
+  #thin() {
+    const [victim, aggressor, far] = ["party:victim", "party:aggressor", "distance"].map((id) => this.#markers.get(id)?.marker);
+    if (!victim || !aggressor || !far) return;
+    const [a, b] = [victim, aggressor].map((marker) => this.#map.project(marker.getLngLat()));
+    far.getElement().hidden = Math.hypot(a.x - b.x, a.y - b.y) < DISTANCE_ROOM_PX;
   }
 
   #fitOnce(what, points) {

@@ -3,7 +3,7 @@
 import { language, t } from "./i18n.js";
 
 const number = (value, digits = 0) =>
-  new Intl.NumberFormat(language() === "en" ? "en-GB" : "ru", { maximumFractionDigits: digits, minimumFractionDigits: digits }).format(value);
+  new Intl.NumberFormat(language() === "en" ? "en-GB" : "ru", { maximumFractionDigits: digits }).format(value);
 
 /** "320 m", "1.4 km"; an em dash when it is not known. */
 export function metresText(value) {
