@@ -72,9 +72,9 @@ def take_changes(roster: Roster, meta: Meta) -> EngineChanges:
         if kind == "device" and isinstance(key, int):
             state[b"d" + PAIR_KEY.pack(case_number, key)] = None
         elif kind == "order" and isinstance(key, int):
-            state[b"o" + NUMBER_KEY.pack(key)] = None
+            state[b"o" + PAIR_KEY.pack(case_number, key)] = None
         elif isinstance(key, uuid.UUID):
-            state[b"z" + key.bytes] = None
+            state[b"z" + NUMBER_KEY.pack(case_number) + key.bytes] = None
     roster.gone.clear()
     for number, case in roster.changed.items():
         state[b"c" + NUMBER_KEY.pack(number)] = None if case is None else _encode_case(case)
@@ -112,8 +112,11 @@ def restore(roster: Roster, fields: Mapping[bytes, bytes]) -> Meta:
         for entry in roster.cases.values()
         for row in entry.devices
     }
-    order_rows = {roster.orders.about[row][1].number: row for entry in roster.cases.values() for row in entry.orders}
-    zone_rows = {roster.zones.about[row][2].id: row for entry in roster.cases.values() for row in entry.zones}
+    orders, zones = roster.orders, roster.zones
+    order_rows = {(number, orders.about[row][1].number): row
+                  for number, entry in roster.cases.items() for row in entry.orders}  # fmt: skip
+    zone_rows = {(number, zones.about[row][2].id): row
+                 for number, entry in roster.cases.items() for row in entry.zones}  # fmt: skip
     devices = roster.devices
     for field, value in fields.items():
         kind = field[:1]
@@ -125,9 +128,10 @@ def restore(roster: Roster, fields: Mapping[bytes, bytes]) -> Meta:
                 if value[-1]:
                     roster.people.best[devices.person[row]] = row
         elif kind == b"o":
-            _restore_rings(roster.orders, order_rows.get(NUMBER_KEY.unpack(field[1:])[0]), value)
+            _restore_rings(orders, order_rows.get(PAIR_KEY.unpack(field[1:])), value)
         elif kind == b"z":
-            _restore_rings(roster.zones, zone_rows.get(uuid.UUID(bytes=field[1:])), value)
+            key = (NUMBER_KEY.unpack(field[1:5])[0], uuid.UUID(bytes=field[5:]))
+            _restore_rings(zones, zone_rows.get(key), value)
     devices.dirty[:] = False
     roster.changed.clear()
     roster.gone.clear()
@@ -153,9 +157,11 @@ def _take_devices(roster: Roster, state: dict[bytes, bytes | None]) -> None:
 def _take_rings(table: Orders | Zones, state: dict[bytes, bytes | None]) -> None:
     for row in np.flatnonzero(table.dirty).tolist():
         if isinstance(table, Zones):
-            field = b"z" + table.about[row][2].id.bytes
+            case, _, zone = table.about[row]
+            field = b"z" + NUMBER_KEY.pack(case.number) + zone.id.bytes
         else:
-            field = b"o" + NUMBER_KEY.pack(table.about[row][1].number)
+            case, order = table.about[row]
+            field = b"o" + PAIR_KEY.pack(case.number, order.number)
         inner, outer = table.on[row].tolist()
         state[field] = RINGS.pack(inner | outer << 1, *table.out_ms[row].tolist()) if inner or outer else None
     table.dirty[:] = False

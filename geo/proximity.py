@@ -90,7 +90,7 @@ def judge(
     blind = separation.is_blind(radii, sigma[:, None]) & (distance[:, None] <= radii)
     closest, share = separation.closest_approach(apart, step)
     way = np.where(his, aggressor[:, SIGMA] ** 2 + variance_v, victim[:, SIGMA] ** 2 + variance_a)
-    passed = _passed(radii, closest, np.sqrt(way), p_enter, share < 1.0)
+    passed = _passed(radii, closest, np.sqrt(way), p_enter, (share > 0.0) & (share < 1.0))
     up = likely | blind | passed
     up[:, 1] |= up[:, 0]
     out_before = orders.out_ms.take(rows, axis=0)
@@ -138,7 +138,7 @@ def _step(mover: Floats, his: Bools, side: NDArray[np.int64]) -> Floats:
 
 
 def _passed(radii: Floats, closest: Floats, sigma: Floats, p_enter: Floats, on_the_way: Bools) -> Bools:
-    """Rings entered at the closest approach; the few rows where that was before now. (n, 2)"""
+    """Rings entered at the closest approach, where that was neither this fix nor the one before. (n, 2)"""
     passed = np.zeros(radii.shape, dtype=np.bool_)
     some = np.flatnonzero(on_the_way & (closest <= radii[:, 1]))
     if some.size:

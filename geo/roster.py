@@ -201,6 +201,7 @@ class Roster:
             self.people.link[person] = 2 * row + side
         if (before := kept.rings.get(order.id)) is not None:
             orders.on[row], orders.out_ms[row] = before
+            orders.dirty[row] = True
         for zone in reversed(order.zones):
             self._add_zone(entry, order, row, zone, kept)
 
@@ -232,6 +233,7 @@ class Roster:
         zones.shape[row], zones.edge[row] = shape, edge
         if (before := kept.rings.get(zone.id)) is not None:
             zones.on[row], zones.out_ms[row] = before
+            zones.dirty[row] = True
 
     def _enrol(self, number: int, row: int) -> None:
         if number >= len(self.lookup) - 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
@@ -108,10 +109,11 @@ def judge(
 
 
 def _crossed(shapes: NDArray[np.object_], before: Floats, here: Floats, fix: Floats, asked: Bools) -> Bools:
-    """Rings entered on the way between two fixes: the inner one where the way crossed the place. (n, 2)"""
+    """Rings entered on the way between two fixes: the inner one where a way from outside crossed the place. (n, 2)"""
     passed = np.zeros((len(asked), 2), dtype=np.bool_)
     some = np.flatnonzero(asked)
     if some.size:
         within = crossed_m(shapes[some], before[some], here[some])
-        passed[some, 0] = within > CROSSING_SIGMAS * fix[some, SIGMA]
+        from_outside = shapely.distance(shapes[some], shapely.points(before[some])) > 0
+        passed[some, 0] = from_outside & (within > CROSSING_SIGMAS * fix[some, SIGMA])
     return passed

@@ -1,0 +1,211 @@
+"""Places: what is a geometry, how far its edge is, when it holds, and what the engine makes of it."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+from geopy.distance import geodesic
+
+from core.clock import to_ms
+from core.domain.case import CaseZone
+from core.errors import InvalidInput
+from geo.frame import flatten, to_vectors
+from geo.zones import holds_at, local_shape, next_change_ms, signed_distance, validate_geometry
+
+
+def degrees(east_m: float, north_m: float) -> list[float]:
+    return [76.95 + east_m / 81_150.0, 43.25 + north_m / 111_100.0]
+
+
+def square(half_m: float, east_m: float = 0.0, north_m: float = 0.0) -> list[list[float]]:
+    corners = [(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)]
+    return [degrees(east_m + x * half_m, north_m + y * half_m) for x, y in corners]
+
+
+def polygon(*rings: list[list[float]]) -> dict[str, Any]:
+    return {"type": "Polygon", "coordinates": list(rings)}
+
+
+def distance_to(geometry: dict[str, Any], lon: float, lat: float, *, radius_m: float | None = None) -> float:
+    plane, shape = local_shape(geometry, radius_m)
+    here = flatten(plane, to_vectors(np.array([lat]), np.array([lon])))
+    shapes, edges = np.array([shape], dtype=object), np.array([shape.boundary], dtype=object)
+    return float(signed_distance(shapes, edges, np.array([False]), here)[0])
+
+
+def test_a_good_polygon_keeps_its_places_and_gets_its_winding_mended() -> None:
+    mended = validate_geometry(polygon(square(500)[::-1], square(100)))
+    assert shapely.geometry.shape(mended).exterior.is_ccw
+    assert not shapely.geometry.shape(mended).interiors[0].is_ccw
+    assert sorted(map(tuple, mended["coordinates"][0])) == sorted(map(tuple, square(500)))
+
+
+def test_altitudes_are_dropped() -> None:
+    mended = validate_geometry(polygon([[*position, 800.0] for position in square(500)]))
+    assert {len(position) for position in mended["coordinates"][0]} == {2}
+
+
+@pytest.mark.parametrize(
+    ("geometry", "radius_m", "words"),
+    [
+        (polygon([degrees(0, 0), degrees(900, 900), degrees(900, 0), degrees(0, 900), degrees(0, 0)]), None,
+         r"crosses itself at longitude 76\.9555\d+, latitude 43\.2540\d+"),
+        (polygon(square(500)[:-1]), None, "a ring has to be closed"),
+        (polygon(square(500)[:2]), None, "fewer than 4 positions in the outer ring"),
+        (polygon([[43.2, 176.9], *square(500)[1:-1], [43.2, 176.9]]), None, "out of range.*longitude first"),
+        (polygon([[float("nan"), 1.0]] * 4), None, "not a finite number"),
+        (polygon([["a", 1.0]] * 4), None, r"not \[longitude, latitude\]"),
+        (polygon(square(1)), None, "at least 10 m²"),
+        (polygon(square(900_000)), None, "spans more than"),
+        (polygon(square(500), square(100, 5000)), None, "hole lies outside shell at longitude"),
+        (polygon(), None, "no ring"),
+        ({"type": "Point", "coordinates": [76.9, 43.2]}, None, "needs radius_m"),
+        ({"type": "LineString", "coordinates": [[76.9, 43.2], [76.9, 43.2]]}, 50.0, "no length"),
+        ({"type": "GeometryCollection"}, None, "has to be a Polygon"),
+        ("text", None, "has to be a Polygon"),
+        ({"type": "MultiPolygon", "coordinates": []}, None, "no coordinates"),
+    ],
+)  # fmt: skip
+def test_a_bad_geometry_is_refused_with_words_that_say_where(geometry: Any, radius_m: float | None, words: str) -> None:
+    with pytest.raises(InvalidInput, match=words) as caught:
+        validate_geometry(geometry, radius_m)
+    assert caught.value.code == "geometry_invalid"
+
+
+def test_what_crosses_the_antimeridian_is_cut_there_and_is_one_place() -> None:
+    ring = [[179.9, 52.0], [-179.9, 52.0], [-179.9, 52.1], [179.9, 52.1], [179.9, 52.0]]
+    mended = validate_geometry(polygon(ring))
+    assert mended["type"] == "MultiPolygon"
+    assert len(mended["coordinates"]) == 2
+    for geometry in (polygon(ring), mended):
+        inside = distance_to(geometry, 180.0, 52.05)
+        assert inside == pytest.approx(-geodesic((52.05, 180), (52.0, 180)).m, rel=2e-3)
+        assert distance_to(geometry, -179.9 + 0.02, 52.05) == pytest.approx(1372, rel=5e-3)
+
+
+def test_distances_to_the_edge_are_metres_and_negative_inside() -> None:
+    zone = polygon(square(500), square(100))
+    assert distance_to(zone, *degrees(700, 0)) == pytest.approx(200, rel=0.01)
+    assert distance_to(zone, *degrees(450, 0)) == pytest.approx(-50, rel=0.01)
+    assert distance_to(zone, *degrees(0, 0)) == pytest.approx(100, rel=0.01)
+
+
+def test_a_circle_and_a_buffered_line_are_places_too() -> None:
+    middle = {"type": "Point", "coordinates": degrees(0, 0)}
+    assert validate_geometry(middle, 300.0) == middle
+    assert distance_to(middle, *degrees(500, 0), radius_m=300.0) == pytest.approx(200, rel=0.01)
+    street = {"type": "LineString", "coordinates": [degrees(-500, 0), degrees(500, 0)]}
+    validate_geometry(street, 50.0)
+    assert distance_to(street, *degrees(0, 80), radius_m=50.0) == pytest.approx(30, rel=0.02)
+
+
+def test_the_far_side_of_the_earth_is_far() -> None:
+    assert distance_to(polygon(square(500)), -103.05, -43.25) > 10_000_000
+
+
+def zone_with(**changes: Any) -> CaseZone:
+    return CaseZone(id=uuid.UUID(int=1), kind="exclusion", geometry={}, **changes)
+
+
+def moment(text: str) -> int:
+    from datetime import datetime
+
+    return to_ms(datetime.fromisoformat(text))
+
+
+def test_a_schedule_holds_in_its_time_zone() -> None:
+    school = zone_with(schedule=[{"days": [1, 2, 3, 4, 5], "from": "08:00", "to": "18:00"}])
+    assert not holds_at(school, "Asia/Almaty", moment("2026-03-02T07:59:59+05:00"))
+    assert holds_at(school, "Asia/Almaty", moment("2026-03-02T08:00:00+05:00"))
+    assert not holds_at(school, "Asia/Almaty", moment("2026-03-02T18:00:00+05:00"))
+    assert not holds_at(school, "Asia/Almaty", moment("2026-03-07T12:00:00+05:00"))
+    friday = moment("2026-03-06T19:00:00+05:00")
+    assert next_change_ms(school, "Asia/Almaty", friday) == moment("2026-03-09T08:00:00+05:00")
+
+
+def test_a_night_window_reaches_into_the_next_day() -> None:
+    night = zone_with(schedule=[{"days": [7], "from": "22:00", "to": "06:00"}])
+    assert holds_at(night, "UTC", moment("2026-03-09T05:59:00+00:00"))
+    assert not holds_at(night, "UTC", moment("2026-03-09T06:00:00+00:00"))
+    assert not holds_at(night, "UTC", moment("2026-03-10T05:00:00+00:00"))
+
+
+def test_a_schedule_that_cannot_be_read_counts_as_always() -> None:
+    assert holds_at(zone_with(schedule=[{"days": "x"}]), "Nowhere/Land", 0)
+
+
+def zone_moves(transitions: list[Any]) -> list[tuple[str, str]]:
+    return [(each.from_state, each.to_state) for each in transitions if each.kind == "zone"]
+
+
+def test_entering_a_place_warns_and_breaches_without_her_being_known(world: Any) -> None:
+    world.configure(zones=[world.zone(polygon(square(500)), warning_m=300.0)])
+    assert world.ping(1, 12, 2000.0) == []
+    assert zone_moves(world.ping(2, 12, 700.0)) == [("clear", "warning")]
+    [breach] = world.ping(3, 12, 400.0)
+    assert (breach.from_state, breach.to_state) == ("warning", "breach")
+    assert breach.distance_m == pytest.approx(-100, rel=0.02)
+    assert breach.zone_id == uuid.UUID(int=6)
+    assert breach.order_id == uuid.UUID(int=5)
+    assert zone_moves(world.ping(40, 12, 2000.0)) == []
+    assert zone_moves(world.ping(105, 12, 2000.0)) == [("breach", "clear")]
+
+
+def test_a_hole_is_not_the_place(world: Any) -> None:
+    world.configure(zones=[world.zone(polygon(square(500), square(200)))])
+    assert world.ping(1, 12, 0.0) == []
+    assert zone_moves(world.ping(300, 12, 350.0)) == [("clear", "breach")]
+
+
+def test_an_inclusion_zone_left_is_a_breach(world: Any) -> None:
+    world.configure(zones=[world.zone(polygon(square(5000)), kind="inclusion")])
+    assert world.ping(1, 12, 0.0) == []
+    [breach] = world.ping(60, 12, 5600.0)
+    assert breach.to_state == "breach"
+    assert breach.distance_m == pytest.approx(-600, rel=0.02)
+
+
+def test_crossing_a_place_between_two_pings_counts(world: Any) -> None:
+    world.configure(zones=[world.zone(polygon(square(300)))])
+    world.ping(1, 12, -1500.0)
+    [breach] = world.ping(121, 12, 1500.0, speed_mps=25.0)
+    assert breach.detail["crossed"] is True
+
+
+def test_her_own_pings_do_not_enter_his_zone(world: Any) -> None:
+    world.configure(zones=[world.zone(polygon(square(500)))])
+    assert world.ping(1, 11, 0.0) == []
+
+
+def test_a_zone_whose_hours_begin_while_he_is_inside_is_a_breach_then_and_ends_with_them(world: Any) -> None:
+    begin, end = world.start_ms + 10_000, world.start_ms + 20_000
+    world.configure(zones=[world.zone(polygon(square(500)), valid_from_ms=begin, valid_until_ms=end)])
+    assert world.ping(1, 12, 0.0) == []
+    assert zone_moves(world.ticks(2, 10)) == [("clear", "breach")]
+    [clear] = world.ticks(11, 25)
+    assert (clear.to_state, clear.detail["reason"]) == ("clear", "schedule_ended")
+
+
+def test_a_zone_that_leaves_the_configuration_is_clear(world: Any) -> None:
+    world.configure(zones=[world.zone(polygon(square(500)))])
+    world.ping(1, 12, 0.0)
+    [clear] = world.configure(2, zones=[])
+    assert (clear.kind, clear.to_state, clear.detail["reason"]) == ("zone", "clear", "zone_removed")
+
+
+def test_a_suspended_order_suspends_its_zones(world: Any) -> None:
+    zones = [world.zone(polygon(square(500)))]
+    world.configure(zones=zones)
+    world.ping(1, 12, 0.0)
+    assert zone_moves(world.configure(2, zones=zones, active=False)) == [("breach", "clear")]
+    assert zone_moves(world.configure(3, zones=zones)) == [("clear", "breach")]
+
+
+def test_a_shape_that_is_none_is_counted_and_the_order_still_protects(world: Any) -> None:
+    world.configure(zones=[world.zone({"type": "Polygon", "coordinates": "?"})])
+    assert world.engine.refused_total == 1
+    assert [each.to_state for each in world.both(1, 100)] == ["breach"]
