@@ -334,11 +334,13 @@ class Connection(WSListener):
     def send_ack(self) -> None:
         """Acknowledge what is durable, if that is news."""
         number = self.ledger.news()
-        if (number is None and self.commands is None) or self.unread_since:
-            return
-        self.last_ack = self.server.now
         if number is None:
             number = self.ledger.acked
+            if self.commands is None or number < 0:
+                return
+        if self.unread_since:
+            return
+        self.last_ack = self.server.now
         self.ledger.acked = number
         if self.commands is None:
             self._send(b'{"ack":%d%b[]}' % (number, self.answer))

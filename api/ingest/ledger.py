@@ -27,8 +27,8 @@ class Ledger:
         """Frames counted so far."""
         self.numbered = False
         """Whether the peer has ever sent a `seq`."""
-        self.acked = NONE
-        """The greatest number told."""
+        self.acked = 0
+        """The greatest number told, or what is below all that came."""
         self.gap = NEVER
         """The least number dropped or lost; NEVER: none."""
         self._high = NONE
@@ -45,7 +45,7 @@ class Ledger:
             return NEVER if self.numbered else self.frames
         if not self.numbered:
             self.numbered = True
-            self._restart(NONE)  # counted frames and sequence numbers do not compare
+            self._restart(seq - 1)  # counted frames and sequence numbers do not compare
         return seq
 
     def count(self, low: int, high: int) -> None:

@@ -42,10 +42,11 @@ class Rates:
             bucket = self._buckets[number] = Bucket(self._burst, self._monotonic())
         return bucket
 
-    def refill(self, bucket: Bucket) -> bool:
-        """Add what has come since the last time; whether the bucket holds what was just taken from it."""
+    def refill(self, bucket: Bucket, taken: int = 1) -> bool:
+        """Add what has come since the last time; whether the bucket held the `taken` just taken from it."""
         now = self._monotonic()
-        bucket.left = min(self._burst, bucket.left + (now - bucket.filled_at) * self._per_second)
+        before = bucket.left + taken + (now - bucket.filled_at) * self._per_second
+        bucket.left = min(self._burst, before) - taken
         bucket.filled_at = now
         return bucket.left >= 0
 
@@ -53,7 +54,7 @@ class Rates:
         """Take for `count` pings at once; what is not to be had is not taken."""
         bucket = self.bucket(number)
         bucket.left -= count
-        if bucket.left >= 0 or self.refill(bucket):
+        if bucket.left >= 0 or self.refill(bucket, count):
             return True
         bucket.left += count
         return False
