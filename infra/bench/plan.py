@@ -13,6 +13,8 @@ class Plan:
     connections: int
     rates: tuple[int, ...]
     """Pings a second tried one after the other until one is too much."""
+    refine: bool
+    """Whether the middle between the last good rate and the first bad one is tried too."""
     step_s: float
     settle_s: float
     """The first seconds of a step are not counted."""
@@ -35,6 +37,7 @@ FULL = Plan(
     load_pairs=5_000,
     connections=2_000,
     rates=(10_000, 15_000, 20_000, 25_000, 30_000, 35_000, 40_000),
+    refine=True,
     step_s=12.0,
     settle_s=3.0,
     probes=60,
@@ -49,6 +52,7 @@ QUICK = Plan(
     load_pairs=1_000,
     connections=400,
     rates=(5_000, 10_000, 15_000, 20_000),
+    refine=False,
     step_s=5.0,
     settle_s=1.5,
     probes=12,

@@ -101,4 +101,4 @@ async def _measure_system(
                 tell(f"breaches {beside}")
                 breaches = await measure_breaches(system, plan, tell, quick=quick)
                 figures["detect"] = {"ping_to_feed": breaches, "pings_per_s": half}
-            await catch_up(system, fleet)
+            figures["complete"] = await catch_up(system, fleet, tell) is not None
