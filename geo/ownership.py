@@ -136,10 +136,10 @@ class Ownership(Service):
             log.info("shards_taken", kind=self._kind, taken=sorted(taken), owned=sorted(self._tokens))
 
     async def _stop_work(self, shards: list[int]) -> None:
-        for shard in shards:
-            if self._tokens.pop(shard, None) is not None:
-                await self._drop(shard)
-                log.info("shard_dropped", kind=self._kind, shard=shard)
+        mine = [shard for shard in shards if self._tokens.pop(shard, None) is not None]
+        await asyncio.gather(*(self._drop(shard) for shard in mine))
+        if mine:
+            log.info("shards_dropped", kind=self._kind, shards=mine)
 
     def _named(self, tokens: Mapping[int, int]) -> dict[str, int]:
         return {leases.lease_name(self._kind, shard): token for shard, token in tokens.items()}

@@ -109,22 +109,21 @@ class GeoWorker(Service):
         ]
         tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(part) for part in parts]
         stopped = asyncio.create_task(self.stopping.wait())
-        waits: list[asyncio.Future[Any]] = [stopped, self._failed, *tasks]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for task in (stopped, *tasks):
-            if not task.done():
+        try:
+            waits: list[asyncio.Future[Any]] = [stopped, self._failed, *tasks]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            running = [task for task in tasks if not task.done()]
+            for task in (stopped, *running):
                 task.cancel()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-        errors = [error for error in results if isinstance(error, Exception)]
-        if self._failed.done():
-            self._failed.result()
-        if errors:
-            raise errors[0]
+            await asyncio.gather(stopped, *running, return_exceptions=True)
+        for ended in (self._failed, *tasks):
+            if ended.done() and not ended.cancelled():
+                ended.result()
 
     async def close(self) -> None:
         await self._ownership.stop()
-        for shard in list(self._runners):
-            await self._drop(shard)
+        await asyncio.gather(*(self._drop(shard) for shard in list(self._runners)))
         await self._flush_poison()
 
     async def _hold(self, shard: int, token: int) -> None:
