@@ -129,7 +129,7 @@ def pack(ping: ReplayPing, number: int) -> bytes:
 
 def read_orders(path: Path) -> list[ReplayOrder]:
     """The orders file, checked."""
-    orders = _decoded(path, _read(path), lambda raw: msgspec.json.decode(raw, type=list[ReplayOrder], strict=False))
+    orders = _decoded(path, _read(path), _decode_orders)
     if not orders:
         raise InvalidInput(f"{path}: there is no order in it.")
     seen: set[str] = set()
@@ -148,6 +148,17 @@ def read_orders(path: Path) -> list[ReplayOrder]:
         if order.valid_from and order.valid_until and order.valid_until <= order.valid_from:
             raise InvalidInput(f"{where}: valid_until is not after valid_from.", code="order_dates_invalid")
     return orders
+
+
+def _decode_orders(raw: bytes) -> list[ReplayOrder]:
+    """Orders whose ids may be numbers."""
+    plain = msgspec.json.decode(raw)
+    for each in plain if isinstance(plain, list) else ():
+        if isinstance(each, dict):
+            for name in ("order_id", "victim_id", "aggressor_id"):
+                if isinstance(each.get(name), int):
+                    each[name] = str(each[name])
+    return msgspec.convert(plain, list[ReplayOrder])
 
 
 def read_policy(path: Path | None) -> Policy:

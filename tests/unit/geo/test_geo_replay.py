@@ -1,0 +1,175 @@
+"""Replay: files in, the contract's lines out, and clear words about a bad file."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.clock import rfc3339
+from core.errors import InvalidInput
+from geo.replay import replay
+
+BEGIN = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+ORDER: dict[str, Any] = {"order_id": "order-A", "victim_id": "Aigerim", "aggressor_id": "him", "alert_m": 500}
+
+
+def moment(second: float) -> str:
+    return rfc3339(BEGIN + timedelta(seconds=second))
+
+
+def ping(second: float, person: str, east_m: float | None, **more: Any) -> dict[str, Any]:
+    line: dict[str, Any] = {"person_id": person, "at": moment(second), "received_at": moment(second)}
+    if east_m is not None:
+        line |= {"lat": 43.25, "lon": 76.95 + east_m / 81_150, "accuracy_m": 8, "speed_mps": 1.4}
+    return line | more
+
+
+class Files:
+    def __init__(self, folder: Path) -> None:
+        self.orders, self.pings, self.policy = folder / "orders.json", folder / "pings.ndjson", folder / "policy.json"
+
+    def run(self, orders: Any, pings: list[Any], policy: Any = None) -> list[dict[str, Any]]:
+        self.orders.write_text(orders if isinstance(orders, str) else json.dumps(orders))
+        self.pings.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in pings))
+        if policy is not None:
+            self.policy.write_text(json.dumps(policy))
+        return list(replay(self.orders, self.pings, None if policy is None else self.policy))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path)
+
+
+def test_an_approach_comes_out_in_the_contracts_lines(files: Files) -> None:
+    lines = files.run([ORDER], [ping(0, "Aigerim", 0), ping(1, "him", 1000), ping(30, "him", 300)])
+    assert [(line["from"], line["to"]) for line in lines] == [("clear", "warning"), ("warning", "breach")]
+    breach = lines[1]
+    assert set(breach) == {
+        "order_id", "kind", "from", "to", "at", "evaluated_at", "distance_m", "p_within", "closing_mps",
+        "time_to_zone_s", "attribution", "fix_age_s", "detail", "rule_version",
+    }  # fmt: skip
+    assert breach["order_id"] == "order-A"
+    assert breach["kind"] == "proximity"
+    assert breach["at"] == breach["evaluated_at"] == moment(30)
+    assert breach["distance_m"] == pytest.approx(300, rel=0.01)
+    assert breach["fix_age_s"] == {"victim": 30.0, "aggressor": 0.0}
+    assert breach["detail"]["victim_id"] == "Aigerim"
+    json.dumps(lines)
+
+
+def test_the_same_files_give_the_same_lines(files: Files) -> None:
+    pings = [ping(k, "him" if k % 2 else "Aigerim", 900 - 20 * k if k % 2 else 0) for k in range(40)]
+    assert files.run([ORDER], pings) == files.run([ORDER], pings)
+
+
+def test_deadlines_between_two_lines_fire_at_their_time_and_a_long_gap_is_no_outage(files: Files) -> None:
+    week = 7 * 86_400
+    lines = files.run([ORDER], [ping(0, "him", 9000), ping(10, "Aigerim", 0), ping(week, "him", 9000)])
+    assert [(line["kind"], line["to"], line["detail"]["person_id"], line["evaluated_at"]) for line in lines] == [
+        ("device", "silent", "him", moment(180)),
+        ("device", "silent", "Aigerim", moment(190)),
+        ("device", "reporting", "him", moment(week)),
+    ]
+    assert lines[0]["order_id"] is None
+
+
+def test_validity_and_zones_are_kept(files: Files) -> None:
+    square = [[76.94, 43.24], [76.96, 43.24], [76.96, 43.26], [76.94, 43.26], [76.94, 43.24]]
+    zone = {"type": "Feature", "id": "school", "properties": {"kind": "exclusion", "warning_m": 100},
+            "geometry": {"type": "Polygon", "coordinates": [square]}}  # fmt: skip
+    order = ORDER | {"zones": [zone], "valid_from": moment(20), "valid_until": moment(60)}
+    lines = files.run([order], [ping(0, "him", 0), ping(15, "him", 0), ping(90, "him", 0)])
+    assert [(line["kind"], line["to"], line["evaluated_at"]) for line in lines] == [
+        ("zone", "breach", moment(20)),
+        ("zone", "clear", moment(60)),
+    ]
+    assert lines[0]["detail"]["zone_id"] == "school"
+    assert lines[1]["detail"]["reason"] == "validity_ended"
+
+
+def test_a_policy_sets_values(files: Files) -> None:
+    pings = [ping(0, "Aigerim", 0), ping(1, "him", 530, accuracy_m=150)]
+    assert files.run([ORDER], pings)[-1]["to"] == "warning"
+    assert files.run([ORDER], pings, {"p_enter": 0.2})[-1]["to"] == "breach"
+
+
+def test_one_aggressor_of_two_and_one_victim_of_two_are_kept_apart(files: Files) -> None:
+    orders = [ORDER, {**ORDER, "order_id": "B", "victim_id": "Dana"}, {**ORDER, "order_id": "C", "aggressor_id": "ex"}]
+    pings = [ping(0, "Aigerim", 0), ping(1, "Dana", 9000), ping(2, "ex", 100), ping(3, "him", 9100), ping(4, "who", 0)]
+    assert [(line["order_id"], line["to"]) for line in files.run(orders, pings)] == [("C", "breach"), ("B", "breach")]
+
+
+def test_ids_may_be_numbers_and_a_person_may_have_devices(files: Files) -> None:
+    orders = [{"order_id": 1, "victim_id": 2, "aggressor_id": 3, "alert_m": 500}]
+    pings = [ping(0, "2", 0, person_id=2), ping(1, "3", 100, device_id="b-1"), ping(2, "3", 100, device_id="b-2",
+             strap="open")]  # fmt: skip
+    lines = files.run(orders, pings)
+    assert lines[0]["order_id"] == "1"
+    assert (lines[1]["kind"], lines[1]["detail"]["device_id"], lines[1]["detail"]["signal"]) == (
+        "device",
+        "b-2",
+        "strap",
+    )
+
+
+@pytest.mark.parametrize(
+    ("orders", "words"),
+    [
+        ("{", "not JSON"),
+        ([], "no order"),
+        ([{"order_id": "A"}], "victim_id"),
+        ([ORDER, ORDER], "'order-A' is there twice"),
+        ([ORDER | {"aggressor_id": "Aigerim"}], "the same person"),
+        ([ORDER | {"alert_m": -5}], "alert_m is -5"),
+        ([ORDER | {"valid_from": "2026-03-02"}], "valid_from"),
+        ([ORDER | {"valid_from": "2026-03-02T00:00:00"}], "has no offset"),
+        ([ORDER | {"valid_from": moment(9), "valid_until": moment(3)}], "valid_until is not after"),
+        ([ORDER | {"zones": [{"type": "Point"}]}], "not a GeoJSON Feature"),
+        ([ORDER | {"zones": [{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": []}}]}], "zone 1 of"),
+    ],
+)  # fmt: skip
+def test_a_bad_orders_file_is_refused(files: Files, orders: Any, words: str) -> None:
+    with pytest.raises(InvalidInput, match=words) as caught:
+        files.run(orders, [ping(0, "him", 0)])
+    assert str(files.orders) in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("{oops", "not JSON"),
+        ('{"person_id": "him"}', "at"),
+        (ping(1, "him", 0, lat=91), "lat is 91"),
+        (ping(1, "him", 0, lon=None), "lat and lon come together"),
+        (ping(1, "him", 0, source="stars"), "source is 'stars'.*one of cell, gps, wifi"),
+        (ping(1, "him", 0, at="yesterday"), "at"),
+        (ping(-1, "him", 0), "before that of the line above"),
+        (ping(1, "him", 0, lat="NaN"), "lat"),
+    ],
+)
+def test_a_bad_line_of_pings_is_refused_by_number(files: Files, line: Any, words: str) -> None:
+    with pytest.raises(InvalidInput, match=words) as caught:
+        files.run([ORDER], [ping(0, "him", 0), line])
+    assert f"{files.pings}, line 2" in caught.value.detail
+
+
+def test_a_policy_with_a_name_nobody_knows_is_refused(files: Files) -> None:
+    with pytest.raises(InvalidInput, match="p_entre"):
+        files.run([ORDER], [ping(0, "him", 0)], {"p_entre": 0.4})
+    with pytest.raises(InvalidInput, match="p_enter is 2"):
+        files.run([ORDER], [ping(0, "him", 0)], {"p_enter": 2})
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"none\.json cannot be read"):
+        list(replay(tmp_path / "none.json", tmp_path / "pings", None))
+
+
+def test_no_pings_are_no_lines(files: Files) -> None:
+    assert files.run([ORDER], []) == []
+    assert files.run([ORDER], ["", "  "]) == []
