@@ -141,7 +141,7 @@ class PanicDesk:
             return
         error = task.exception()
         if error is not None and not isinstance(error, QorganError):
-            log.error("panic_not_committed", error=type(error).__name__, exc_info=error)
+            log.error("panic_not_committed", error=type(error).__name__)
         if (error is None or isinstance(error, NotAllowed)) and place is not None and self._journal is not None:
             self._journal.settle(place)
 
@@ -153,7 +153,7 @@ class PanicDesk:
             raise
         except Exception as error:
             # Whatever it was that PostgreSQL could not hold: the press itself is what counts.
-            log.error("panic_stripped", error=type(error).__name__, exc_info=error)
+            log.error("panic_stripped", error=type(error).__name__)
             bare = msgspec.structs.replace(
                 panic, body={}, note=None, client_id=None, at_ms=None, lat=None, lon=None, accuracy_m=None
             )
@@ -291,7 +291,7 @@ class PanicDesk:
         return True
 
     async def _set_aside(self, payload: bytes, error: Exception) -> None:
-        log.error("panic_set_aside", error=type(error).__name__, exc_info=error)
+        log.error("panic_set_aside", error=type(error).__name__)
         POISON.labels("panic").inc()
         async with self._database.transaction() as connection:
             await panic_store.set_aside(connection, payload, type(error).__name__, self.clock())

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -203,23 +206,121 @@ class Api:
         )
 
 
-@pytest.fixture
-async def api(settings: Settings, database: Database, redis_client: Any) -> AsyncIterator[Api]:
+@contextlib.asynccontextmanager
+async def serve_api(settings: Settings, database: Database, client: Any) -> AsyncIterator[Api]:
     """A real API on a free port: registry, feed, panic desk and server."""
     registry = Registry(database, utc_now)
-    tail = FeedTail(settings, database, redis_client, utc_now)
-    desk = PanicDesk(settings, database, redis_client, registry, tail, utc_now)
+    tail = FeedTail(settings, database, client, utc_now)
+    desk = PanicDesk(settings, database, client, registry, tail, utc_now)
     context = ApiContext(
-        settings=settings, database=database, redis=redis_client, clock=utc_now, registry=registry, tail=tail,
+        settings=settings, database=database, redis=client, clock=utc_now, registry=registry, tail=tail,
         panic_desk=desk,
     )  # fmt: skip
     server = HttpServer(create_app(context), bind("127.0.0.1", 0), 1000)
     services = [registry, tail, PanicDrain(desk, 0.05), server]
     for service in services:
         await service.start()
-    yield Api(context, server)
-    for service in reversed(services):
-        await service.stop()
+    try:
+        yield Api(context, server)
+    finally:
+        for service in reversed(services):
+            await service.stop()
+
+
+@pytest.fixture
+def serve() -> Callable[..., Any]:
+    """Serves an API on stores of the test's choice."""
+    return serve_api
+
+
+@pytest.fixture
+async def api(settings: Settings, database: Database, redis_client: Any) -> AsyncIterator[Api]:
+    """An API on the test's stores."""
+    async with serve_api(settings, database, redis_client) as served:
+        yield served
+
+
+class Gate:
+    """A way to PostgreSQL that can be shut (connections die, new ones are refused) or held (nobody answers)."""
+
+    def __init__(self, target: str, directory: str) -> None:
+        self._target = target
+        self.path = f"{directory}/.s.PGSQL.5432"
+        self._is_open = False
+        self._servers: list[asyncio.Server] = []
+        self._flowing = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Let everybody through."""
+        self._flowing.set()
+        if not self._is_open:
+            self._is_open = True
+            self._servers.append(await asyncio.start_unix_server(self._accept, self.path))
+
+    async def shut(self) -> None:
+        """As if PostgreSQL were gone."""
+        # The listener stays until the end, out of reach: closing it while it accepts leaves sockets unclosed.
+        self._is_open = False
+        Path(self.path).unlink(missing_ok=True)
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # aborted transports close their sockets in the next round of the loop
+
+    def hold(self) -> None:
+        """As if PostgreSQL had stopped answering."""
+        self._flowing.clear()
+
+    async def close(self) -> None:
+        """Shut it for good."""
+        await self.shut()
+        for server in self._servers:
+            server.close()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._is_open:
+            writer.transport.abort()
+            return
+        task = asyncio.create_task(self._pass(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: writer.transport.abort())  # also when it never got to begin
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await asyncio.open_unix_connection(self._target)
+        try:
+            await asyncio.gather(self._pump(reader, there_writer), self._pump(there_reader, writer))
+        finally:
+            there_writer.transport.abort()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                await self._flowing.wait()
+                writer.write(data)
+                await writer.drain()
+        writer.transport.abort()
+
+
+@pytest.fixture
+async def gate(stores: Any) -> AsyncIterator[Gate]:
+    """An open gate to the test's PostgreSQL; `gate.path` is its socket."""
+    with tempfile.TemporaryDirectory(prefix="gate-") as directory:
+        found = Gate(f"{stores.postgres.socket_directory}/.s.PGSQL.5432", directory)
+        await found.open()
+        yield found
+        await found.close()
+
+
+@pytest.fixture
+async def gated_database(gate: Gate, database_url: str) -> AsyncIterator[Database]:
+    """A pool through the gate."""
+    address = database_url.split("host=", 1)[0] + "host=" + str(Path(gate.path).parent)
+    pool = Database(address, size=4, command_timeout_s=5)
+    yield pool
+    await pool.close()
 
 
 async def next_event(socket: Any, kind: str | None = None, timeout_s: float = 10.0) -> dict[str, Any]:
