@@ -90,12 +90,16 @@ def _let_others_pass(path: Path) -> None:
 
 
 def _free_port() -> int:
-    """A free loopback port whose cluster bus port (10,000 above) is a valid port too."""
+    """A free loopback port whose cluster bus port (10,000 above) is free too.
+
+    Both lie below the ports that the kernel gives to outgoing connections, which come and go at any moment.
+    """
     for _ in range(100):
-        port = random.randint(20_000, 50_000)
-        with socket.socket() as probe:
+        port = random.randint(11_000, 22_000)
+        with socket.socket() as probe, socket.socket() as bus:
             try:
                 probe.bind(("127.0.0.1", port))
+                bus.bind(("127.0.0.1", port + 10_000))
             except OSError:
                 continue
             return port

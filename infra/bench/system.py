@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
@@ -28,6 +28,8 @@ from infra.supervisor import Supervisor
 from infra.wiring import TARGETS
 
 Tell = Callable[[str], None]
+LOG_LINES: Final = 20
+"""Lines of the services' log that are shown when a run fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,9 @@ async def whole_system(settings: Settings, plan: Plan, tell: Tell) -> AsyncItera
                 own, folder, world, database_url, redis_url, supervisor.api_url, supervisor.stream_url, empty,
                 baselines, restarts,
             )  # fmt: skip
+        except Exception:
+            tell(f"the services' log ends: {await asyncio.to_thread(_last_words, folder)}")
+            raise
         finally:
             tell("stopping")
             await supervisor.stop()
@@ -178,10 +183,11 @@ async def _seed(database_url: str, settings: Settings, pairs: int) -> dict[str, 
         await database.close()
 
 
-def last_words(system: System, lines: int = 5) -> str:
+def _last_words(folder: Path) -> str:
     """The end of the services' log, for an error."""
-    path = system.data_dir / "logs" / "qorgan.log"
-    return " / ".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
+    path = folder / "logs" / "qorgan.log"
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    return "\n".join(lines[-LOG_LINES:])
 
 
 class BenchFailed(Misconfigured):
