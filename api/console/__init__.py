@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
@@ -98,5 +98,9 @@ def mount(app: FastAPI, settings: Settings) -> None:
     @app.get("/console/config.json", include_in_schema=False)
     async def console_config() -> JSONResponse:
         return JSONResponse(config, headers=headers)
+
+    @app.get("/console", include_in_schema=False)
+    async def console_entry() -> RedirectResponse:
+        return RedirectResponse("/console/", headers=headers)
 
     app.mount("/console", ConsoleFiles(headers), name="console")

@@ -297,8 +297,9 @@ async def page(browser: Browser) -> AsyncIterator[Page]:
 
 
 def _matters(message: Any) -> bool:
-    """Errors of ours; not the browser's own lines on answers that a test made fail on purpose."""
-    return message.type == "error" and "Failed to load resource" not in message.text and "WebSocket" not in message.text
+    """Errors of ours; not the browser's own on answers that a test made fail, or on a page left while it loaded."""
+    not_ours = ("Failed to load resource", "WebSocket", "Worker failed to load")
+    return message.type == "error" and not any(words in message.text for words in not_ours)
 
 
 class Console:

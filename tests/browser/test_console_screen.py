@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from playwright.async_api import expect
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 LOCALES = Path(__file__).parents[2] / "api" / "console" / "locales"
 
+PICTURES_MAX = 40
+RING_PIXELS_MIN = 300
 LOW_CONTRAST = (Path(__file__).parent / "low_contrast.js").read_text()
 
 
@@ -47,6 +50,19 @@ async def test_the_map_shows_both_parties_apart_and_follows_their_positions(cons
     await console.page.wait_for_function(
         "top => document.querySelector('.map-party.aggressor').getBoundingClientRect().top > top + 20", arg=before["y"]
     )
+
+
+async def test_the_rings_are_drawn_on_the_map(console: Any) -> None:
+    console.desk.add(console.desk.make(1))
+    await console.live()
+    await expect(console.page.locator("#map")).to_have_attribute("data-ready", "true")
+    await console.open_first()
+    count = (Path(__file__).parent / "ring_pixels.js").read_text()
+    for _ in range(PICTURES_MAX):
+        picture = base64.b64encode(await console.page.locator("#map").screenshot()).decode()
+        if await console.page.evaluate(count, picture) > RING_PIXELS_MIN:
+            return
+    pytest.fail("no ring in the alert's colour was drawn")
 
 
 async def test_the_language_can_be_switched_and_is_remembered(console: Any) -> None:

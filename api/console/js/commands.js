@@ -19,6 +19,7 @@ export class Commands {
   #session;
   #board;
   #loaded;
+  #unanswered = null;
   busy = null;
 
   /** `loaded(incident)` is told of every incident that came back whole, with its timeline. */
@@ -63,8 +64,8 @@ export class Commands {
     const show = (units) => list.replaceChildren(...(units.length
       ? units.map((unit, index) => choice("checkbox", "unit", unit.id, [
           h("strong", {}, unit.callsign ?? unit.id),
-          h("span", { class: "muted" }, [term("unit_status", unit.status), Number.isFinite(unit.distance_m) && metresText(unit.distance_m)].filter(Boolean).join(" · ")),
-        ], { checked: index === 0 && unit.status === "available" && Number.isFinite(unit.distance_m) }))
+          h("span", { class: "muted" }, [term("unit_status", unit.status), Number.isFinite(unit.distance_m) && metresText(unit.distance_m), unit.in_conflict && t("dispatch.conflict")].filter(Boolean).join(" · ")),
+        ], { checked: index === 0 && !unit.in_conflict && unit.status === "available" && Number.isFinite(unit.distance_m) }))
       : [h("p", { class: "muted" }, t("dispatch.no_units"))]));
     this.#nearest(incident).then(show);
     await ask({
@@ -131,13 +132,21 @@ export class Commands {
     await this.load(incident.id).catch(() => {});
   }
 
+  /** The same command tried again after no answer bears the same id, so that it happens once. */
+  #commandId(name, incident, fields) {
+    const what = JSON.stringify([name, incident.id, incident.version, fields]);
+    if (this.#unanswered?.what !== what) this.#unanswered = { what, id: randomId() };
+    return this.#unanswered.id;
+  }
+
   async #send(name, incident, fields) {
     this.busy = name;
     this.#loaded(null);
     try {
       const answer = await this.#session.request(`/v1/incidents/${incident.id}/${name}`, {
-        method: "POST", body: { version: incident.version, ...fields },
+        method: "POST", body: { id: this.#commandId(name, incident, fields), version: incident.version, ...fields },
       });
+      this.#unanswered = null;
       if (answer?.id) this.#board.hold(answer);
       toast(t(`done.${name}`));
     } finally {
@@ -146,6 +155,15 @@ export class Commands {
     }
     this.load(incident.id).catch(() => {});
   }
+}
+
+/** A random UUID; `crypto.randomUUID` is only there on https and localhost. */
+function randomId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
 function noteField({ required = false }) {

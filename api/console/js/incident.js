@@ -17,9 +17,12 @@ export class IncidentPanel {
   #records;
   #commands;
   #close;
+  #me;
   #parts;
 
-  constructor({ root, records, commands, close }) {
+  /** `me()` is the id of whoever is signed in. */
+  constructor({ root, records, commands, close, me }) {
+    this.#me = me;
     this.#root = root;
     this.#records = records;
     this.#commands = commands;
@@ -153,6 +156,7 @@ export class IncidentPanel {
 
   #actor(line) {
     const name = line.data?.actor_name ?? line.data?.username ?? line.actor_name;
+    if (line.actor_id && line.actor_id === this.#me()) return h("span", { class: "muted" }, ` · ${t("timeline.you")}`);
     if (name || line.actor_id) return h("span", { class: "muted" }, ` · ${name ?? t("timeline.user", { id: shortId(line.actor_id) })}`);
     return null;
   }

@@ -41,7 +41,7 @@ class Console {
       list: byId("rows"), counts: byId("counts"), empty: byId("queue-empty"), records: this.records, board: this.board,
       choose: (id) => this.open(id),
     });
-    this.panel = new IncidentPanel({ root: byId("incident"), records: this.records, commands: this.commands, close: () => this.close() });
+    this.panel = new IncidentPanel({ root: byId("incident"), records: this.records, commands: this.commands, close: () => this.close(), me: () => this.session.userId });
     this.map = new MapView(byId("map"), config.map_style_url ?? null);
     this.map.addEventListener("grid", ({ detail }) => this.drawLegend(detail.step));
     this.board.addEventListener("change", ({ detail }) => this.changed(detail));

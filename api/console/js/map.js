@@ -89,7 +89,7 @@ export class MapView extends EventTarget {
       const aggressor = parties.find((party) => party.role === "aggressor");
       const at = victim ?? parties[0];
       this.#set("rings", at && victim ? rings(victim, order) : []);
-      this.#set("zones", zones.map((zone) => feature(zone.geometry, { kind: zone.properties?.kind ?? zone.kind ?? "exclusion" })));
+      this.#set("zones", zones.map((zone) => feature(ground(zone), { kind: zone.properties?.kind ?? "exclusion" })));
       this.#set("accuracy", parties.filter((party) => party.accuracy_m > 0).map((party) =>
         feature({ type: "Polygon", coordinates: [circle([party.lon, party.lat], party.accuracy_m)] }, { role: party.role })));
       this.#set("trails", parties.filter((party) => party.trail.length > 1).map((party) =>
@@ -235,6 +235,12 @@ export class MapView extends EventTarget {
 
 const feature = (geometry, properties) => ({ type: "Feature", geometry, properties });
 const line = (...points) => feature({ type: "LineString", coordinates: points }, {});
+
+/** A zone's shape: a point with a radius is a circle. */
+function ground({ geometry, properties }) {
+  if (geometry.type !== "Point" || !(properties?.radius_m > 0)) return geometry;
+  return { type: "Polygon", coordinates: [circle(geometry.coordinates, properties.radius_m)] };
+}
 
 function rings(victim, order) {
   return ["warning", "alert"]

@@ -49,8 +49,8 @@ export class Queue {
     replace(this.#empty,
       why === "loading" ? h("span", { class: "spinner" }) : icon(why === "failed" ? "linkLost" : "shield", "icon-large"),
       h("strong", {}, t(`queue.${why}`)),
-      h("p", {}, t(`queue.${why}.more`)));
-    if (action) this.#empty.append(h("button", { class: "button", type: "button", onclick: action.run }, action.words));
+      h("p", {}, t(`queue.${why}.more`)),
+      action && h("button", { class: "button", type: "button", onclick: action.run }, action.words));
   }
 
   /** Bring a row into view and focus it. */

@@ -45,7 +45,7 @@ export class Records extends EventTarget {
   zones(orderId) {
     const answer = orderId ? this.get(`/v1/zones?order_id=${orderId}`) : null;
     const list = Array.isArray(answer) ? answer : answer?.features ?? answer?.items ?? answer?.zones ?? [];
-    return list.filter((zone) => zone?.geometry);
+    return list.filter((zone) => zone?.geometry && !zone.properties?.removed_at);
   }
 
   /** Somebody's name as far as this user may know it, else the end of the id. */

@@ -26,6 +26,7 @@ export class Session extends EventTarget {
   #renewing = null;
   #timer = null;
   username = null;
+  userId = null;
 
   get #refresh() {
     return sessionStorage.getItem(STORED);
@@ -109,7 +110,9 @@ export class Session extends EventTarget {
     this.#access = token.access_token;
     this.#accessUntil = Date.now() + token.expires_in * 1000;
     if (token.refresh_token) sessionStorage.setItem(STORED, token.refresh_token);
-    this.username = claims(token.access_token).name ?? fields.username ?? this.username;
+    const { name, sub } = claims(token.access_token);
+    this.username = name ?? fields.username ?? this.username;
+    this.userId = sub ?? null;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#renew().catch(() => {}), Math.max(5_000, token.expires_in * 800));
   }

@@ -1,0 +1,165 @@
+"""The console against the real API on real stores: an incident appears, is acknowledged and resolved."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from playwright.async_api import Page, Route, expect
+
+from api.app import create_app
+from api.deps import ApiContext
+from api.ingest.registry import Registry
+from api.live.tail import FeedTail
+from core.actions.incidents import apply_transitions
+from core.actions.unit_of_work import act
+from core.clock import now_ms, utc_now
+from core.domain.transition import Position, Transition, transition_id
+from core.postgres.database import Database
+from core.redis.client import connect
+from core.settings import Settings
+from infra.seed import seed_demo
+from infra.server import HttpServer, bind
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+
+class RealDesk:
+    """The demo's agency on the test's stores, and the API that serves it."""
+
+    def __init__(self, database: Database, world: dict[str, Any], url: str) -> None:
+        self.database = database
+        self.world = world
+        self.url = url
+
+    async def breach(self) -> None:
+        """Have the pair come too close, as the recorder writes it."""
+        pair = self.world["pairs"][0]
+        order_id = uuid.UUID(pair["order_id"])
+        moment_ms = now_ms()
+        async with act(self.database, utc_now()) as unit:
+            row = await unit.connection.fetchrow(
+                "SELECT o.case_id, o.agency_id, o.victim_id, o.aggressor_id, c.shard FROM protection_order o"
+                " JOIN protection_case c ON c.id = o.case_id WHERE o.id = $1",
+                order_id,
+            )
+            entry = f"{moment_ms}-0"
+            transition = Transition(
+                id=transition_id(row["shard"], entry, 0, order_id, "proximity"),
+                shard=row["shard"],
+                entry=entry,
+                kind="proximity",
+                from_state="clear",
+                to_state="breach",
+                at_ms=moment_ms,
+                evaluated_ms=moment_ms,
+                agency_id=row["agency_id"],
+                case_id=row["case_id"],
+                order_id=order_id,
+                victim_id=row["victim_id"],
+                aggressor_id=row["aggressor_id"],
+                distance_m=321.0,
+                p_within=0.98,
+                victim_position=Position(43.23895, 76.9456, 9.0, moment_ms),
+                aggressor_position=Position(43.2407, 76.9488, 15.0, moment_ms),
+            )
+            await apply_transitions(unit, [transition])
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def real(settings: Settings) -> AsyncIterator[RealDesk]:
+    """The demo's agency behind a real API on a free port."""
+    assert settings.database_url is not None
+    assert settings.redis_url is not None
+    async with contextlib.AsyncExitStack() as stack:
+        database = Database(settings.database_url.get_secret_value(), size=8)
+        await database.open()
+        stack.push_async_callback(database.close)
+        redis_client = connect(settings.redis_url.get_secret_value())
+        stack.push_async_callback(redis_client.aclose)
+        world = await seed_demo(database, settings, utc_now())
+        registry, tail = Registry(database, utc_now), FeedTail(settings, database, redis_client, utc_now)
+        context = ApiContext(settings, database, redis_client, utc_now, registry=registry, tail=tail)
+        server = HttpServer(create_app(context), bind("127.0.0.1", 0), 200)
+        for service in (registry, tail, server):
+            await service.start()
+            stack.push_async_callback(service.stop)
+        yield RealDesk(database, world, f"http://127.0.0.1:{server.port}")
+
+
+async def sign_in(page: Page, real: RealDesk, role: str = "dispatcher") -> None:
+    """Sign in as a user of the demo's agency."""
+    user = real.world["users"][role]
+    await page.goto(f"{real.url}/console")
+    await page.get_by_label("User name").fill(user["username"])
+    await page.get_by_label("Password").fill(user["password"])
+    await page.get_by_role("button", name="Sign in").click()
+
+
+async def test_a_breach_appears_is_acknowledged_and_resolved(page: Page, real: RealDesk) -> None:
+    await sign_in(page, real)
+    await expect(page.locator("#link")).to_have_attribute("data-status", "live")
+    await expect(page.get_by_text("No open incidents")).to_be_visible()
+    await real.breach()
+    row = page.locator("li.row")
+    for words in ("Too close", "Critical", "Әсем Үлгібай", "320 m", "43.23895, 76.94560"):
+        await expect(row).to_contain_text(words)
+    await expect(page.locator("#sound")).to_have_attribute("data-rings", "1")
+    await row.get_by_role("button").click()
+    await expect(page.locator("#incident")).to_contain_text("Came within the forbidden distance")
+    await expect(page.locator(".map-party.victim")).to_be_visible()
+    await expect(page.locator(".map-party.aggressor")).to_be_visible()
+    await page.keyboard.press("a")
+    await expect(row).to_have_attribute("data-state", "acknowledged")
+    await expect(page.locator(".timeline")).to_contain_text("Acknowledged · you")
+    await page.get_by_role("button", name="Resolve").click()
+    dialog = page.locator("#dialog")
+    await expect(dialog).to_contain_text("He is still inside.")
+    await dialog.get_by_label("In custody").check()
+    await dialog.get_by_role("button", name="Resolve").click()
+    await expect(row).to_have_count(0)
+    await expect(page.locator("#incident")).to_contain_text("In custody")
+
+
+async def test_two_dispatchers_see_each_other_s_work_and_the_slower_is_told(page: Page, real: RealDesk) -> None:
+    await real.breach()
+    await sign_in(page, real)
+    await page.locator("li.row").get_by_role("button").click()
+    await expect(page.locator(".timeline li")).not_to_have_count(0)
+
+    async def another_is_faster(route: Route) -> None:
+        supervisor = real.world["users"]["supervisor"]
+        async with httpx.AsyncClient(base_url=real.url) as client:
+            form = {"username": supervisor["username"], "password": supervisor["password"]}
+            token = (await client.post("/v1/auth/token", data=form)).json()["access_token"]
+            path = route.request.url.removeprefix(real.url)
+            answer = await client.post(path, json={"version": 1}, headers={"Authorization": f"Bearer {token}"})
+            assert answer.status_code == 200
+        await route.continue_()
+
+    await page.route("**/acknowledge", another_is_faster)
+    await page.get_by_role("button", name="Acknowledge").click()
+    await expect(page.locator("#toasts")).to_contain_text("Somebody else changed this incident.")
+    await expect(page.locator("li.row")).to_have_attribute("data-state", "acknowledged")
+
+
+async def test_an_auditor_is_told_that_the_console_is_not_for_her(page: Page, real: RealDesk) -> None:
+    await sign_in(page, real, "auditor")
+    await expect(page.get_by_text("The console is not for your role")).to_be_visible()
+
+
+async def test_a_dispatch_names_the_unit_sent(page: Page, real: RealDesk) -> None:
+    await real.breach()
+    await sign_in(page, real)
+    await page.locator("li.row").get_by_role("button").click()
+    await page.get_by_role("button", name="Dispatch").click()
+    dialog = page.locator("#dialog")
+    await dialog.get_by_role("checkbox").first.check()
+    await dialog.get_by_role("button", name="Dispatch").click()
+    await expect(page.locator("li.row")).to_have_attribute("data-state", "dispatched")
+    await expect(page.locator("#incident .facts")).to_contain_text("Units")
