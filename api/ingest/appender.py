@@ -11,7 +11,7 @@ Guarantees: `durable` is called only once every shard of the generation has it o
 Failure: an append that fails is `lost`, though some of it may be in the log: senders send again and the engine
 takes each ping once. From then on `refusal` says so and nothing is taken until Redis answers again; the same
 holds while Redis is over its memory mark, the disk below its floor (see `api.ingest.health`), or more than
-MAX_PENDING_RECORDS wait to be appended.
+MAX_PENDING_PINGS wait to be appended.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from core.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-MAX_PENDING_RECORDS: Final = 400_000
-"""Records that may wait while others are being appended (26 MB); beyond, pings are refused."""
+MAX_PENDING_PINGS: Final = 400_000
+"""Pings that may wait while others are being appended (26 MB, for a device of one shard); beyond, pings are refused."""
 PROBE_S: Final = 0.2
 """Time between two questions whether Redis is back."""
 RETRY_AFTER_S: Final = 2
@@ -68,7 +68,7 @@ class Sender(Protocol):
 class Generation:
     """What is appended together."""
 
-    __slots__ = ("buffers", "extras", "future", "pings", "records", "senders")
+    __slots__ = ("buffers", "extras", "future", "pings", "senders")
 
     def __init__(self) -> None:
         self.buffers: dict[int, bytearray] = {}
@@ -77,7 +77,6 @@ class Generation:
         self.future: asyncio.Future[None] | None = None
         """For those who await it; made when first asked for."""
         self.pings = 0
-        self.records = 0
 
 
 class Appender(Service):
@@ -122,26 +121,39 @@ class Appender(Service):
         The caller has seen that `refusal` is None and joins the generation (`join` or `durable`) in the same step.
         """
         generation = self.filling
-        flags = flags_of(ping, backlog)
-        if sightings is not None:
-            flags |= FLAG_EXTRA
-        record = pack(device.number, ping, at_ms, flags | FLAG_PRIMARY)
-        copies = 0
-        for shard in device.routes:
-            if copies == 1:
-                record = pack(device.number, ping, at_ms, flags)
-            copies += 1
+        routes = device.routes
+        if sightings is None and len(routes) == 1:  # nearly all pings
+            shard = routes[0]
             buffer = generation.buffers.get(shard)
             if buffer is None:
                 buffer = generation.buffers[shard] = bytearray()
+            buffer += pack(device.number, ping, at_ms, flags_of(ping, backlog) | FLAG_PRIMARY)
+        else:
+            self._add_copies(generation, device, ping, at_ms, flags_of(ping, backlog), sightings)
+        generation.pings += 1
+        if generation.pings > MAX_PENDING_PINGS:
+            self._refuse("backlog", BACKLOG_FULL)
+
+    @staticmethod
+    def _add_copies(
+        generation: Generation,
+        device: DeviceIdentity,
+        ping: Ping,
+        at_ms: int,
+        flags: int,
+        sightings: list[Sighting] | None,
+    ) -> None:
+        """One copy a shard, the first one primary, each with what was heard beside it."""
+        if sightings is not None:
+            flags |= FLAG_EXTRA
+        primary = FLAG_PRIMARY
+        for shard in device.routes:
+            buffer = generation.buffers.setdefault(shard, bytearray())
             if sightings is not None:
                 extras = generation.extras.setdefault(shard, {})
                 extras[str(len(buffer) // RECORD_BYTES)] = {"heard": sightings}
-            buffer += record
-        generation.pings += 1
-        generation.records += copies
-        if generation.records > MAX_PENDING_RECORDS:
-            self._refuse("backlog", BACKLOG_FULL)
+            buffer += pack(device.number, ping, at_ms, flags | primary)
+            primary = 0
 
     def join(self, sender: Sender) -> None:
         """Tell `sender` what becomes of the filling generation; to be called once a generation."""

@@ -13,7 +13,7 @@ from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 from api.ingest.appender import RETRY_AFTER_S, Appender
 from api.ingest.decode import BROKEN, Bounds, Flaw, Ping, Unreadable, at_ms, decode_frame, flaw_of, sift_frame
-from api.ingest.ledger import NONE, Ledger
+from api.ingest.ledger import NEVER, NONE, Ledger
 from api.ingest.rates import Bucket
 from api.ingest.records import newest_of_each, sightings_of
 from api.ingest.registry import SHUT_OUT, DeviceIdentity, GatewayIdentity, Registry
@@ -184,7 +184,13 @@ class Connection(WSListener):
             appender.add(device, message, moment_ms)
         else:
             appender.add(device, message, moment_ms, sightings=sightings_of(message, server.registry))
-        self._count(number, number)
+        if ledger.gap != NEVER:
+            self._count(number, number)
+            return
+        ledger.count(number, number)
+        if self._generation is not appender.filling:
+            self._generation = appender.filling
+            appender.join(self)
 
     def _answer(self, number: int, flaw: Flaw) -> None:
         """Tell what is wrong with the one ping of a frame."""
