@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from core.clock import Clock, from_ms, to_ms
 from core.domain.log import Entry
-from core.domain.ping import FLAG_EXTRA, FLAG_PRIMARY, RECORD, Role, unpack_records
+from core.domain.ping import FLAG_EXTRA, FLAG_PRIMARY, RECORD_BYTES, Role, unpack_records
 from core.postgres import pings
 from core.postgres.database import Database
 from core.settings import Settings
@@ -45,9 +45,8 @@ class RowMaker:
 
     async def rows(self, entries: Sequence[Entry]) -> pings.Rows:
         """The rows of sound PINGS entries: primary copies only, none beyond its role's retention."""
-        parts = [unpack_records(entry.payload) for entry in entries]
-        records = np.concatenate(parts) if parts else np.empty(0, dtype=RECORD)
-        sizes = np.array([len(part) for part in parts], dtype=np.int64)
+        records = unpack_records(b"".join(entry.payload for entry in entries))
+        sizes = np.array([len(entry.payload) // RECORD_BYTES for entry in entries], dtype=np.int64)
         received_ms = np.repeat(np.array([entry.ms for entry in entries], dtype=np.int64), sizes)
         primary = (records["flags"] & FLAG_PRIMARY) != 0
         records, received_ms = records[primary], received_ms[primary]
