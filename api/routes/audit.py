@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from api.auth import Auditor
 from api.deps import Context
-from api.schemas.base import Moment, Page, Paging, View, page_of
+from api.schemas.base import Moment, Page, PageQuery, View, page_of
 from core.actions import records
 from core.actions.unit_of_work import act
 from core.postgres import audit
@@ -32,27 +32,23 @@ class AuditView(View):
     detail: dict[str, Any]
 
 
+class AuditQuery(PageQuery):
+    """Lines about one subject, by one actor, in a span."""
+
+    subject_id: uuid.UUID | None = None
+    actor_id: uuid.UUID | None = None
+    since: Moment | None = None
+    until: Moment | None = None
+
+
 @router.get("", response_model=Page[AuditView])
-async def read_audit(
-    actor: Auditor,
-    context: Context,
-    paging: Paging,
-    subject_id: uuid.UUID | None = None,
-    actor_id: uuid.UUID | None = None,
-    since: Moment | None = None,
-    until: Moment | None = None,
-) -> dict[str, Any]:
+async def read_audit(actor: Auditor, context: Context, paging: Annotated[AuditQuery, Query()]) -> dict[str, Any]:
     """Your agency's audit, oldest first."""
     async with act(context.database, context.clock()) as unit:
         found = await audit.page(
             unit.connection,
             actor.agency_id,
-            after=paging.after,
-            limit=paging.limit,
-            subject_id=subject_id,
-            actor_id=actor_id,
-            since=since,
-            until=until,
+            **paging.model_dump(),
         )
-        await records.note(unit, actor, "audit.read", "audit", subject_id, count=len(found))
+        await records.note(unit, actor, "audit.read", "audit", paging.subject_id, count=len(found))
     return page_of(found, paging.limit)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 
 from api.auth import Manager, Reader
 from api.deps import Context
-from api.schemas.base import Page, Paging, page_of
+from api.schemas.base import Page, PageQuery, page_of
 from api.schemas.people import ContactChange, ContactView, NewContact
 from core.actions import records
 from core.actions.unit_of_work import act
@@ -17,6 +17,12 @@ from core.postgres.contacts import CONTACTS
 from core.postgres.table import Record
 
 router = APIRouter(prefix="/v1/contacts", tags=["contacts"])
+
+
+class ContactQuery(PageQuery):
+    """Contacts, of one person or of all."""
+
+    person_id: uuid.UUID | None = None
 
 
 @router.post("", status_code=201, response_model=ContactView)
@@ -30,15 +36,17 @@ async def create_contact(body: NewContact, actor: Manager, context: Context, res
 
 
 @router.get("", response_model=Page[ContactView])
-async def list_contacts(
-    actor: Reader, context: Context, paging: Paging, person_id: uuid.UUID | None = None
-) -> dict[str, Any]:
+async def list_contacts(actor: Reader, context: Context, paging: Annotated[ContactQuery, Query()]) -> dict[str, Any]:
     """Contacts, of one person or of all."""
     async with act(context.database, context.clock()) as unit:
         found = await CONTACTS.page(
-            unit.connection, actor.agency_id, after=paging.after, limit=paging.limit, where={"person_id": person_id}
+            unit.connection,
+            actor.agency_id,
+            after=paging.after,
+            limit=paging.limit,
+            where={"person_id": paging.person_id},
         )
-        await records.note(unit, actor, "contact.listed", "person", person_id, count=len(found))
+        await records.note(unit, actor, "contact.listed", "person", paging.person_id, count=len(found))
     return page_of(found, paging.limit)
 
 

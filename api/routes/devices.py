@@ -5,12 +5,12 @@ from __future__ import annotations
 import uuid
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
 from api.auth import Manager, Reader, client_address
 from api.deps import ApiContext, Context
-from api.schemas.base import Page, Paging, View, page_of
+from api.schemas.base import Page, PageQuery, View, page_of
 from api.schemas.devices import (
     CodeView,
     DeviceChange,
@@ -32,6 +32,14 @@ class Enrolment(View):
     """The code that an agency handed out with the device; a device may send more, which is ignored."""
 
     code: Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class DeviceQuery(PageQuery):
+    """Devices by who wears them, how they stand and what they are."""
+
+    person_id: uuid.UUID | None = None
+    status: Literal["registered", "active", "returned", "revoked", "lost"] | None = None
+    kind: Literal["bracelet", "phone", "victim_unit", "tracker"] | None = None
 
 
 @router.post("", status_code=201, response_model=RegisteredDevice)
@@ -73,16 +81,9 @@ def stream_url(context: ApiContext, request: Request) -> str:
 
 
 @router.get("", response_model=Page[DeviceView])
-async def list_devices(
-    actor: Reader,
-    context: Context,
-    paging: Paging,
-    person_id: uuid.UUID | None = None,
-    status: Literal["registered", "active", "returned", "revoked", "lost"] | None = None,
-    kind: Literal["bracelet", "phone", "victim_unit", "tracker"] | None = None,
-) -> dict[str, Any]:
+async def list_devices(actor: Reader, context: Context, paging: Annotated[DeviceQuery, Query()]) -> dict[str, Any]:
     """Your agency's devices."""
-    where = {"person_id": person_id, "status": status, "kind": kind}
+    where = paging.model_dump(include={"person_id", "status", "kind"})
     async with context.database.connection() as connection:
         found = await DEVICES.page(connection, actor.agency_id, after=paging.after, limit=paging.limit, where=where)
     return page_of(found, paging.limit)

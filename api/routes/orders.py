@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 
 from api.auth import FieldReader, Manager
 from api.deps import Context
-from api.schemas.base import Page, Paging, page_of
+from api.schemas.base import Page, PageQuery, page_of
 from api.schemas.orders import NewOrder, OrderChange, OrderDetail, OrderView
 from core.actions import records
 from core.actions.orders import change_order, create_order, with_overlaps
@@ -19,6 +19,14 @@ from core.postgres.orders import ORDERS
 from core.postgres.table import Record
 
 router = APIRouter(prefix="/v1/orders", tags=["orders"])
+
+
+class OrderQuery(PageQuery):
+    """Orders by whom they are about and how they stand."""
+
+    victim_id: uuid.UUID | None = None
+    aggressor_id: uuid.UUID | None = None
+    status: Literal["issued", "in_force", "suspended", "expired", "revoked"] | None = None
 
 
 @router.post("", status_code=201, response_model=OrderDetail)
@@ -31,19 +39,10 @@ async def enter_order(body: NewOrder, actor: Manager, context: Context, response
 
 
 @router.get("", response_model=Page[OrderView])
-async def list_orders(
-    actor: FieldReader,
-    context: Context,
-    paging: Paging,
-    victim_id: uuid.UUID | None = None,
-    aggressor_id: uuid.UUID | None = None,
-    status: Literal["issued", "in_force", "suspended", "expired", "revoked"] | None = None,
-) -> dict[str, Any]:
+async def list_orders(actor: FieldReader, context: Context, paging: Annotated[OrderQuery, Query()]) -> dict[str, Any]:
     """Your agency's orders; sealed ones are kept from officers."""
     where = {
-        "victim_id": victim_id,
-        "aggressor_id": aggressor_id,
-        "status": status,
+        **paging.model_dump(include={"victim_id", "aggressor_id", "status"}),
         "sealed": False if actor.role == "officer" else None,
     }
     async with act(context.database, context.clock()) as unit:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 
 from api.auth import Manager, Reader
 from api.deps import Context
-from api.schemas.base import Page, Paging, page_of
+from api.schemas.base import Page, PageQuery, page_of
 from api.schemas.orders import NewSuspension, SuspensionView
 from core.actions import suspensions
 from core.actions.unit_of_work import act
@@ -17,6 +17,12 @@ from core.postgres.suspensions import SUSPENSIONS
 from core.postgres.table import Record
 
 router = APIRouter(prefix="/v1/suspensions", tags=["suspensions"])
+
+
+class SuspensionQuery(PageQuery):
+    """Of one order or of all."""
+
+    order_id: uuid.UUID | None = None
 
 
 @router.post("", status_code=201, response_model=SuspensionView)
@@ -30,12 +36,12 @@ async def ask_suspension(body: NewSuspension, actor: Manager, context: Context, 
 
 @router.get("", response_model=Page[SuspensionView])
 async def list_suspensions(
-    actor: Reader, context: Context, paging: Paging, order_id: uuid.UUID | None = None
+    actor: Reader, context: Context, paging: Annotated[SuspensionQuery, Query()]
 ) -> dict[str, Any]:
     """Suspensions, of one order or of all."""
     async with context.database.connection() as connection:
         found = await SUSPENSIONS.page(
-            connection, actor.agency_id, after=paging.after, limit=paging.limit, where={"order_id": order_id}
+            connection, actor.agency_id, after=paging.after, limit=paging.limit, where={"order_id": paging.order_id}
         )
     return page_of(found, paging.limit)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 
 from api.auth import FieldReader, Manager
 from api.deps import Context
-from api.schemas.base import Page, Paging
+from api.schemas.base import Page, PageQuery
 from api.schemas.orders import Window, ZoneChange, ZoneFeature, ZoneView
 from core.actions.orders import change_zone, create_zone, remove_zone
 from core.actions.unit_of_work import act
@@ -42,6 +42,12 @@ def as_stored(schedule: list[Window] | None) -> list[dict[str, Any]] | None:
     return None if schedule is None else [window.model_dump(by_alias=True) for window in schedule]
 
 
+class ZoneQuery(PageQuery):
+    """Of one order or of all."""
+
+    order_id: uuid.UUID | None = None
+
+
 @router.post("", status_code=201, response_model=ZoneView)
 async def enter_zone(body: ZoneFeature, actor: Manager, context: Context, response: Response) -> Record:
     """Enter a zone; its geometry is checked and mended (closed, winding), and refused with words that say where."""
@@ -56,13 +62,11 @@ async def enter_zone(body: ZoneFeature, actor: Manager, context: Context, respon
 
 
 @router.get("", response_model=Page[ZoneView])
-async def list_zones(
-    actor: FieldReader, context: Context, paging: Paging, order_id: uuid.UUID | None = None
-) -> dict[str, Any]:
+async def list_zones(actor: FieldReader, context: Context, paging: Annotated[ZoneQuery, Query()]) -> dict[str, Any]:
     """Zones, of one order or of all, with those that were removed."""
     async with context.database.connection() as connection:
         found = await ZONES.page(
-            connection, actor.agency_id, after=paging.after, limit=paging.limit, where={"order_id": order_id}
+            connection, actor.agency_id, after=paging.after, limit=paging.limit, where={"order_id": paging.order_id}
         )
         shown = []
         for zone in found:

@@ -6,7 +6,7 @@ import uuid
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import ConfigDict, Field, SecretStr
 
 from api.schemas.base import Body, Change, Language, Moment, Name, New, View
 
@@ -26,6 +26,8 @@ class TokenView(View):
 class NewUser(New):
     """A user to be."""
 
+    model_config = ConfigDict(str_strip_whitespace=False)  # blanks around a password are part of it
+
     username: Annotated[str, Field(min_length=1, max_length=100)]
     password: Password
     role: RoleName
@@ -36,6 +38,7 @@ class NewUser(New):
 class UserChange(Change):
     """What of a user may change."""
 
+    model_config = ConfigDict(str_strip_whitespace=False)
     nullable: ClassVar[frozenset[str]] = frozenset({"display_name"})
 
     password: Password | None = None

@@ -120,6 +120,7 @@ class PageQuery(BaseModel):
 
 
 Paging = Annotated[PageQuery, Query()]
+"""A list without filters; one with filters has its own subclass, so that an unknown filter is refused too."""
 
 
 def page_of(records: list[Record], limit: int) -> dict[str, Any]:
