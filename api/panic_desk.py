@@ -49,8 +49,6 @@ LATE_BOUND: Final = 64
 DRAIN_INTERVAL_S: Final = 0.5
 ORPHANS_EVERY: Final = 10
 """Rounds of the drain between two looks for journals of dead processes."""
-DRAIN_ATTEMPTS: Final = 5
-"""Failures, other than of the store, after which a record is set aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +87,6 @@ class PanicDesk:
         self._journal: PanicJournal | None = None
         self._opening = asyncio.Lock()
         self._late: dict[asyncio.Task[Any], int | None] = {}
-        self._failures: dict[bytes, int] = {}
         self._default_agency: uuid.UUID | None = None
 
     # taking -----------------------------------------------------------------------------------------------------
@@ -146,19 +143,23 @@ class PanicDesk:
             self._journal.settle(place)
 
     async def _commit(self, panic: PanicIn) -> PanicResult:
-        try:
-            async with act(self._database, self.clock(), POSTGRES_WAIT_S) as unit:
-                return await take_panic(unit, panic)
-        except (NotAllowed, Unavailable):
-            raise
-        except Exception as error:
-            # Whatever it was that PostgreSQL could not hold: the press itself is what counts.
-            log.error("panic_stripped", error=type(error).__name__)
-            bare = msgspec.structs.replace(
-                panic, body={}, note=None, client_id=None, at_ms=None, lat=None, lon=None, accuracy_m=None
-            )
-            async with act(self._database, self.clock(), POSTGRES_WAIT_S) as unit:
-                return await take_panic(unit, bare)
+        """One transaction; tried again when it failed for another reason than the store's absence, at last bare: the
+        press itself is what counts, whatever it was that PostgreSQL could not hold."""
+        bare = msgspec.structs.replace(
+            panic, body={}, note=None, client_id=None, at_ms=None, lat=None, lon=None, accuracy_m=None
+        )
+        for attempt in (panic, panic):
+            try:
+                return await self._transaction(attempt)
+            except (NotAllowed, Unavailable):
+                raise
+            except Exception as error:
+                log.error("panic_attempt_failed", error=type(error).__name__)
+        return await self._transaction(bare)
+
+    async def _transaction(self, panic: PanicIn) -> PanicResult:
+        async with act(self._database, self.clock(), POSTGRES_WAIT_S) as unit:
+            return await take_panic(unit, panic)
 
     async def _commit_cancel(self, wish: CancelIn) -> bool:
         async with act(self._database, self.clock(), POSTGRES_WAIT_S) as unit:
@@ -271,9 +272,12 @@ class PanicDesk:
             return []
 
     async def _drained(self, payload: bytes) -> bool:
-        """Whether PostgreSQL has the record now, or it was set aside."""
+        """Whether PostgreSQL has the record now, or it was set aside. A panic that fails is tried for ever."""
         try:
             record: PanicRecord = panic_domain.decode(payload)
+        except msgspec.DecodeError as error:
+            return await self._set_aside(payload, error)
+        try:
             if isinstance(record, PanicIn):
                 await self._commit(record)
             else:
@@ -283,18 +287,17 @@ class PanicDesk:
         except StoreUnavailable:
             raise
         except Exception as error:
-            self._failures[payload] = self._failures.get(payload, 0) + 1
-            if self._failures[payload] < DRAIN_ATTEMPTS or isinstance(error, Unavailable):
-                return False
-            await self._set_aside(payload, error)
-        self._failures.pop(payload, None)
+            log.error("panic_not_drained", error=type(error).__name__)
+            return False
         return True
 
-    async def _set_aside(self, payload: bytes, error: Exception) -> None:
+    async def _set_aside(self, payload: bytes, error: Exception) -> bool:
+        """Keep what is no panic record at all for people to look at."""
         log.error("panic_set_aside", error=type(error).__name__)
-        POISON.labels("panic").inc()
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(POSTGRES_WAIT_S) as connection:
             await panic_store.set_aside(connection, payload, type(error).__name__, self.clock())
+        POISON.labels("panic").inc()
+        return True
 
 
 class PanicDrain(Service):
@@ -327,8 +330,8 @@ class PanicDrain(Service):
             await self._desk.drain(orphans=orphans)
         except StoreUnavailable:
             return
-        except OSError as error:
-            log.error("panic_journal_unreadable", error=type(error).__name__)
+        except Exception as error:  # the drain outlives whatever a disk or a store comes up with
+            log.error("panic_drain_failed", error=type(error).__name__)
 
     async def close(self) -> None:
         """Let go of the journal and the connections."""

@@ -110,7 +110,7 @@ class PanicJournal:
     def settle(self, place: int) -> None:
         """PostgreSQL has it; a second call does nothing."""
         with self._guard:
-            if self._waiting.pop(place, None) is not None:
+            if self._waiting.pop(place, None) is not None and self._descriptor >= 0:
                 os.pwrite(self._descriptor, bytes([SETTLED]), place + MARK_OFFSET)
 
     def waiting(self) -> list[tuple[int, bytes]]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query
 from geopy.distance import great_circle
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from api.auth import Actor, require
 from api.deps import Context
+from api.schemas.base import Body, Moment, PageQuery, page_of
 from core.actions import commands
 from core.actions.unit_of_work import act
-from core.domain.incident import State
+from core.domain.incident import Severity, State
 from core.errors import NotFound
 from core.postgres import board
 from core.postgres import incidents as store
@@ -23,7 +23,6 @@ router = APIRouter(prefix="/v1/incidents", tags=["dispatch"])
 
 TIMELINE_LINES: Final = 1_000
 """Lines of a timeline shown, the newest."""
-PAGE_MAX: Final = 500
 NEAREST_MAX: Final = 50
 PLACED_ROLES: Final = frozenset({"dispatcher", "supervisor", "admin", "officer"})
 """Who may see where a protected person is."""
@@ -33,18 +32,18 @@ Dispatcher = Annotated[Actor, Depends(require("dispatcher", "supervisor", "admin
 Noter = Annotated[Actor, Depends(require("dispatcher", "supervisor", "admin", "officer"))]
 
 
-class Command(BaseModel):
+class Command(Body):
     """What every command bears: the version it was decided on, and an id that makes it happen once."""
 
-    model_config = ConfigDict(extra="forbid")
     version: int = Field(ge=1)
     id: uuid.UUID | None = None
     note: str | None = Field(None, max_length=4_000)
 
     def by(self, actor: Actor, incident_id: uuid.UUID) -> commands.By:
         """Who commands what."""
-        note = self.note.replace("\x00", "") if self.note else None
-        return commands.By(actor.user_id, actor.agency_id, incident_id, self.version, self.id, note)
+        return commands.By(
+            actor.user_id, actor.agency_id, incident_id, self.version, self.id, self.note or None, actor.address
+        )
 
 
 class Dispatch(Command):
@@ -69,35 +68,32 @@ class Resolve(Command):
     false_alarm_cause: str | None = Field(None, max_length=500)
 
 
+class Filters(PageQuery):
+    """Which incidents a list shows; several of one filter are alternatives."""
+
+    state: list[State] | None = None
+    kind: list[str] | None = Field(None, alias="type", max_length=20)
+    severity: list[Severity] | None = None
+    order: uuid.UUID | None = None
+    person: uuid.UUID | None = None
+    since: Moment | None = None
+
+
 @router.get("")
-async def list_incidents(
-    context: Context,
-    actor: Watcher,
-    state: Annotated[list[State] | None, Query()] = None,
-    kind: Annotated[list[str] | None, Query(alias="type", max_length=20)] = None,
-    severity: Annotated[list[Literal["low", "medium", "high", "critical"]] | None, Query()] = None,
-    order: uuid.UUID | None = None,
-    person: uuid.UUID | None = None,
-    since: AwareDatetime | None = None,
-    limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
-    after: uuid.UUID | None = None,
-) -> dict[str, Any]:
-    """The agency's incidents, newest first; `after` is the last id of the page before."""
-    filters: dict[str, list[str] | uuid.UUID | datetime | None] = {
-        "state": [str(one) for one in state] if state else None,
-        "type": kind or None,
-        "severity": list(severity) if severity else None,
-        "order": order,
-        "person": person,
-        "since": since,
-        "after": after,
+async def list_incidents(context: Context, actor: Watcher, filters: Annotated[Filters, Query()]) -> dict[str, Any]:
+    """The agency's incidents, newest first."""
+    wanted = {
+        "state": [str(one) for one in filters.state] if filters.state else None,
+        "type": filters.kind or None,
+        "severity": [str(one) for one in filters.severity] if filters.severity else None,
+        "order": filters.order,
+        "person": filters.person,
+        "since": filters.since,
+        "after": filters.after,
     }
     async with context.database.connection() as connection:
-        items = await store.listing(connection, actor.agency_id, filters, limit)
-    return {
-        "items": [_as_seen_by(actor, item) for item in items],
-        "after": items[-1]["id"] if len(items) == limit else None,
-    }
+        items = await store.listing(connection, actor.agency_id, wanted, filters.limit)
+    return page_of([_as_seen_by(actor, item) for item in items], filters.limit)
 
 
 @router.get("/{incident_id}")

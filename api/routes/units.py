@@ -11,7 +11,7 @@ from api.auth import Dispatch, FieldReader, Supervisor
 from api.deps import Context
 from api.schemas.base import Page, Paging, page_of
 from api.schemas.people import NewUnit, UnitChange, UnitView
-from core.actions import records
+from core.actions import records, units
 from core.actions.unit_of_work import act
 from core.errors import InvalidInput
 from core.postgres.table import Record
@@ -37,7 +37,7 @@ async def create_unit(body: NewUnit, actor: Supervisor, context: Context, respon
             assert body.id is not None
             response.status_code = 200
             return await UNITS.get(unit.connection, actor.agency_id, body.id)
-        return await records.insert(unit, actor, UNITS, body.id, {**values, **stamp})
+        return await units.add(unit, actor, body.id, {**values, **stamp})
 
 
 @router.get("", response_model=Page[UnitView])
@@ -62,4 +62,4 @@ async def update_unit(unit_id: uuid.UUID, body: UnitChange, actor: Dispatch, con
     if check_position(body):
         values["position_at"] = now
     async with act(context.database, now) as unit:
-        return await records.change(unit, actor, UNITS, unit_id, values)
+        return await units.change(unit, actor, unit_id, values)

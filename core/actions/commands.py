@@ -16,7 +16,7 @@ from core.clock import rfc3339
 from core.domain.incident import OUTCOMES, OUTCOMES_WHILE_INSIDE, State, next_state
 from core.errors import Conflict, InvalidInput, NotFound
 from core.ids import derived_id, new_id
-from core.postgres import board
+from core.postgres import audit, board
 from core.postgres import incidents as store
 from core.postgres.incidents import Row
 
@@ -33,6 +33,8 @@ class By:
     version: int
     command_id: uuid.UUID | None = None
     note: str | None = None
+    address: str = ""
+    """Where the request came from, for the audit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +192,11 @@ async def _finish(unit: Unit, by: By, deed: _Deed, kind: str) -> dict[str, Any]:
     await store.update_many(unit.connection, [deed.row])
     data = {**deed.data, "version": deed.row["version"]}
     await store.add_lines(unit.connection, [(deed.line_id, deed.row["id"], unit.now, deed.name, by.user_id, data)])
+    await audit.write(
+        unit.connection, unit.now, agency_id=by.agency_id, actor_kind="user", actor_id=by.user_id,
+        action=f"incident.{deed.name}", subject_kind="incident", subject_id=by.incident_id,
+        address=by.address or None, detail={"version": deed.row["version"]},
+    )  # fmt: skip
     answer = store.incident_json(deed.row)
     unit.emit(by.agency_id, kind, answer)
     return answer

@@ -180,12 +180,15 @@ async def test_incidents_are_listed_newest_first_by_page_and_filter(
     for _ in range(4):
         page = (await desk.get("/v1/incidents", params={"limit": 1} | ({"after": after} if after else {}))).json()
         pages += [item["type"] for item in page["items"]]
-        after = page["after"]
+        after = page["next"]
         if after is None:
             break
     assert pages == ["battery", "zone", "proximity"]
     found = (await desk.get("/v1/incidents", params={"severity": "critical", "order": str(pair.order_id)})).json()
     assert [item["type"] for item in found["items"]] == ["zone", "proximity"]
+    assert (await desk.get("/v1/incidents", params={"colour": "red"})).status_code == 422
+    found = (await desk.get("/v1/incidents", params={"type": ["zone", "battery"]})).json()
+    assert [item["type"] for item in found["items"]] == ["battery", "zone"]
     found = (await desk.get("/v1/incidents", params={"state": "resolved"})).json()
     assert found["items"] == []
 

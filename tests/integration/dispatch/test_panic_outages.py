@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from api.panic_desk import PanicDesk
@@ -169,3 +171,27 @@ async def test_a_panic_that_cannot_be_held_whole_is_taken_bare(
     answer = await desk.take(panic)
     assert answer.incident_id is not None
     await desk.close()
+
+
+async def test_what_the_engine_decides_while_postgresql_is_away_is_shown_once_as_provisional(
+    gated_api: Any, gate: Any, pair: Any, another_pair: Any, transition: Any, receive: Any, redis_client: Any
+) -> None:
+    other = await another_pair()
+    token = gated_api.token(pair.agency_id, pair.users["dispatcher"])
+    breach = transition("proximity", "warning", "breach", distance_m=77.0)
+    foreign = msgspec.structs.replace(breach, id=uuid.uuid4(), agency_id=other.agency_id, distance_m=1.0)
+    async with gated_api.feed(token, 0) as socket:
+        await gate.shut()
+        assert (await receive(socket, "health"))["data"] == {"postgres": "away", "redis": "up"}
+        for item in (foreign, breach, transition("proximity", "breach", "clear"), breach):
+            await redis_client.xadd(keys.transitions(pair.shard), {b"t": msgspec.json.encode([item])})
+        shown = await receive(socket, "provisional")
+        assert (shown["data"]["type"], shown["data"]["distance_m"]) == ("proximity", 77.0)
+        assert shown["data"]["order_id"] == str(pair.order_id)
+        await gate.open()
+        # Nothing else came before word that PostgreSQL is back: neither a repeat nor another agency's.
+        async with asyncio.timeout(RECOVERY_S):
+            frames = [json.loads(await socket.recv())]
+            while frames[-1]["kind"] not in {"health", "provisional"}:
+                frames.append(json.loads(await socket.recv()))
+        assert frames[-1]["data"] == {"postgres": "up", "redis": "up"}
