@@ -28,6 +28,9 @@ from infra.supervisor import Supervisor
 from infra.watch import FeedPrinter, watch_feed
 from infra.wiring import TARGETS
 
+DEVICES_STOP_S = 8.0
+"""How long the simulated devices may take to be switched off."""
+
 
 def run_demo(settings: Settings, console: Console, *, scenario: str = "demo") -> None:
     """Run the demo until Ctrl-C; its data is thrown away at the end unless QORGAN_DATA_DIR was set."""
@@ -146,6 +149,7 @@ async def _show(
         console.print("[dim]· the scenario is over; Qorgan stays up. Ctrl-C ends it.[/dim]")
     await asyncio.wait({stopping, feed}, return_when=asyncio.FIRST_COMPLETED)
     stop.set()
+    await asyncio.wait({drama}, timeout=DEVICES_STOP_S)
     for task in (drama, feed, stopping):
         task.cancel()
     results = await asyncio.gather(drama, feed, return_exceptions=True)

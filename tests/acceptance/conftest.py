@@ -7,9 +7,11 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -91,6 +93,8 @@ class System:
     hooks: Hooks
     process: subprocess.Popen[bytes]
     pairs: Iterator[dict[str, Any]] = field(init=False)
+    _tokens: dict[str, str] = field(default_factory=dict, repr=False)
+    """Access tokens by role; good for a quarter of an hour, longer than a test run asks."""
 
     def __post_init__(self) -> None:
         self.pairs = iter(self.world["pairs"])
@@ -143,6 +147,8 @@ class System:
             return list(await connection.fetch(statement, *arguments))
 
     async def token(self, role: str = "dispatcher") -> str:
+        if role in self._tokens:
+            return self._tokens[role]
         user = self.world["users"][role]
         async with httpx.AsyncClient() as client:
             answer = await client.post(
@@ -150,7 +156,8 @@ class System:
                 data={"grant_type": "password", "username": user["username"], "password": user["password"]},
             )
         assert answer.status_code == 200, answer.text
-        return str(answer.json()["access_token"])
+        self._tokens[role] = str(answer.json()["access_token"])
+        return self._tokens[role]
 
     async def get(self, path: str, role: str = "dispatcher") -> Any:
         async with httpx.AsyncClient() as client:
@@ -251,10 +258,23 @@ async def add_hook(stores: EmbeddedStores, url: str) -> None:
         await connection.close()
 
 
+def own_folder() -> Path:
+    """A folder outside pytest's own, which every starting pytest closes to the user PostgreSQL runs as."""
+    return Path(tempfile.mkdtemp(prefix="qorgan-test-"))
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """An empty folder in which stores may live."""
+    path = own_folder()
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+def system() -> Iterator[System]:
     """One whole Qorgan for all acceptance tests of this worker."""
-    data_dir = tmp_path_factory.mktemp("system")
+    data_dir = own_folder()
     stores = EmbeddedStores(data_dir / "stores", settings={"shared_buffers": "64MB"})
     stores.start()
     hooks = Hooks()
@@ -282,6 +302,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     status = process.wait(30)
     hooks.close()
     stores.stop()
+    shutil.rmtree(data_dir, ignore_errors=True)
     assert status == 0, f"an interrupt ended Qorgan with status {status}"
 
 

@@ -34,65 +34,65 @@ def assert_one_clear_line(result: subprocess.CompletedProcess[str], *words: str)
         assert word in lines[0], lines[0]
 
 
-def test_help_names_every_command(tmp_path: Path, child_environment: Any) -> None:
-    result = call(child_environment(tmp_path, None), "--help")
+def test_help_names_every_command(folder: Path, child_environment: Any) -> None:
+    result = call(child_environment(folder, None), "--help")
     assert result.returncode == 0
     for command in ("demo", "run", "migrate", "seed", "watch", "sim", "replay", "bench", "user"):
         assert command in result.stdout
 
 
-def test_wrong_usage_is_status_two(tmp_path: Path, child_environment: Any) -> None:
-    environment = child_environment(tmp_path, None)
+def test_wrong_usage_is_status_two(folder: Path, child_environment: Any) -> None:
+    environment = child_environment(folder, None)
     assert call(environment, "seed").returncode == 2
     assert call(environment, "run", "--only", "nonsense").returncode == 2
     assert call(environment, "bench", "nonsense").returncode == 2
 
 
-def test_an_unknown_scenario_is_named_with_those_there_are(tmp_path: Path, child_environment: Any) -> None:
-    result = call(child_environment(tmp_path, None), "sim", "play", "no_such_story")
+def test_an_unknown_scenario_is_named_with_those_there_are(folder: Path, child_environment: Any) -> None:
+    result = call(child_environment(folder, None), "sim", "play", "no_such_story")
     assert_one_clear_line(result, "no_such_story", "drive_past")
 
 
-def test_an_unwritable_data_directory_is_told_in_one_line(tmp_path: Path, child_environment: Any) -> None:
-    blocked = tmp_path / "a file"
+def test_an_unwritable_data_directory_is_told_in_one_line(folder: Path, child_environment: Any) -> None:
+    blocked = folder / "a file"
     blocked.write_text("")
     assert_one_clear_line(call(child_environment(blocked / "data", None), "run"), "QORGAN_DATA_DIR")
 
 
-def test_a_store_that_is_not_there_is_told_in_one_line(tmp_path: Path, child_environment: Any) -> None:
+def test_a_store_that_is_not_there_is_told_in_one_line(folder: Path, child_environment: Any) -> None:
     environment = child_environment(
-        tmp_path,
+        folder,
         None,
         QORGAN_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none",
         QORGAN_REDIS_URL="redis://127.0.0.1:1",
     )
     assert_one_clear_line(call(environment, "run"), "PostgreSQL")
-    assert_one_clear_line(call(environment, "seed", "--pairs", "1", "--out", str(tmp_path / "s.json")), "PostgreSQL")
+    assert_one_clear_line(call(environment, "seed", "--pairs", "1", "--out", str(folder / "s.json")), "PostgreSQL")
 
 
-def test_a_wrong_setting_is_told_in_one_line(tmp_path: Path, child_environment: Any) -> None:
-    result = call(child_environment(tmp_path, None, QORGAN_SHARD_COUNT="many"), "migrate")
+def test_a_wrong_setting_is_told_in_one_line(folder: Path, child_environment: Any) -> None:
+    result = call(child_environment(folder, None, QORGAN_SHARD_COUNT="many"), "migrate")
     assert_one_clear_line(result, "QORGAN_SHARD_COUNT")
 
 
 def test_a_busy_port_is_told_in_one_line_and_nothing_is_left_running(
-    tmp_path: Path, child_environment: Any, stores: Any, database_url: str
+    folder: Path, child_environment: Any, stores: Any, database_url: str
 ) -> None:
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
         port = busy.getsockname()[1]
         environment = child_environment(
-            tmp_path, None, QORGAN_DATABASE_URL=database_url, QORGAN_REDIS_URL=stores.redis_url, QORGAN_SHARD_COUNT="4"
+            folder, None, QORGAN_DATABASE_URL=database_url, QORGAN_REDIS_URL=stores.redis_url, QORGAN_SHARD_COUNT="4"
         )
         result = call(environment, "run", "--only", "api", "--port", str(port))
     assert_one_clear_line(result, f"Port {port}", "--port")
 
 
-def test_replay_prints_a_line_a_transition(tmp_path: Path, child_environment: Any) -> None:
-    orders = tmp_path / "orders.json"
+def test_replay_prints_a_line_a_transition(folder: Path, child_environment: Any) -> None:
+    orders = folder / "orders.json"
     orders.write_text(json.dumps([{"order_id": "o", "victim_id": "v", "aggressor_id": "a", "alert_m": 500}]))
-    pings = tmp_path / "pings.ndjson"
+    pings = folder / "pings.ndjson"
     lines = [
         {
             "person_id": person,
@@ -106,7 +106,7 @@ def test_replay_prints_a_line_a_transition(tmp_path: Path, child_environment: An
         for person in ("v", "a")
     ]
     pings.write_text("\n".join(map(json.dumps, lines)))
-    result = call(child_environment(tmp_path, None), "replay", "--orders", str(orders), "--pings", str(pings))
+    result = call(child_environment(folder, None), "replay", "--orders", str(orders), "--pings", str(pings))
     assert result.returncode == 0, result.stderr
     transitions = [json.loads(line) for line in result.stdout.splitlines()]
     breaches = [t for t in transitions if t["kind"] == "proximity" and t["to"] == "breach"]
@@ -115,21 +115,21 @@ def test_replay_prints_a_line_a_transition(tmp_path: Path, child_environment: An
     assert breaches[0]["evaluated_at"].startswith("2026-01-01T00:0")
 
 
-def test_replay_of_a_broken_file_says_where(tmp_path: Path, child_environment: Any) -> None:
-    orders, pings = tmp_path / "orders.json", tmp_path / "pings.ndjson"
+def test_replay_of_a_broken_file_says_where(folder: Path, child_environment: Any) -> None:
+    orders, pings = folder / "orders.json", folder / "pings.ndjson"
     orders.write_text(json.dumps([{"order_id": "o", "victim_id": "v", "aggressor_id": "a", "alert_m": 500}]))
     pings.write_text('{"person_id": "v"\n')
-    result = call(child_environment(tmp_path, None), "replay", "--orders", str(orders), "--pings", str(pings))
+    result = call(child_environment(folder, None), "replay", "--orders", str(orders), "--pings", str(pings))
     assert_one_clear_line(result, "pings.ndjson", "1")
 
 
 @pytest.mark.timeout(240)
-def test_the_demo_shows_a_breach_and_a_panic_and_stops_cleanly_twice(tmp_path: Path, child_environment: Any) -> None:
+def test_the_demo_shows_a_breach_and_a_panic_and_stops_cleanly_twice(folder: Path, child_environment: Any) -> None:
     for _ in range(2):
-        output = tmp_path / "demo.txt"
+        output = folder / "demo.txt"
         with output.open("wb") as file:
             demo = subprocess.Popen(
-                [QORGAN, "demo"], env=child_environment(tmp_path / "data", None), stdout=file, stderr=file
+                [QORGAN, "demo"], env=child_environment(folder / "data", None), stdout=file, stderr=file
             )
         try:
             deadline = time.monotonic() + 100
@@ -146,9 +146,7 @@ def test_the_demo_shows_a_breach_and_a_panic_and_stops_cleanly_twice(tmp_path: P
             demo.send_signal(signal.SIGINT)
         assert demo.wait(40) == 0, output.read_text()
         assert "Everything is stopped" in output.read_text()
-        left = [
-            name for name in os.listdir("/proc") if name.isdigit() and str(tmp_path).encode() in _command_line(name)
-        ]
+        left = [name for name in os.listdir("/proc") if name.isdigit() and str(folder).encode() in _command_line(name)]
         assert not left, f"processes are left: {left}"
 
 
