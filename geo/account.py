@@ -66,8 +66,11 @@ class Account:
             rose = bool(after[at] > before[at])
             if rose and verdict.uncertain[k, ring]:
                 detail["uncertain"] = True
-            if rose and verdict.passed[k, ring]:
-                detail["closest_m"] = round(float(verdict.closest_m[k]), 1)
+            p_inner = float(verdict.p_inner[k])
+            if rose and verdict.passed[k, ring]:  # the figures are those of the moment it happened
+                detail["distance_now_m"] = round(distance, 2)
+                distance, p_inner = float(verdict.closest_m[k]), float(verdict.p_closest[k])
+                detail["closest_m"] = round(distance, 1)
             self._tell(
                 case,
                 order,
@@ -80,7 +83,7 @@ class Account:
                 parties=self.roster.parties(int(verdict.rows[k])),
                 figures={
                     "distance_m": round(distance, 2),
-                    "p_within": round(float(verdict.p_inner[k]), 6),
+                    "p_within": round(p_inner, 6),
                     "closing_mps": round(by_v + by_a, 2),
                     "time_to_zone_s": _rounded(separation.time_to_zone_s(distance, order.alert_m, by_v + by_a)),
                     "attribution": separation.attribution(by_v, by_a),

@@ -27,7 +27,7 @@ from geo.frame import Floats
 from geo.memory import EngineChanges, Meta
 from geo.roster import Ended, Roster
 from geo.rows import HEARD, LIVE_ROW, NEVER, SERVICE, SILENT_BIT, WORD, Rows
-from geo.run import Index, Run, rounds
+from geo.run import EVERYTHING, Index, Run, rounds
 from geo.track import LIVE, RADIUS_68_SIGMA, SIGMA, Times, candidates, follow, is_newer
 
 __all__ = ["Engine", "EngineChanges"]
@@ -145,22 +145,24 @@ class Engine:
             idle &= pulse.alarms(run.records["flags"]) == 0
             taken = np.flatnonzero(known & ~idle)
         else:
-            taken = np.flatnonzero(known)
+            taken = known.nonzero()[0]
         self._meta.unknown_total += len(rows) - int(np.count_nonzero(known))
         if not taken.size:
             return []
-        rows = rows[taken]
-        cause = taken
+        records, now_ms, cause = run.records, run.now_ms, taken
+        if taken.size < len(rows):
+            rows, records, now_ms = rows.take(taken), records.take(taken), now_ms.take(taken)
         copies = devices.next.take(rows)
+        copied = (copies >= 0).any()
         while (copies >= 0).any():
-            more = np.flatnonzero(copies >= 0)
+            more = (copies >= 0).nonzero()[0]
             rows = np.concatenate([rows, copies[more]])
             cause = np.concatenate([cause, cause[-len(copies) :][more]])
             copies = devices.next.take(copies[more])
-        records = run.records.take(cause)
-        now_ms = run.now_ms.take(cause)
+        if copied:
+            records, now_ms = run.records.take(cause), run.now_ms.take(cause)
         fixes, may = candidates(records, now_ms)
-        for some in rounds(devices.case.take(rows), cause):
+        for some in rounds(devices.case.take(rows), cause, ordered_already=not copied):
             self._round(rows[some], records[some], now_ms[some], fixes[some], may[some], cause[some])
         return self._account.close()
 
@@ -179,15 +181,14 @@ class Engine:
         devices.due[rows] = np.where(primary, beaten[:, SERVICE] + devices.limit_ms.take(rows), NEVER)
         devices.dirty[rows] = True
         before = devices.fix.take(rows, axis=0)
-        accepted = np.flatnonzero(may & is_newer(fixes, before, now_ms))
-        if accepted.size:
-            if accepted.size < len(rows):
-                fixes, before = fixes[accepted], before[accepted]
+        newer = may & is_newer(fixes, before, now_ms)
+        if newer.any():
+            taken = EVERYTHING if newer.all() else newer.nonzero()[0]
+            fixes, before, moved, moved_ms = fixes[taken], before[taken], rows[taken], now_ms[taken]
             follow(fixes, before)
-            moved = rows[accepted]
             devices.fix[moved] = fixes
-            self._show(moved, records[accepted], now_ms[accepted], fixes)
-            self._move(moved, now_ms[accepted], cause[accepted])
+            self._show(moved, records[taken], moved_ms, fixes)
+            self._move(moved, moved_ms, cause[taken])
         changed = np.flatnonzero(((beaten[:, WORD] ^ held[:, WORD]) != 0) & primary)
         if changed.size:
             self._account.pulses(changed, rows, held, beaten, newest, records, now_ms, cause)
@@ -197,7 +198,7 @@ class Engine:
         devices = self._roster.devices
         due = (now_ms - devices.shown_ms.take(rows) >= SHOW_MS) & devices.primary.take(rows)
         due &= (records["flags"] & np.uint32(FLAG_PRIMARY)) != 0
-        some = np.flatnonzero(due)
+        some = due.nonzero()[0]
         if not some.size:
             return
         rows, records = rows[some], records[some]
@@ -219,7 +220,7 @@ class Engine:
         if not alone.all():
             rivals = np.flatnonzero(~alone)
             alone[rivals] = self._roster.takes_over(rows[rivals], people.best.take(persons[rivals]), now_ms[rivals])
-            keep = np.flatnonzero(alone)
+            keep = alone.nonzero()[0]
             rows, persons, now_ms, cause = rows[keep], persons[keep], now_ms[keep], cause[keep]
             devices.dirty[people.best[persons[people.best[persons] >= 0]]] = True
         people.best[persons] = rows
@@ -352,8 +353,9 @@ class Engine:
             for row in rows.zones:
                 self._roster.refresh_zone(row, self._meta.clock_ms)
                 self._end_zone_if_idle(row, cause, "zone_inactive")
-            if rows.orders:
-                self._judge_level(np.asarray(rows.orders), entry.ms, cause)
+            known = [row for row in rows.orders if self._roster.people.best[self._roster.orders.party[row, 1]] >= 0]
+            if known:
+                self._judge_level(np.asarray(known), entry.ms, cause)
             for row in rows.people:
                 self._roster.set_hot(row)
         return self._account.close()

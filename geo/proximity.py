@@ -37,7 +37,9 @@ class Verdict:
     uncertain: Bools
     """(n, 2): a ring entered by distance alone, σ being too wide for a probability."""
     closest_m: Floats
-    """Least distance on the way since the fix before."""
+    """Where a ring was entered on the way since the fix before: the least distance."""
+    p_closest: Floats
+    """And the probability of being within the inner ring there."""
     passed: Bools
     """(n, 2): a ring entered only on the way."""
     at_ms: Floats
@@ -58,7 +60,7 @@ def judge(
     usable = (best >= 0).all(axis=1) & orders.live.take(rows)
     index = np.arange(len(rows))
     if not usable.all():
-        index = np.flatnonzero(usable)
+        index = usable.nonzero()[0]
         if not index.size:
             return None
         rows, now_ms, side, best = rows[index], now_ms[index], side[index], best[index]
@@ -76,23 +78,28 @@ def judge(
     near = distance - stride - separation.CERTAIN_SIGMAS * sigma < limits[:, 1]
     near |= on[:, 1]
     if not near.all():
-        keep = np.flatnonzero(near)
+        keep = near.nonzero()[0]
         if not keep.size:
             return None
-        index, rows, now_ms, his, side, best = index[keep], rows[keep], now_ms[keep], his[keep], side[keep], best[keep]
-        victim, aggressor, apart, step = victim[keep], aggressor[keep], apart[keep], step[keep]
-        distance, sigma, limits, on = distance[keep], sigma[keep], limits[keep], on[keep]
-        variance_v, variance_a = variance_v[keep], variance_a[keep]
+        index, rows, now_ms, his, side, distance, sigma, stride, variance_v, variance_a = (
+            each.take(keep)
+            for each in (index, rows, now_ms, his, side, distance, sigma, stride, variance_v, variance_a)
+        )
+        best, victim, aggressor, apart, step, limits, on = (
+            each.take(keep, axis=0) for each in (best, victim, aggressor, apart, step, limits, on)
+        )
     radii = limits[:, :2]
     p_enter = orders.p_enter.take(rows)[:, None]
     p = separation.p_within(radii, distance[:, None], sigma[:, None])
     likely = p >= p_enter
     blind = separation.is_blind(radii, sigma[:, None]) & (distance[:, None] <= radii)
-    closest, share = separation.closest_approach(apart, step)
+    entered = likely | blind
     way = np.where(his, aggressor[:, SIGMA] ** 2 + variance_v, victim[:, SIGMA] ** 2 + variance_a)
-    passed = _passed(radii, closest, np.sqrt(way), p_enter, (share > 0.0) & (share < 1.0))
-    up = likely | blind | passed
+    passed, closest, p_passed, share = _passed(apart, step, distance - stride, radii, np.sqrt(way), p_enter, entered)
+    up = entered | passed
     up[:, 1] |= up[:, 0]
+    if not (up.any() or on.any()):
+        return None
     out_before = orders.out_ms.take(rows, axis=0)
     fresh = (now_ms - victim[:, LIVE] <= devices.fresh_ms.take(best[:, 0])) & (
         now_ms - aggressor[:, LIVE] <= devices.fresh_ms.take(best[:, 1])
@@ -107,8 +114,7 @@ def judge(
         np.minimum(victim[:, LIVE], aggressor[:, LIVE]),
     )
     mover = np.where(his[:, None], aggressor, victim)
-    on_the_way = (passed & ~likely & ~blind).any(axis=1)
-    moved_at = mover[:, LIVE] - np.where(on_the_way, (1 - share) * (mover[:, LIVE] - mover[:, LIVE_BEFORE]), 0)
+    moved_at = mover[:, LIVE] - np.where(passed.any(axis=1), (1 - share) * (mover[:, LIVE] - mover[:, LIVE_BEFORE]), 0)
     return Verdict(
         rows=rows,
         index=index,
@@ -121,7 +127,8 @@ def judge(
         p_inner=p[:, 0],
         uncertain=blind & ~likely,
         closest_m=closest,
-        passed=passed & ~likely & ~blind,
+        p_closest=p_passed,
+        passed=passed,
         at_ms=np.where(side == NOBODY, now_ms, moved_at),
         victim=victim,
         aggressor=aggressor,
@@ -137,13 +144,26 @@ def _step(mover: Floats, his: Bools, side: NDArray[np.int64]) -> Floats:
     return step
 
 
-def _passed(radii: Floats, closest: Floats, sigma: Floats, p_enter: Floats, on_the_way: Bools) -> Bools:
-    """Rings entered at the closest approach, where that was neither this fix nor the one before. (n, 2)"""
+def _passed(
+    apart: Floats, step: Floats, reach: Floats, radii: Floats, sigma: Floats, p_enter: Floats, entered: Bools
+) -> tuple[Bools, Floats, Floats, Floats]:
+    """Rings, (n, 2), entered only at a closest approach that was neither at this fix nor at the one before.
+
+    `reach`: the distance less the step; where that is beyond the ring nothing needs a look. Returns the rings, and
+    where one was entered the closest distance, the probability of being within the inner ring there, and its share
+    of the way, (n,) each.
+    """
     passed = np.zeros(radii.shape, dtype=np.bool_)
-    some = np.flatnonzero(on_the_way & (closest <= radii[:, 1]))
+    closest, p_closest, share = np.zeros(len(radii)), np.zeros(len(radii)), np.ones(len(radii))
+    some = np.flatnonzero(((reach[:, None] < radii) & ~entered).any(axis=1))
     if some.size:
-        passed[some] = separation.p_within(radii[some], closest[some, None], sigma[some, None]) >= p_enter[some]
-    return passed
+        closest[some], share[some] = separation.closest_approach(apart[some], step[some])
+        some = some[(share[some] > 0.0) & (share[some] < 1.0)]
+    if some.size:
+        p = separation.p_within(radii[some], closest[some, None], sigma[some, None])
+        passed[some] = (p >= p_enter[some]) & ~entered[some]
+        p_closest[some] = p[:, 0]
+    return passed, closest, p_closest, share
 
 
 def orders_of(people: People, orders: Orders, persons: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64], Rows]:

@@ -71,6 +71,7 @@ class Roster:
     def apply(self, case: Case, service_ms: int) -> list[Ended] | None:
         """Take over a configuration; None when it is not newer than what is known.
 
+        What depends on the time, and the silence allowed (`set_hot`), are the caller's to set.
         `service_ms`: from when the silence of devices never heard is counted.
         """
         old = self.cases.get(case.number)
@@ -183,7 +184,6 @@ class Roster:
             newest = max(rows, key=lambda own: float(devices.fix[own, LIVE]))
             if devices.fix[newest, LIVE] > 0:
                 people.best[row] = newest
-        self.set_hot(row)
         return row
 
     def _add_order(self, entry: Entry, order: CaseOrder, person_rows: dict[int, int], kept: _Kept) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from core.domain.log import Entry
 from core.domain.ping import RECORD, RECORD_BYTES
 
 Index = NDArray[np.int64]
+EVERYTHING: Final = slice(None)
 
 
 class Run:
@@ -32,19 +34,19 @@ class Run:
         return self._entries[at].id, record - int(self._starts[at])
 
 
-def rounds(cases: NDArray[np.int64], cause: Index) -> list[Index]:
-    """Indices in rounds: each has at most one row a case, and rows of a case come in the order of their causes."""
-    if len(cause) > 1 and (np.diff(cause) < 0).any():
-        order = np.lexsort((cause, cases))
-    else:
-        order = np.argsort(cases, kind="stable")
-    ordered = cases[order]
+def rounds(cases: NDArray[np.int64], cause: Index, ordered_already: bool) -> list[Index | slice]:
+    """Indices in rounds: each has at most one row a case, and rows of a case come in the order of their causes.
+
+    `ordered_already`: whether the causes only grow.
+    """
+    order = cases.argsort(kind="stable") if ordered_already else np.lexsort((cause, cases))
+    ordered = cases.take(order)
     first = np.empty(len(order), dtype=np.bool_)
     first[0] = True
     np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
     if first.all():
-        return [order]
-    starts = np.flatnonzero(first)
+        return [EVERYTHING]
+    starts = first.nonzero()[0]
     rank = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
     by_rank = np.argsort(rank, kind="stable")
     cuts = np.cumsum(np.bincount(rank))[:-1]

@@ -31,19 +31,21 @@ def p_within(radius_m: Floats, distance_m: Floats, sigma_m: Floats) -> Floats:
     Noncentral χ² with two degrees of freedom (Rice distribution); where R/σ > 20, and that is slow, the normal
     approximation of the Rice distribution ndtr((R - hypot(d, σ))/σ), whose error is below 2e-4.
     """
-    radius, distance, sigma = np.broadcast_arrays(radius_m, distance_m, sigma_m)
-    margin = (radius - distance) / sigma
-    out: Floats = (margin > 0).astype(np.float64)
+    margin = np.asarray((radius_m - distance_m) / sigma_m, dtype=np.float64)
+    out = np.asarray(margin > 0, dtype=np.float64)
     grey = np.abs(margin) < CERTAIN_SIGMAS
-    if grey.any():
-        r, d, s = radius[grey], distance[grey], sigma[grey]
-        ratio = r / s
-        flat = ratio > FLAT_RATIO
+    if not grey.any():
+        return out
+    r, d, s = (np.broadcast_to(each, margin.shape)[grey] for each in (radius_m, distance_m, sigma_m))
+    ratio = r / s
+    flat = ratio > FLAT_RATIO
+    value: Floats
+    if flat.all():
         value = ndtr((r - np.hypot(d, s)) / s)
-        round_ = ~flat
-        if round_.any():
-            value[round_] = chndtr(ratio[round_] ** 2, 2.0, (d[round_] / s[round_]) ** 2)
-        out[grey] = value
+    else:
+        value = chndtr(np.minimum(ratio, FLAT_RATIO) ** 2, 2.0, (d / s) ** 2)
+        value[flat] = ndtr((r[flat] - np.hypot(d[flat], s[flat])) / s[flat])
+    out[grey] = value
     return out
 
 

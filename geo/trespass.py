@@ -100,7 +100,8 @@ def judge(
         sigma_m=sigma,
         p_inner=p[:, 0],
         uncertain=up & wide,
-        closest_m=np.where(passed[:, 0], 0.0, signed),
+        closest_m=np.zeros_like(signed),
+        p_closest=np.zeros_like(signed),
         passed=passed,
         at_ms=fix[:, LIVE] if moved else now_ms.astype(np.float64),
         victim=np.zeros_like(fix),
@@ -111,7 +112,7 @@ def judge(
 def _crossed(shapes: NDArray[np.object_], before: Floats, here: Floats, fix: Floats, asked: Bools) -> Bools:
     """Rings entered on the way between two fixes: the inner one where a way from outside crossed the place. (n, 2)"""
     passed = np.zeros((len(asked), 2), dtype=np.bool_)
-    some = np.flatnonzero(asked)
+    some = asked.nonzero()[0]
     if some.size:
         within = crossed_m(shapes[some], before[some], here[some])
         from_outside = shapely.distance(shapes[some], shapely.points(before[some])) > 0

@@ -83,6 +83,10 @@ def test_a_drive_past_between_two_pings_is_seen(world: Any) -> None:
     [breach] = world.ping(151, 12, 2200.0, 100.0, speed_mps=29.0)
     assert breach.to_state == "breach"
     assert breach.detail["closest_m"] == pytest.approx(100, abs=3)
+    assert breach.distance_m == pytest.approx(100, abs=3)
+    assert breach.detail["distance_now_m"] == pytest.approx(2202, rel=0.01)
+    assert breach.p_within is not None
+    assert breach.p_within > 0.5
     assert world.start_ms + 1000 < breach.at_ms < world.start_ms + 151_000
 
 
