@@ -86,6 +86,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     from api.ingest.registry import Registry
     from api.live.tail import FeedTail
     from api.panic_desk import PanicDesk, PanicDrain
+    from core.actions.suspensions import OrderClock
     from infra.server import HttpServer, bind
 
     listener = bind(settings.host, settings.port, shared=settings.processes > 1)
@@ -106,7 +107,9 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
         panic_desk=desk,
     )
     server = HttpServer(create_app(context), listener, settings.max_feed_connections + 1000)
-    part.services = [registry, appender, IngestHealth(settings, part.redis, appender), tail, PanicDrain(desk), server]
+    health = IngestHealth(settings, part.redis, appender)
+    clock = OrderClock(part.database, utc_now)
+    part.services = [registry, appender, health, tail, PanicDrain(desk), clock, server]
 
 
 def _build_ingest(part: Part, settings: Settings) -> None:
