@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ import httpx
 import msgspec
 import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from core.clock import from_ms, now_ms, rfc3339
 from core.ids import new_id
@@ -95,11 +97,13 @@ async def measure_breaches(system: System, plan: Plan, tell: Tell, *, quick: boo
     ):
         listening = asyncio.create_task(_drop_answers(socket))
         tell(f"driving {len(probes)} pairs into a breach")
-        driving = []
-        for probe in probes:
-            driving.append(asyncio.create_task(probe.drive(socket, QUICK_FAR_M if quick else FAR_M)))
-            await asyncio.sleep(STAGGER_S)
-        await asyncio.gather(*driving)
+        try:
+            async with asyncio.TaskGroup() as driving:
+                for probe in probes:
+                    driving.create_task(probe.drive(socket, QUICK_FAR_M if quick else FAR_M))
+                    await asyncio.sleep(STAGGER_S)
+        except* ConnectionClosed as group:
+            raise BenchFailed(f"The device stream closed on the probes: {group.exceptions[0]}") from None
         missing = await feed.wait_for_all([(probe.victim_id, "proximity") for probe in probes], FRAME_TIMEOUT_S)
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
@@ -112,8 +116,9 @@ async def measure_breaches(system: System, plan: Plan, tell: Tell, *, quick: boo
 
 
 async def _drop_answers(socket: ClientConnection) -> None:
-    async for _ in socket:
-        pass
+    with contextlib.suppress(ConnectionClosed):
+        async for _ in socket:
+            pass
 
 
 async def measure_panics(system: System, plan: Plan, tell: Tell, what: str) -> dict[str, Any]:
@@ -123,12 +128,14 @@ async def measure_panics(system: System, plan: Plan, tell: Tell, what: str) -> d
     sent_at: list[float] = []
     answers_ms: list[float] = []
     async with dispatcher_feed(system) as feed, httpx.AsyncClient(trust_env=False, base_url=system.api_url) as client:
-        pressing = []
-        for pair in pairs:
-            sent_at.append(time.perf_counter())
-            pressing.append(asyncio.create_task(_press(client, pair["victim"], answers_ms)))
-            await asyncio.sleep(PANIC_EVERY_S)
-        await asyncio.gather(*pressing)
+        try:
+            async with asyncio.TaskGroup() as pressing:
+                for pair in pairs:
+                    sent_at.append(time.perf_counter())
+                    pressing.create_task(_press(client, pair["victim"], answers_ms))
+                    await asyncio.sleep(PANIC_EVERY_S)
+        except* (BenchFailed, httpx.HTTPError) as group:
+            raise BenchFailed(f"A panic was not taken: {group.exceptions[0]}") from None
         victims = [pair["victim"]["person_id"] for pair in pairs]
         missing = await feed.wait_for_all([(victim, "panic") for victim in victims], FRAME_TIMEOUT_S)
         return _panic_figures(feed, victims, sent_at, answers_ms) | {"missing": missing}
@@ -143,7 +150,7 @@ async def _press(client: httpx.AsyncClient, device: dict[str, Any], answers_ms: 
     )
     answers_ms.append((time.perf_counter() - begun) * 1000)
     if answer.status_code not in (200, 201):
-        raise BenchFailed(f"A panic was answered with {answer.status_code}: {answer.text[:200]}")
+        raise BenchFailed(f"answered with {answer.status_code}: {answer.text[:200]}")
 
 
 def _panic_figures(

@@ -72,7 +72,8 @@ class System:
                 f"{self.api_url}/v1/auth/token",
                 data={"grant_type": "password", "username": user["username"], "password": user["password"]},
             )
-        answer.raise_for_status()
+        if answer.status_code != 200:
+            raise BenchFailed(f"The dispatcher could not sign in: {answer.status_code} {answer.text[:200]}")
         return str(answer.json()["access_token"])
 
     async def lag(self) -> Lag:
