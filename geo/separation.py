@@ -39,13 +39,12 @@ def p_within(radius_m: Floats, distance_m: Floats, sigma_m: Floats) -> Floats:
     r, d, s = (np.broadcast_to(each, margin.shape)[grey] for each in (radius_m, distance_m, sigma_m))
     ratio = r / s
     flat = ratio > FLAT_RATIO
-    value: Floats
     if flat.all():
-        value = ndtr((r - np.hypot(d, s)) / s)
+        out[grey] = ndtr((r - np.hypot(d, s)) / s)
     else:
         value = chndtr(np.minimum(ratio, FLAT_RATIO) ** 2, 2.0, (d / s) ** 2)
         value[flat] = ndtr((r[flat] - np.hypot(d[flat], s[flat])) / s[flat])
-    out[grey] = value
+        out[grey] = value
     return out
 
 

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from core.domain.case import Case, CaseDevice, CaseOrder, CasePerson, encode_cases
 from core.domain.log import CONFIGURATION, PINGS, TICK, Entry
-from core.domain.ping import FLAG_POSITION, FLAG_PRIMARY, RECORD, Source
+from core.domain.ping import FLAG_POSITION, FLAG_PRIMARY, RECORD, Source, unpack_records
 from geo.engine import Engine
+from geo.frame import to_vectors
+from geo.memory import DEVICE_BYTES, PAIR_KEY
 
 START_MS: Final = 1_760_000_000_000
 CASES_AN_ENTRY: Final = 200
@@ -101,7 +103,11 @@ def log(records: NDArray[np.void], random: np.random.Generator, least: int = 20,
 
 
 def measure(orders: int, pings: int, seed: int) -> dict[str, Any]:
-    """Figures of one engine with `orders` orders over `pings` pings; times are process CPU seconds."""
+    """Figures of one engine with `orders` orders over `pings` pings; times are process CPU seconds.
+
+    Large batches are what a busy owner finds waiting, small ones a single entry (20 to 100 records). The bare baseline
+    unpacks the same small entries and turns their degrees into vectors, and does nothing else.
+    """
     engine = Engine(0)
     everything = list(cases(orders))
     payloads = [encode_cases(everything[k : k + CASES_AN_ENTRY]) for k in range(0, orders, CASES_AN_ENTRY)]
@@ -110,7 +116,8 @@ def measure(orders: int, pings: int, seed: int) -> dict[str, Any]:
     for k, payload in enumerate(payloads):
         engine.process([Entry(START_MS, k, CONFIGURATION, payload)])
     configured_s = time.process_time() - begun
-    engine.take_changes()
+    state_bytes = sum(len(key) + len(value or b"") for key, value in engine.take_changes().state.items())
+    state_bytes += 2 * orders * (len(b"d") + PAIR_KEY.size + DEVICE_BYTES)
     random = np.random.default_rng(seed)
     entries = log(walk(orders, 2 * pings, seed, rate=30_000.0), random)
     cut = len(entries) // 2
@@ -128,6 +135,12 @@ def measure(orders: int, pings: int, seed: int) -> dict[str, Any]:
                 taking += time.process_time() - mark
         return time.process_time() - begun - taking, taking, engine.records_total - before
 
+    begun = time.process_time()
+    for entry in entries[cut:]:
+        if entry.kind == PINGS:
+            bare = unpack_records(entry.payload)
+            to_vectors(bare["lat"], bare["lon"])
+    bare_s = time.process_time() - begun
     large_s, taking_s, large = drive(entries[:cut], ENTRIES_A_CYCLE)
     small_s, _, small = drive(entries[cut:], 1)
     return {
@@ -139,6 +152,9 @@ def measure(orders: int, pings: int, seed: int) -> dict[str, Any]:
         "small_batch_pings": small,
         "small_batch_pings_per_s": round(small / small_s),
         "small_batch_microseconds_a_ping": round(small_s / small * 1e6, 2),
+        "bare_small_batch_pings_per_s": round(small / bare_s),
+        "small_batch_cost_to_bare": round(small_s / bare_s, 1),
+        "state_bytes_a_device": round(state_bytes / (2 * orders)),
         "configuration_s": round(configured_s, 2),
         "transitions": transitions,
     }
