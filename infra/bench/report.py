@@ -68,6 +68,7 @@ def machine() -> dict[str, Any]:
         "processor": platform.processor() or platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
+        "load_average_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
 
 
@@ -81,7 +82,9 @@ def value_at(figures: dict[str, Any], path: tuple[str, ...]) -> float | None:
     return float(found) if isinstance(found, int | float) else None
 
 
-def complete(figures: dict[str, Any], baselines: dict[str, float], *, quick: bool) -> dict[str, Any]:
+def complete(
+    figures: dict[str, Any], baselines: dict[str, float], machine: dict[str, Any], *, quick: bool
+) -> dict[str, Any]:
     """The whole report: machine, baselines, figures, and each aim with what came of it."""
     aims = []
     for aim in AIMS:
@@ -104,7 +107,7 @@ def complete(figures: dict[str, Any], baselines: dict[str, float], *, quick: boo
     return {
         "at": rfc3339(utc_now()),
         "quick": quick,
-        "machine": machine(),
+        "machine": machine,
         "baselines": baselines,
         "aims": aims,
         "figures": figures,

@@ -54,7 +54,7 @@ def run_bench(
         figures, baselines = runner.run(
             _measure(names, settings, plan or (QUICK if quick else FULL), tell, quick=quick)
         )
-    result = report.complete(figures, baselines, quick=quick)
+    result = report.complete(figures, baselines, machine, quick=quick)
     if json_path is not None:
         report.write(result, json_path)
     console = Console(highlight=False)

@@ -16,7 +16,7 @@ from infra.bench import NAMES, run_bench
 from infra.bench.latency import summary
 from infra.bench.plan import FULL, QUICK
 from infra.bench.processors import cost_us
-from infra.bench.report import AIMS, BASELINES, Aim, complete, show, value_at, write
+from infra.bench.report import AIMS, BASELINES, Aim, complete, machine, show, value_at, write
 
 BASES = {
     "committed_insert_p50_ms": 0.25,
@@ -34,7 +34,7 @@ def figures(**latency: float) -> dict[str, Any]:
 
 
 def test_every_aim_measured_is_held_beside_its_baseline() -> None:
-    report = complete(figures(), BASES, quick=True)
+    report = complete(figures(), BASES, machine(), quick=True)
     by_figure = {(aim["figure"], aim["baseline"]): aim for aim in report["aims"]}
     assert by_figure["ingest.pings_per_s", "copy_rows_per_s"]["ratio"] == pytest.approx(0.1)
     assert by_figure["ingest.pings_per_s", "copy_rows_per_s"]["holds"] is True
@@ -70,7 +70,7 @@ def test_the_aims_are_those_that_were_set() -> None:
 
 
 def test_a_report_is_shown_and_written(tmp_path: Path) -> None:
-    report = complete(figures(), BASES, quick=False)
+    report = complete(figures(), BASES, machine(), quick=False)
     output = io.StringIO()
     show(report, Console(file=output, width=140))
     assert "pings end to end, sustained" in output.getvalue()
