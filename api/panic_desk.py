@@ -24,11 +24,12 @@ import structlog
 from api.live.provisional import provisional_panic
 from api.panic_journal import PanicJournal
 from core.actions.panics import PanicResult, ask_cancel, take_panic
-from core.actions.unit_of_work import act
-from core.clock import Clock, from_ms
+from core.actions.unit_of_work import Unit, act
+from core.clock import Clock, from_ms, to_ms
 from core.domain import panic as panic_domain
 from core.domain.panic import CancelIn, PanicIn, PanicRecord
 from core.errors import NotAllowed, QorganError, StoreUnavailable, Unavailable
+from core.ids import new_id
 from core.metrics import PANICS, POISON
 from core.postgres import panics as panic_store
 from core.postgres.database import Database
@@ -60,6 +61,10 @@ class PanicAnswer:
     state: str
     received_at: datetime
     created: bool
+
+
+class _RolledBack(Exception):  # noqa: N818
+    """Ends a rehearsal."""
 
 
 class PanicDesk:
@@ -240,6 +245,25 @@ class PanicDesk:
             self._writer.shutdown()
             self._writer = None
 
+    async def rehearse(self) -> None:
+        """Take a panic and roll it back: the first real one in hours finds a connection and plans ready.
+
+        Panics are rare, so without this nearly every one would pay for connecting and planning.
+        """
+        now = self.clock()
+        panic = PanicIn(
+            id=new_id(), client_id=None, received_ms=to_ms(now), token_digest=None, source="rehearsal",
+            agency_id=self._default_agency,
+        )  # fmt: skip
+        try:
+            async with self._database.transaction(POSTGRES_WAIT_S) as connection:
+                unit = Unit(connection, now)
+                await take_panic(unit, panic)
+                await unit.flush()
+                raise _RolledBack
+        except (_RolledBack, Unavailable):
+            return
+
     async def drain(self, *, orphans: bool) -> None:
         """Bring to PostgreSQL whatever waits here, in the stream, and in journals of the dead. Raises
         StoreUnavailable as soon as PostgreSQL does."""
@@ -300,6 +324,10 @@ class PanicDesk:
         return True
 
 
+REHEARSE_S: Final = 60.0
+"""Time between two rehearsals."""
+
+
 class PanicDrain(Service):
     """Runs the desk: opens its journal, drains what waits, closes it."""
 
@@ -309,6 +337,7 @@ class PanicDrain(Service):
         super().__init__()
         self._desk = desk
         self._interval_s = interval_s
+        self._rehearse_every = max(1, round(REHEARSE_S / interval_s))
 
     async def open(self) -> None:
         """Have a journal before the first panic; without a disk the desk goes on without one."""
@@ -320,14 +349,16 @@ class PanicDrain(Service):
     async def run(self) -> None:
         rounds = 0
         while not self.stopping.is_set():
-            await self._once(orphans=rounds % ORPHANS_EVERY == 0)
+            await self._once(orphans=rounds % ORPHANS_EVERY == 0, rehearse=rounds % self._rehearse_every == 0)
             rounds += 1
             if await self.pause(self._interval_s):
                 return
 
-    async def _once(self, *, orphans: bool) -> None:
+    async def _once(self, *, orphans: bool, rehearse: bool) -> None:
         try:
             await self._desk.drain(orphans=orphans)
+            if rehearse:
+                await self._desk.rehearse()
         except StoreUnavailable:
             return
         except Exception as error:  # the drain outlives whatever a disk or a store comes up with

@@ -10,14 +10,16 @@ from geopy.distance import great_circle
 from pydantic import Field
 
 from api.auth import Actor, require
-from api.deps import Context
+from api.deps import ApiContext, Context
+from api.live.positions import PositionSource
 from api.schemas.base import Body, Moment, PageQuery, page_of
 from core.actions import commands
 from core.actions.unit_of_work import act
 from core.domain.incident import Severity, State
-from core.errors import NotFound
+from core.errors import NotFound, StoreUnavailable
 from core.postgres import board
 from core.postgres import incidents as store
+from core.redis.client import AWAY, RedisError
 
 router = APIRouter(prefix="/v1/incidents", tags=["dispatch"])
 
@@ -169,7 +171,7 @@ async def nearest_units(
         if row is None:
             raise NotFound("There is no such incident.")
         units = await board.units(connection, actor.agency_id)
-    place = row["place"]
+    place = row["place"] or await _live_place(context, actor, incident_id)
     parties = {row["victim_id"], row["aggressor_id"]}
     found = []
     for unit in units:
@@ -188,3 +190,15 @@ async def nearest_units(
         )
     )
     return {"place": place, "units": found[:limit]}
+
+
+async def _live_place(context: ApiContext, actor: Actor, incident_id: uuid.UUID) -> dict[str, Any] | None:
+    """Where the protected person of an open incident is now, for one that told no place."""
+    try:
+        positions, _ = await PositionSource(context.database, context.redis).read(actor.agency_id)
+    except (RedisError, StoreUnavailable, *AWAY):
+        return None
+    for position in positions:
+        if position["role"] == "victim" and str(incident_id) in position["incident_ids"]:
+            return {name: position[name] for name in ("lat", "lon", "accuracy_m", "at")}
+    return None

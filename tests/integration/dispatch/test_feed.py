@@ -234,6 +234,26 @@ async def test_positions_of_the_parties_of_open_incidents_travel_beside_the_curs
         assert len((await desk.get("/v1/board")).json()["positions"]) == 2
 
 
+async def test_units_are_found_near_her_when_her_panic_told_no_place(
+    api: Any, pair: Any, database: Any, redis_client: Any
+) -> None:
+    await api.context.registry.refresh()
+    async with database.transaction() as connection:
+        number = await connection.fetchval("SELECT number FROM device WHERE id = $1", pair.phone_id)
+        await connection.execute(
+            "INSERT INTO unit (id, agency_id, callsign, lat, lon, created_at, updated_at)"
+            " VALUES ($1, $2, 'A-7', 43.2, 76.9, $3, $3)",
+            uuid.uuid4(), pair.agency_id, NOW,
+        )  # fmt: skip
+    fix = LiveFix(43.2, 76.9, 8.0, 0.0, 0.0, 80.0, to_ms(NOW), to_ms(NOW), 1)
+    await redis_client.hset(keys.live(pair.shard), str(number), fix.pack())
+    async with api.client(pair.phone_token) as phone, api.client(dispatcher(api, pair)) as desk:
+        incident_id = (await phone.post("/v1/panic", json={"id": str(uuid.uuid4())})).json()["incident_id"]
+        found = (await desk.get(f"/v1/incidents/{incident_id}/nearest-units")).json()
+    assert found["place"]["lat"] == 43.2
+    assert found["units"][0]["distance_m"] == 0
+
+
 async def test_an_action_that_fails_tells_nobody(pair: Any, database: Any, query: Query) -> None:
     with pytest.raises(QorganError):
         async with act(database, NOW) as unit:

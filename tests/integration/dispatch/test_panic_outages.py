@@ -195,3 +195,13 @@ async def test_what_the_engine_decides_while_postgresql_is_away_is_shown_once_as
             while frames[-1]["kind"] not in {"health", "provisional"}:
                 frames.append(json.loads(await socket.recv()))
         assert frames[-1]["data"] == {"postgres": "up", "redis": "up"}
+
+
+async def test_a_rehearsal_leaves_nothing(
+    settings: Any, database: Any, redis_client: Any, pair: Any, query: Query
+) -> None:
+    desk = PanicDesk(settings, database, redis_client, None, None, utc_now)
+    await desk.rehearse()
+    for table in ("panic", "incident", "timeline", "delivery", "feed"):
+        assert await query(f"SELECT 1 FROM {table}") == []
+    await desk.close()
