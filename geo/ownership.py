@@ -62,7 +62,7 @@ class Ownership(Service):
         self._hold = hold
         self._drop = drop
         self._tokens: dict[int, int] = {}
-        self._lost: set[int] = set()
+        self._lost: dict[int, int] = {}
         self._look = asyncio.Event()
         self._take_from = clock()
 
@@ -70,10 +70,10 @@ class Ownership(Service):
         """{shard: token} this instance works on now."""
         return self._tokens
 
-    def lose(self, shard: int, token: int) -> None:
-        """A store has seen a greater token than ours: drop the shard at the next look, which is now."""
+    def lose(self, shard: int, token: int, seen: int = 0) -> None:
+        """A store has seen a greater token (`seen`, when known) than ours: drop the shard at once."""
         if self._tokens.get(shard) == token:
-            self._lost.add(shard)
+            self._lost[shard] = seen
             self._look.set()
 
     async def run(self) -> None:
@@ -103,10 +103,12 @@ class Ownership(Service):
 
     async def _step(self) -> None:
         """One look: drop what was lost, renew, and move towards the fair share."""
-        lost, self._lost = self._lost, set()
+        lost, self._lost = self._lost, {}
         await self._stop_work(sorted(lost))
         now = self._clock()
         async with self._database.connection() as connection:
+            for shard, seen in lost.items():
+                await leases.outgrow(connection, leases.lease_name(self._kind, shard), seen)
             await beats.beat(connection, self._kind, self._instance, now, {"shards": sorted(self._tokens)})
             gone = await leases.renew(connection, self._instance, self._named(self._tokens), now + self._ttl)
             running = await beats.count_running(connection, self._kind, now - self._ttl)

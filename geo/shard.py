@@ -99,7 +99,7 @@ class ShardRunner(Service):
         clock: Clock,
         *,
         engine_factory: EngineFactory,
-        lose: Callable[[int, int], None],
+        lose: Callable[[int, int, int], None],
         set_aside: SetAside,
     ) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ class ShardRunner(Service):
             except LeaseLost:
                 log.warning("lease_lost", shard=self.shard, token=self.token)
                 self._claimed = False
-                self._lose(self.shard, self.token)
+                self._lose(self.shard, self.token, await self._seen_token())
                 await self.stopping.wait()
             except StoreUnavailable:
                 log.warning("shard_waits", shard=self.shard, reason="redis_away")
@@ -162,6 +162,12 @@ class ShardRunner(Service):
         self._claimed = True
         self._clean()
         log.info("shard_loaded", shard=self.shard, token=self.token, cursor=self.position, fields=len(fields))
+
+    async def _seen_token(self) -> int:
+        try:
+            return await self._store.seen_token(self.shard)
+        except StoreUnavailable:
+            return 0
 
     def _clean(self) -> None:
         self._dirty_since, self._uncommitted_records = None, 0

@@ -15,11 +15,12 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Coroutine, Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 import structlog
 
-from core.clock import Clock, utc_now
+from core.clock import Clock, to_ms, utc_now
 from core.errors import LeaseLost, StoreUnavailable
 from core.metrics import POISON, SHARDS_OWNED
 from core.postgres import poison
@@ -37,6 +38,10 @@ log = structlog.get_logger(__name__)
 
 TICK_S: Final = 1.0
 CASE_POLL_S: Final = 1.0
+LIVE_KEPT: Final = timedelta(days=1)
+"""How long a live position outlives the last word of its device."""
+FORGET_S: Final = 600.0
+"""How often those are looked for."""
 POISON_WAITING_MAX: Final = 1_000
 """Poison messages kept in memory while PostgreSQL is away; beyond it the oldest are only counted."""
 
@@ -104,6 +109,7 @@ class GeoWorker(Service):
         parts: list[Coroutine[Any, Any, object]] = [
             self._tick(),
             self._feed_cases(),
+            self._forget_stale(),
             self._database.listen("case", lambda _: self._wake_feed.set(), self.stopping),
             self._ownership.wait(),
         ]
@@ -181,6 +187,15 @@ class GeoWorker(Service):
             self._ownership.lose(runner.shard, runner.token)
         except StoreUnavailable:
             return  # the runner says so, and the gap between ticks tells the engine
+
+    async def _forget_stale(self) -> None:
+        """Drop live positions of devices that have long said nothing."""
+        while not await self.pause(FORGET_S):
+            before_ms = to_ms(self._clock() - LIVE_KEPT)
+            for runner in list(self._runners.values()):
+                if runner.claimed:
+                    with contextlib.suppress(StoreUnavailable, LeaseLost):
+                        await self._store.forget_before(runner.shard, runner.token, before_ms)
 
     async def _feed_cases(self) -> None:
         """Append new configurations to each owned shard whenever there are some."""

@@ -78,6 +78,14 @@ async def give_back(connection: Connection, holder: str, held: Mapping[str, int]
     )
 
 
+async def outgrow(connection: Connection, name: str, seen: int) -> None:
+    """See to it that the next token is greater than one a store has seen.
+
+    It always is, unless PostgreSQL was restored from an older backup than the store it issues tokens for.
+    """
+    await connection.execute("UPDATE lease SET token = $2 WHERE name = $1 AND token < $2", name, seen)
+
+
 async def holders(connection: Connection, kind: str, now: datetime) -> dict[int, str | None]:
     """Who holds each shard's lease of a kind; None: nobody, or one that has run out."""
     rows = await connection.fetch(

@@ -18,7 +18,7 @@ Client = Any
 AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
 """Errors that mean Redis is away rather than that the command was wrong."""
 
-__all__ = ["AWAY", "Client", "RedisError", "ResponseError", "connect"]
+__all__ = ["AWAY", "Client", "RedisCluster", "RedisError", "ResponseError", "connect"]
 
 
 def connect(url: str, *, cluster: bool = False, timeout_s: float = 5.0, max_connections: int = 64) -> Client:

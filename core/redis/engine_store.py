@@ -16,7 +16,7 @@ from typing import Any, Final
 from core.domain.transition import Transition, encode
 from core.redis import keys
 from core.redis.client import Client
-from core.redis.live import LATITUDE_MAX_DEG
+from core.redis.live import LATITUDE_MAX_DEG, LiveFix
 from core.redis.script import FENCE, Script, translated
 from core.redis.shard_log import START
 
@@ -26,7 +26,12 @@ TRANSITIONS_PER_ENTRY_MAX: Final = 100
 """Transitions one entry of the transitions stream carries."""
 LONGITUDE_MAX_DEG: Final = 180.0
 
+FORGET_MAX: Final = 1_000
+
 _CLAIM: Final = Script(FENCE + "return 1")
+_FORGET: Final = Script(
+    FENCE + "redis.call('HDEL', KEYS[2], unpack(ARGV, 2)) redis.call('ZREM', KEYS[3], unpack(ARGV, 2)) return 1"
+)
 
 # unpack() takes some 8,000 values at most; 996 is a multiple of the two and three values a field or place takes.
 _COMMIT: Final = Script(
@@ -123,6 +128,25 @@ class EngineStore:
         with translated():
             value = await self._client.get(keys.cursor(shard))
         return value.decode() if value else START
+
+    async def seen_token(self, shard: int) -> int:
+        """The greatest lease token the shard's keys have seen."""
+        with translated():
+            return int(await self._client.get(keys.owner(shard)) or 0)
+
+    async def forget_before(self, shard: int, token: int, before_ms: int) -> int:
+        """Drop live positions received before a moment, so that nobody is "near" where she was yesterday."""
+        position, forgotten = 0, 0
+        while True:
+            with translated():
+                position, page = await self._client.hscan(keys.live(shard), position, count=STATE_PAGE_FIELDS)
+            stale = [number for number, fix in page.items() if LiveFix.unpack(fix).received_ms < before_ms]
+            for start in range(0, len(stale), FORGET_MAX):
+                part = stale[start : start + FORGET_MAX]
+                await _FORGET(self._client, [keys.owner(shard), keys.live(shard), keys.geo(shard)], [token, *part])
+            forgotten += len(stale)
+            if not position:
+                return forgotten
 
     async def ingest_runs(self) -> bool:
         """Whether any ingest process has beaten lately; while none does, silence waits."""

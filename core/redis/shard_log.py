@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from core.domain.log import CONFIGURATION, PINGS, TICK, Entry
-from core.errors import StoreUnavailable
+from core.errors import Misconfigured, StoreUnavailable
 from core.redis import keys
-from core.redis.client import AWAY, Client
+from core.redis.client import AWAY, Client, RedisCluster
 from core.redis.script import FENCE, Script, raise_for, translated
 
 PAUSED: Final = b"paused"
@@ -90,6 +90,12 @@ class ShardLog:
     """The logs of every shard, through one client; no call crosses shards unless it says so."""
 
     def __init__(self, client: Client, *, replicas: int = 0) -> None:
+        """`replicas` must have an append on disk before it is answered; raises Misconfigured on a cluster."""
+        if replicas and isinstance(client, RedisCluster):
+            raise Misconfigured(
+                "QORGAN_REDIS_REPLICAS waits on one connection and a cluster has many; set it to 0, and have the"
+                " cluster itself require replicas (min-replicas-to-write)."
+            )
         self._client = client
         self._replicas = replicas
 

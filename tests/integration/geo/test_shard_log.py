@@ -10,6 +10,7 @@ from core.domain.log import CONFIGURATION, PINGS, TICK
 from core.errors import LeaseLost, StoreUnavailable
 from core.redis import keys
 from core.redis.client import connect
+from core.redis.engine_store import EngineStore
 from core.redis.live import LiveFix, nearest, read_live
 from core.redis.shard_log import START, ShardLog
 
@@ -83,3 +84,45 @@ async def test_live_fixes_and_who_is_near(redis_client: Any) -> None:
     assert [number for number, _ in near] == [0, 1, 2]
     assert near[1][1] == pytest.approx(81.1, abs=1)
     assert await read_live(redis_client, 0, []) == {}
+
+
+async def test_a_live_position_is_forgotten_when_its_device_has_long_said_nothing(redis_client: Any) -> None:
+    for number, received_ms in ((1, 100), (2, 300)):
+        fix = LiveFix(*ALMATY, 5.0, 1.0, 90.0, 80.0, 100, received_ms, 1)
+        await redis_client.hset(keys.live(0), str(number), fix.pack())
+        await redis_client.geoadd(keys.geo(0), (fix.lon, fix.lat, str(number)))
+    assert await EngineStore(redis_client).forget_before(0, 1, 200) == 1
+    assert list(await read_live(redis_client, 0, [1, 2])) == [2]
+    assert [number for number, _ in await nearest(redis_client, 1, *ALMATY, 100, 5)] == [2]
+
+
+async def test_a_commit_is_one_step_however_large_and_skips_what_the_index_cannot_hold(redis_client: Any) -> None:
+    store = EngineStore(redis_client)
+    state: dict[bytes, bytes | None] = {b"f%d" % number: b"x" * 40 for number in range(20_000)}
+    places = [(76.9, 43.2, 1), (0.0, 89.9, 2), (76.9, float("nan"), 3)]
+    live = [(number, b"y") for number in range(5_000)]
+    await store.commit(1, 1, "5-0", state=state, live=live, places=places)
+    await store.commit(1, 1, "6-0", state={b"f0": None, b"f1": b"z"})
+    cursor, fields = await store.load(1)
+    assert (cursor, len(fields), fields[b"f1"]) == ("6-0", 19_999, b"z")
+    assert await redis_client.zrange(keys.geo(1), 0, -1) == [b"1"]
+    assert await redis_client.hlen(keys.live(1)) == 5_000
+
+
+async def test_everything_works_through_a_cluster_client(redis_client: Any) -> None:
+    port = (await redis_client.config_get("port"))["port"]
+    cluster = connect(f"redis://127.0.0.1:{port}", cluster=True)
+    log, store = ShardLog(cluster), EngineStore(cluster)
+    await log.append_flush(dict.fromkeys(range(4), (b"\x00" * 64, None)))
+    await log.append_tick(2, 1, paused=False)
+    await store.claim(2, 1)
+    await store.commit(2, 1, "5-0", state={b"a": b"b"}, live=[(7, LiveFix(*ALMATY, 1, 1, 1, 1, 1, 1, 1).pack())])
+    assert await store.load(2) == ("5-0", {b"a": b"b"})
+    assert {shard: len(read) for shard, read in (await log.read_many(dict.fromkeys(range(4), START), 9)).items()} == {
+        0: 1, 1: 1, 2: 2, 3: 1,
+    }  # fmt: skip
+    assert len(await log.read(2, START, 9, block_ms=5)) == 2
+    assert await nearest(cluster, 4, *ALMATY, 10, 3) == []
+    assert list(await read_live(cluster, 2, [7])) == [7]
+    assert await log.trim(2, "9-0") == 0
+    await cluster.aclose()
