@@ -18,6 +18,7 @@ import contextlib
 import uuid
 from collections.abc import Callable
 from datetime import datetime
+from sys import intern
 from typing import Any, Literal
 
 import msgspec
@@ -96,6 +97,7 @@ class Registry(Service):
         self._clock = clock
         self._devices: dict[str, DeviceIdentity] = {}
         self._credentials: dict[bytes, _Credential] = {}
+        self._shared: dict[Any, Any] = {}
         self._floor_xid = 0
         self._look = asyncio.Event()
         self._listeners: list[Callable[[Changes], None]] = []
@@ -195,9 +197,11 @@ class Registry(Service):
             floor_xid = await snapshot_floor(connection)
             # Devices first: a token of a device not yet known would speak for nobody.
             async for rows in device_changes(connection, self._floor_xid):
-                devices.update(device for row in rows if (device := self._take_device(row)) is not None)
+                changed = [device for row in rows if (device := self._take_device(row)) is not None]
+                devices.update(changed if self.loaded else ())  # at first everything is new, and nobody asks
             async for rows in token_changes(connection, self._floor_xid):
-                digests.update(digest for row in rows if (digest := self._take_token(row)) is not None)
+                known = [digest for row in rows if (digest := self._take_token(row)) is not None]
+                digests.update(known if self.loaded else ())
         self._floor_xid = floor_xid
         if not self.loaded:
             self.loaded = True
@@ -210,8 +214,11 @@ class Registry(Service):
     def _take_device(self, row: Any) -> str | None:
         """Remember a device; its id when that changed anything."""
         number, device_id, kind, role, person_id, agency_id, routes, interval_s, status = row
-        text = str(device_id)
-        device = DeviceIdentity(number, device_id, kind, role, person_id, agency_id, tuple(routes), interval_s, status)
+        # What many rows say alike is held once: this is most of the memory a device would take.
+        share = self._shared.setdefault
+        agency_id, routes = share(agency_id, agency_id), share(tuple(routes), tuple(routes))
+        text, kind, role, status = intern(str(device_id)), intern(kind), intern(role), intern(status)
+        device = DeviceIdentity(number, device_id, kind, role, person_id, agency_id, routes, interval_s, status)
         if self._devices.get(text) == device:
             return None
         self._devices[text] = device
@@ -221,7 +228,7 @@ class Registry(Service):
         """Remember a token's digest; the digest when that changed anything."""
         digest, device_id, gateway_name, agency_id, expires_at, revoked_at = row
         credential = _Credential(
-            str(device_id) if device_id is not None else None,
+            intern(str(device_id)) if device_id is not None else None,
             GatewayIdentity(agency_id, gateway_name, digest) if gateway_name is not None else None,
             expires_at,
             revoked_at is not None,

@@ -42,7 +42,7 @@ from picows import (
 )
 
 from api.ingest.appender import RETRY_AFTER_S, Appender
-from api.ingest.connection import Connection
+from api.ingest.connection import Connection, interval_for
 from api.ingest.decode import DAY_MS, Bounds
 from api.ingest.registry import Changes, Registry
 from core.clock import to_ms
@@ -252,7 +252,10 @@ class DeviceStream(Service):
             connection.send_error(code, detail)
             connection.close(WSCloseCode.POLICY_VIOLATION, code)
         else:
+            before = connection.device
             connection.identify(holder)
+            if before and connection.device and interval_for(connection.device) < interval_for(before):
+                connection.hurry()
 
     def _sweep(self) -> None:
         """Each second: tokens that ran out, gaps left open, peers that do not read."""

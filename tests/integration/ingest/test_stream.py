@@ -279,20 +279,22 @@ async def test_a_token_that_runs_out_closes_its_socket(door: Any, fleet: Any) ->
     assert await peer.closed() == 1008
 
 
-async def test_a_device_moved_to_another_shard_is_followed(door: Any, fleet: Any, make_ping: Ping) -> None:
-    device = await fleet.device((1,))
+async def test_changes_of_a_device_reach_its_open_socket(door: Any, fleet: Any, make_ping: Ping) -> None:
+    device = await fleet.device((1,), interval_s=30)
     peer = await door.open(device)
+    await peer.send(make_ping(1))
+    assert (await peer.acked(1))["interval_s"] == 30.0
     async with fleet.database.transaction() as connection:
         await connection.execute(
             "UPDATE device SET routes = '{2}', expected_interval_s = 5, changed_xid = pg_current_xact_id()"
             " WHERE id = $1",
             device.id,
         )
-    await door.registry.refresh()
-    door.stream._apply_changes()
-    await peer.send(make_ping(1))
-    assert (await peer.acked(1))["interval_s"] == 5.0
-    assert len(await door.records(2)) == 1
+        await connection.execute("NOTIFY registry")
+    assert await peer.answer() == {"ack": 1, "interval_s": 5.0, "commands": []}  # unasked
+    await peer.send(make_ping(2))
+    await peer.acked(2)
+    assert [list((await door.records(shard))["seq"]) for shard in (1, 2)] == [[1], [2]]
 
 
 async def test_an_oversized_frame_is_told_and_closes_the_socket(open_door: Any, fleet: Any) -> None:
