@@ -27,7 +27,7 @@ from geo.frame import Floats
 from geo.memory import EngineChanges, Meta
 from geo.roster import Ended, Roster
 from geo.rows import HEARD, LIVE_ROW, NEVER, SERVICE, SILENT_BIT, WORD, Rows
-from geo.run import EVERYTHING, Index, Run, rounds
+from geo.run import EVERYTHING, Index, Run, rounds, with_copies
 from geo.track import LIVE, RADIUS_68_SIGMA, SIGMA, Times, candidates, follow, is_newer
 
 __all__ = ["Engine", "EngineChanges"]
@@ -152,13 +152,7 @@ class Engine:
         records, now_ms, cause = run.records, run.now_ms, taken
         if taken.size < len(rows):
             rows, records, now_ms = rows.take(taken), records.take(taken), now_ms.take(taken)
-        copies = devices.next.take(rows)
-        copied = (copies >= 0).any()
-        while (copies >= 0).any():
-            more = (copies >= 0).nonzero()[0]
-            rows = np.concatenate([rows, copies[more]])
-            cause = np.concatenate([cause, cause[-len(copies) :][more]])
-            copies = devices.next.take(copies[more])
+        rows, cause, copied = with_copies(rows, cause, devices.next)
         if copied:
             records, now_ms = run.records.take(cause), run.now_ms.take(cause)
         fixes, may = candidates(records, now_ms)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from core.domain.log import Entry
 from core.domain.ping import RECORD, RECORD_BYTES
+from geo.rows import Rows
 
 Index = NDArray[np.int64]
 EVERYTHING: Final = slice(None)
@@ -32,6 +33,23 @@ class Run:
         """Id of the entry a record stands in, and its index there."""
         at = int(np.searchsorted(self._starts, record, side="right")) - 1
         return self._entries[at].id, record - int(self._starts[at])
+
+
+def with_copies(rows: Rows, cause: Index, following: Rows) -> tuple[Rows, Index, bool]:
+    """Rows and their causes, (n,), with the further rows of devices that are in several cases; whether there were any.
+
+    `following`: for each row of the table, the device's next row, or -1.
+    """
+    copied = False
+    found, whose = rows, cause
+    while True:
+        found = following.take(found)
+        more = (found >= 0).nonzero()[0]
+        if not more.size:
+            return rows, cause, copied
+        copied = True
+        found, whose = found[more], whose[more]
+        rows, cause = np.concatenate([rows, found]), np.concatenate([cause, whose])
 
 
 def rounds(cases: NDArray[np.int64], cause: Index, ordered_already: bool) -> list[Index | slice]:
