@@ -50,10 +50,12 @@ def run_bench(
     def tell(line: str) -> None:
         progress.print(f"[dim]{time.monotonic() - begun:5.0f} s[/dim]  {line}", soft_wrap=True)
 
+    plan = plan or (QUICK if quick else FULL)
+    machine = report.machine()
+    if (machine["load_average_before"] or 0.0) > machine["cores"] / 2:
+        tell(f"the machine is busy (load {machine['load_average_before']:.1f}): figures will be worse than it can do")
     with asyncio.Runner(loop_factory=new_loop) as runner:
-        figures, baselines = runner.run(
-            _measure(names, settings, plan or (QUICK if quick else FULL), tell, quick=quick)
-        )
+        figures, baselines = runner.run(_measure(names, settings, plan, tell, quick=quick))
     result = report.complete(figures, baselines, machine, quick=quick)
     if json_path is not None:
         report.write(result, json_path)
