@@ -35,8 +35,10 @@ log = structlog.get_logger(__name__)
 
 POLL_S = 1.0
 """Longest time between two looks for changes."""
-SETTLE_S = 0.05
+SETTLE_S = 0.01
 """Shortest: a burst of notifications makes one look."""
+KNOWN_WITHIN_S = 1.5
+"""Longest a new token is waited for: a look of the poll, should the notification be lost."""
 SHUT_OUT = frozenset({"revoked", "returned"})
 """Statuses of a device whose tokens no longer count."""
 
@@ -159,6 +161,25 @@ class Registry(Service):
         """Call `listener` after each look that found changes; returns what takes it off again."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
+
+    async def known(self, token: str, timeout_s: float = KNOWN_WITHIN_S) -> bool:
+        """Wait until a token just made holds here, and so, near enough, in every process that heard the same NOTIFY.
+
+        To be awaited before the token is told: its owner may use it at once.
+        """
+        digest = token_digest(token)
+        heard = asyncio.Event()
+        forget = self.on_changed(lambda _: heard.set())
+        try:
+            async with asyncio.timeout(timeout_s):
+                while isinstance(self.holder(digest), str):
+                    heard.clear()
+                    await heard.wait()
+        except TimeoutError:
+            return False
+        finally:
+            forget()
+        return True
 
     # keeping current ------------------------------------------------------------------------------------------
 

@@ -46,7 +46,7 @@ from api.ingest.connection import Connection, interval_for
 from api.ingest.decode import DAY_MS, Bounds
 from api.ingest.registry import Changes, Registry
 from core.clock import to_ms
-from core.errors import CODES, Misconfigured
+from core.errors import CODES, Misconfigured, StoreUnavailable
 from core.ids import token_digest
 from core.metrics import STREAM_CONNECTIONS
 from core.service import Service
@@ -66,6 +66,8 @@ GAP_CLOSES_A_SWEEP: Final = 500
 """Connections closed for a gap at once, so that they do not all come back at once."""
 UNREAD_GRACE_S: Final = 10.0
 """How long a peer may leave unread what it is sent."""
+LAST_FLUSH_S: Final = 1.0
+"""How long stopping waits for what was taken to be durable, so that it can still be acknowledged."""
 READ_BUFFER_BYTES: Final = 1024
 """First size of a connection's read buffer; it grows to a frame and most frames fit."""
 IDLE_PING_S: Final = 60.0
@@ -173,6 +175,9 @@ class DeviceStream(Service):
             self._unsubscribe()
         if self._server is not None:
             self._server.close()
+        if self.appender.refusal is None:
+            with contextlib.suppress(TimeoutError, StoreUnavailable):
+                await asyncio.wait_for(self.appender.durable(), LAST_FLUSH_S)
         for connection in list(self.connections):
             connection.send_ack()
             connection.close(WSCloseCode.GOING_AWAY, "restarting")

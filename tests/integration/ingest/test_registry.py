@@ -90,3 +90,13 @@ async def test_started_without_postgres_it_loads_once_it_is_there(database_url: 
         await asyncio.sleep(0.01)
     await registry.stop()
     await away.close()
+
+
+async def test_a_new_token_can_be_waited_for(database: Database, fleet: Any) -> None:
+    registry = Registry(database, utc_now)
+    await registry.start()
+    device = await fleet.device()
+    assert await registry.known(device.token, 5)
+    assert await registry.known(device.token, 0)
+    assert not await registry.known("forged", 0.01)
+    await registry.stop()
