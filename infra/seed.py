@@ -19,7 +19,7 @@ from core.ids import new_id, new_token, shard_of, token_digest
 from core.passwords import PasswordDesk
 from core.postgres import agencies, users
 from core.postgres.bulk import copy_rows
-from core.postgres.cases import compile_cases
+from core.postgres.cases import compile_new_cases
 from core.postgres.contacts import CONTACTS
 from core.postgres.database import Database
 from core.postgres.installation import shard_count
@@ -70,7 +70,7 @@ async def seed(
 async def seed_demo(database: Database, settings: Settings, now: datetime) -> World:
     """The demo's agency: one pair in Almaty, people to tell, two units, a user a role."""
     async with act(database, now) as unit:
-        name = "Almaty demo"
+        name = f"Almaty demo {now:%Y-%m-%d %H:%M:%S}"  # each demo in an agency of its own: no old route, no old alarm
         agency_id = await agencies.get_or_create(unit.connection, name, now)
         await agencies.update(
             unit.connection, agency_id, {"region": "Almaty", "policy": {"alert_m": ALERT_M}, "language": "ru"}
@@ -155,7 +155,7 @@ class _Chunk:
             self.devices,
         )  # fmt: skip
         await copy_rows(connection, "bearer_token", ("digest", "device_id", "agency_id", "created_at"), self.tokens)
-        await compile_cases(connection, [row[0] for row in self.cases])
+        await compile_new_cases(connection, [row[0] for row in self.cases])
 
 
 async def _make_world(unit: Unit, settings: Settings, agency_id: uuid.UUID, agency_name: str) -> World:

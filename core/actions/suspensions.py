@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
+from core.actions.policies import recompile_due
 from core.actions.records import Asker, change, claim, insert
 from core.actions.unit_of_work import Unit, act
 from core.clock import Clock, rfc3339
@@ -110,7 +111,7 @@ async def _compile(unit: Unit, changed: list[Record]) -> None:
 
 
 class OrderClock(Loop):
-    """Calls `end_due` each second; while PostgreSQL is away it waits, and catches up afterwards."""
+    """Calls `end_due` and `recompile_due` each second; while PostgreSQL is away it waits, and catches up."""
 
     def __init__(self, database: Database, clock: Clock, interval_s: float = DUE_INTERVAL_S) -> None:
         super().__init__("order_clock", self.step, interval_s)
@@ -122,5 +123,7 @@ class OrderClock(Loop):
         try:
             async with act(self._database, self._clock()) as unit:
                 await end_due(unit)
+            async with act(self._database, self._clock()) as unit:
+                await recompile_due(unit)
         except StoreUnavailable:
             return

@@ -18,13 +18,15 @@ ROUTES: Final = Table(
 )
 
 _COLUMNS: Final = "id, name, kind, region, time_zone, language, jurisdiction, policy, created_at"
-_CHANGEABLE: Final = frozenset({"name", "kind", "region", "time_zone", "language", "jurisdiction", "policy"})
+_CHANGEABLE: Final = frozenset(
+    {"name", "kind", "region", "time_zone", "language", "jurisdiction", "policy", "recompile_after"}
+)
 
 
 async def get(connection: Connection, agency_id: uuid.UUID, *, lock: bool = False) -> Record:
-    """An agency; raises NotFound."""
+    """An agency; raises NotFound. `lock` keeps others from changing it, not from adding rows that refer to it."""
     row = await connection.fetchrow(
-        f"SELECT {_COLUMNS} FROM agency WHERE id = $1" + (" FOR UPDATE" if lock else ""),  # noqa: S608
+        f"SELECT {_COLUMNS} FROM agency WHERE id = $1" + (" FOR NO KEY UPDATE" if lock else ""),  # noqa: S608
         agency_id,
     )
     if row is None:
@@ -51,3 +53,12 @@ async def update(connection: Connection, agency_id: uuid.UUID, values: dict[str,
         sets = ", ".join(f"{name} = ${number}" for number, name in enumerate(values, start=2))
         await connection.execute(f"UPDATE agency SET {sets} WHERE id = $1", agency_id, *values.values())  # noqa: S608
     return await get(connection, agency_id)
+
+
+async def lock_recompiling(connection: Connection) -> Record | None:
+    """One agency with cases that still bear an earlier policy, locked; None when there is none or others have it."""
+    row = await connection.fetchrow(
+        "SELECT id, recompile_after FROM agency WHERE recompile_after IS NOT NULL ORDER BY id LIMIT 1"
+        " FOR NO KEY UPDATE SKIP LOCKED"
+    )
+    return dict(row) if row is not None else None

@@ -43,7 +43,7 @@ _LOCK_AFFECTED: Final = """
         UNION SELECT o.case_id FROM people JOIN protection_order o
             ON o.protected_person_ids @> ARRAY[people.id] AND o.protected_person_ids <> '{}'
     )
-    SELECT c.id FROM protection_case c WHERE c.id IN (SELECT id FROM affected) ORDER BY c.id FOR UPDATE
+    SELECT c.id FROM protection_case c WHERE c.id IN (SELECT id FROM affected) ORDER BY c.id FOR NO KEY UPDATE
 """
 
 # A person's parts in live orders, as (case, shard, number, role, rank); $person is put in by name.
@@ -181,11 +181,17 @@ async def compile_cases(connection: Connection, case_ids: Collection[uuid.UUID])
         return
     rows = await connection.fetch(_LOCK_AFFECTED, list(case_ids))
     affected = [row["id"] for row in rows]
-    shards: set[int] = set()
     for start in range(0, len(affected), MAX_CASES_A_STATEMENT):
-        chunk = affected[start : start + MAX_CASES_A_STATEMENT]
-        await connection.execute(_ROUTE_DEVICES, chunk)
-        shards |= {row["shard"] for row in await connection.fetch(_COMPILE, chunk)}
+        await connection.execute(_ROUTE_DEVICES, affected[start : start + MAX_CASES_A_STATEMENT])
+    await compile_new_cases(connection, affected)
+
+
+async def compile_new_cases(connection: Connection, case_ids: Sequence[uuid.UUID]) -> None:
+    """Compile these cases alone: for bulk creation, where nobody shares a person and devices have their routes."""
+    shards: set[int] = set()
+    for start in range(0, len(case_ids), MAX_CASES_A_STATEMENT):
+        rows = await connection.fetch(_COMPILE, case_ids[start : start + MAX_CASES_A_STATEMENT])
+        shards |= {row["shard"] for row in rows}
     for shard in sorted(shards):
         await connection.execute("SELECT pg_notify('case', $1)", str(shard))
     await connection.execute("SELECT pg_notify('registry', '')")
@@ -216,6 +222,7 @@ async def _give_own_cases(connection: Connection, person_ids: Collection[uuid.UU
         AND EXISTS (SELECT FROM device d WHERE d.person_id = person.id)
         AND NOT EXISTS (SELECT FROM protection_case c WHERE c.own_person_id = person.id)
         AND NOT EXISTS (SELECT FROM ({_PARTS}) parts)
+        ORDER BY person.id
         """,
         list(person_ids),
     )
@@ -251,7 +258,11 @@ async def case_of_aggressor(
     return found
 
 
-async def cases_of_agency(connection: Connection, agency_id: uuid.UUID) -> Sequence[uuid.UUID]:
-    """Every case of an agency: all are compiled anew when its policy changes."""
-    rows: list[Any] = await connection.fetch("SELECT id FROM protection_case WHERE agency_id = $1", agency_id)
+async def cases_of_agency(
+    connection: Connection, agency_id: uuid.UUID, after: uuid.UUID, limit: int
+) -> Sequence[uuid.UUID]:
+    """At most `limit` cases of an agency beyond `after`, in the order of their ids."""
+    rows: list[Any] = await connection.fetch(
+        "SELECT id FROM protection_case WHERE agency_id = $1 AND id > $2 ORDER BY id LIMIT $3", agency_id, after, limit
+    )
     return [row["id"] for row in rows]

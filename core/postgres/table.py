@@ -56,7 +56,7 @@ class Table:
         """The agency's row, or None; `lock` keeps others from changing it until the transaction ends."""
         row = await connection.fetchrow(
             f"SELECT {self.selected} FROM {self.name} WHERE id = $1 AND agency_id = $2"  # noqa: S608
-            + (" FOR UPDATE" if lock else ""),
+            + (" FOR NO KEY UPDATE" if lock else ""),
             record_id,
             agency_id,
         )

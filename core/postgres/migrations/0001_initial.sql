@@ -25,6 +25,7 @@ CREATE TABLE agency (
     language text NOT NULL DEFAULT 'ru',
     jurisdiction jsonb,                       -- GeoJSON polygon
     policy jsonb NOT NULL DEFAULT '{}',       -- radii, probabilities, limits; named and validated in core.domain.policy
+    recompile_after uuid,                     -- cases beyond this id still bear the policy before; null: none do
     created_at timestamptz NOT NULL
 );
 

@@ -6,9 +6,14 @@ import asyncio
 import uuid
 from typing import Any
 
+import httpx
 import pytest
 
+from api.app import create_app
+from api.deps import ApiContext
 from core.ids import token_digest
+from core.postgres.database import Database
+from core.redis.client import connect
 
 
 async def until_known(office: Any, token: str, *, gone: bool = False) -> Any:
@@ -197,3 +202,29 @@ async def test_readiness_says_which_part_is_not(office: Any, redis_client: Any, 
     answer = await office.client.get("/readyz")
     assert answer.status_code == 503
     assert answer.json()["parts"]["redis"]["shards_late"] == ["1"]
+
+
+async def test_metrics_of_several_processes_are_told_together(
+    office: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    alone = await office.client.get("/metrics")
+    assert alone.headers["content-type"].startswith("text/plain")
+    assert "qorgan_http_seconds" in alone.text
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    together = await office.client.get("/metrics")
+    assert together.status_code == 200
+    assert "python_gc" not in together.text
+
+
+async def test_readiness_does_not_wait_for_stores_that_are_away(office: Any, settings: Any, tmp_path: Any) -> None:
+    context = ApiContext(
+        settings, Database(f"postgresql:///none?host={tmp_path}"), connect(f"unix://{tmp_path}/none.sock")
+    )
+    transport = httpx.ASGITransport(create_app(context))
+    async with httpx.AsyncClient(transport=transport, base_url="http://qorgan.test") as client:
+        answer = await client.get("/readyz")
+        assert (await client.get("/healthz")).status_code == 200
+    assert answer.status_code == 503
+    away = {"ok": False, "reason": "does not answer"}
+    assert answer.json()["parts"] == {"postgres": away, "redis": away}
+    await context.redis.aclose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import Any
 
@@ -296,3 +297,28 @@ async def test_an_order_expires_by_the_clock_and_leaves_its_case(office: Any, ha
     await clock.step()
     assert (await case_of(office, order)).orders == []
     assert (await office.get(f"/v1/orders/{order['id']}")).json()["status"] == "expired"
+
+
+async def test_orders_entered_at_once_against_one_aggressor_all_stand_in_his_one_case(office: Any) -> None:
+    aggressor = await office.person()
+    victims = [await office.person() for _ in range(6)]
+    orders = await asyncio.gather(*(office.order(victim, aggressor) for victim in victims))
+    assert len({order["case_id"] for order in orders}) == 1
+    case = await case_of(office, orders[0])
+    assert {str(order.id) for order in case.orders} == {order["id"] for order in orders}
+    assert len(case.people) == 7
+
+
+async def test_every_change_of_a_case_is_found_by_its_version_and_transaction(office: Any) -> None:
+    order = await office.order(await office.person(), await office.person())
+    before = await case_of(office, order)
+    async with office.context.database.connection() as connection:
+        floor = await connection.fetchval("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")
+    await office.patch(f"/v1/orders/{order['id']}", {"grace_s": 60})
+    async with office.context.database.connection() as connection:
+        found = await connection.fetch(
+            "SELECT id FROM protection_case WHERE changed_xid >= $1::text::xid8 ORDER BY id", floor
+        )
+    assert [str(row["id"]) for row in found] == [order["case_id"]]
+    after = await case_of(office, order)
+    assert (after.version, after.orders[0].grace_s) == (before.version + 1, 60.0)

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from api.app import create_app
+from core.actions.suspensions import OrderClock
 from core.ids import new_id
 
 
@@ -221,3 +222,27 @@ async def test_reports_count_and_refuse_a_span_that_cannot_be(office: Any) -> No
 async def test_an_unknown_query_field_is_refused(office: Any, path: str) -> None:
     answer = await office.get(f"{path}?colour=red", "admin")
     assert (answer.status_code, answer.json()["code"]) == (422, "unknown_field")
+
+
+async def test_a_policy_reaches_the_cases_of_a_great_agency_by_and_by(
+    office: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(5):
+        await office.order(await office.person(), await office.person())
+    monkeypatch.setattr("core.actions.policies.CASES_AT_ONCE", 2)
+
+    async def margins() -> list[float]:
+        async with office.context.database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT (config #>> '{orders,0,exit_margin_m}')::float8 AS margin FROM protection_case ORDER BY id"
+            )
+        return [row["margin"] for row in rows]
+
+    await office.call("supervisor", "PUT", "/v1/policies", json={"exit_margin_m": 150})
+    assert await margins() == [150, 150, 100, 100, 100]
+    clock = OrderClock(office.context.database, office.context.clock)
+    await clock.step()
+    assert await margins() == [150, 150, 150, 150, 100]
+    await clock.step()
+    await clock.step()
+    assert await margins() == [150] * 5
