@@ -58,6 +58,7 @@ async def enrol_device(body: Enrolment, request: Request, context: Context) -> R
     context.logins.check(address, "enrol")
     async with act(context.database, context.clock()) as unit:
         device_id, token = await devices.enrol(unit, body.code, address or None)
+    await context.registry.known(token)
     return {
         "device_id": device_id,
         "token": token,

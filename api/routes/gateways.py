@@ -23,6 +23,7 @@ async def add_gateway(body: NewGateway, actor: Admin, context: Context) -> dict[
     """Let a gateway in; its token is told only now."""
     async with act(context.database, context.clock()) as unit:
         token = await devices.add_gateway(unit, actor, body.name, body.expires_at)
+    await context.registry.known(token)
     return {"name": body.name, "token": token}
 
 
