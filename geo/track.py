@@ -100,7 +100,8 @@ def follow(fixes: Floats, held: Floats) -> None:
         return
     now, before = fixes[unsaid], held[unsaid]
     elapsed_ms = now[:, LIVE] - before[:, LIVE]
-    step = np.linalg.norm(now[:, PLACE] - before[:, PLACE], axis=1)
+    # what may be the noise of both fixes is not taken for motion
+    step = np.linalg.norm(now[:, PLACE] - before[:, PLACE], axis=1) - now[:, SIGMA] - before[:, SIGMA]
     speed = np.clip(1000.0 * step / np.maximum(elapsed_ms, 1.0), SPEED_FLOOR_MPS, SPEED_CEILING_MPS)
     told = (before[:, LIVE] > 0) & (elapsed_ms <= SPEED_MEMORY_MS)
     fixes[unsaid, DRIFT] = np.where(told, speed, SPEED_UNKNOWN_MPS)

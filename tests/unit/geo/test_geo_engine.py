@@ -351,3 +351,27 @@ def test_an_empty_batch_is_nothing() -> None:
     assert engine.process([]) == []
     assert engine.process([Entry(1, 0, PINGS, b"")]) == []
     assert engine.last_ms == 1
+
+
+@pytest.mark.parametrize("speed_mps", [1.4, 4.0, 16.7])
+def test_an_approach_is_a_breach_within_one_interval_of_the_true_entry(world: Any, speed_mps: float) -> None:
+    world.configure()
+    told = []
+    for now_s in range(10, 3000, 10):
+        distance = 3000.0 - speed_mps * now_s
+        if distance < 0:
+            break
+        told += world.ping(now_s, 11, 0.0) + world.ping(now_s + 0.5, 12, distance, accuracy_m=8.0, speed_mps=speed_mps)
+    assert moves(told) == [("clear", "warning"), ("warning", "breach")]
+    entry_s = (3000 - 500) / speed_mps
+    assert told[1].at_ms - world.start_ms <= (entry_s + 10.5) * 1000
+
+
+def test_a_speed_that_may_be_noise_does_not_widen_what_is_known(world: Any) -> None:
+    world.configure()
+    world.ping(1, 11, 0.0)
+    world.ping(2, 12, 1200.0, accuracy_m=40.0, speed_mps=float("nan"))
+    world.ping(12, 12, 1230.0, accuracy_m=40.0, speed_mps=float("nan"))
+    [told] = world.ping(42, 11, 0.0, accuracy_m=5.0) or world.configure(43, alert_m=1400.0, warning_m=1500.0)
+    assert told.to_state == "breach"
+    assert told.detail["sigma_m"] < 100
