@@ -282,18 +282,34 @@ async def address(desk: Desk) -> AsyncIterator[str]:
         await desk.hang_up()
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def page(browser: Browser) -> AsyncIterator[Page]:
+@contextlib.asynccontextmanager
+async def open_page(browser: Browser, *, with_map: bool) -> AsyncIterator[Page]:
     """A page in English on a desktop screen; anything it complains of fails the test."""
     context = await browser.new_context(locale="en-GB", viewport={"width": 1440, "height": 900}, color_scheme="dark")
     opened = await context.new_page()
     opened.set_default_timeout(WAIT_MS)
+    if not with_map:
+        await opened.route("**/vendor/maplibre-gl.mjs", lambda route: route.abort())
     complaints: list[str] = []
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     opened.on("console", lambda message: complaints.append(message.text) if _matters(message) else None)
     yield opened
     await context.close()
     assert complaints == []
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    """A page without the map library: drawing maps in software costs more than all the rest."""
+    async with open_page(browser, with_map=False) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def map_page(browser: Browser) -> AsyncIterator[Page]:
+    """A page with its map."""
+    async with open_page(browser, with_map=True) as opened:
+        yield opened
 
 
 def _matters(message: Any) -> bool:
@@ -326,11 +342,6 @@ class Console:
         await self.sign_in()
         await expect(self.page.locator("#link")).to_have_attribute("data-status", "live")
 
-    async def reload(self) -> None:
-        """Load the page anew, once what it was loading is there: a cut-off worker is an error of its own."""
-        await expect(self.page.locator("#map")).to_have_attribute("data-ready", "true")
-        await self.page.reload()
-
     async def open_first(self) -> None:
         """Open the incident on top of the queue and wait for its timeline."""
         await self.rows.first.get_by_role("button").click()
@@ -341,3 +352,9 @@ class Console:
 def console(page: Page, desk: Desk, address: str) -> Console:
     """The console in the browser against the scripted API."""
     return Console(page, desk, address)
+
+
+@pytest.fixture
+def map_console(map_page: Page, desk: Desk, address: str) -> Console:
+    """The same with its map."""
+    return Console(map_page, desk, address)

@@ -61,7 +61,7 @@ async def test_muting_is_seen_and_outlives_a_reload(console: Any) -> None:
     await console.live()
     await console.page.locator("#sound").click()
     await expect(console.page.locator("#sound")).to_contain_text("Muted")
-    await console.reload()
+    await console.page.reload()
     await expect(console.page.locator("#sound")).to_have_attribute("data-state", "muted")
 
 

@@ -101,29 +101,29 @@ async def sign_in(page: Page, real: RealDesk, role: str = "dispatcher") -> None:
     await page.get_by_role("button", name="Sign in").click()
 
 
-async def test_a_breach_appears_is_acknowledged_and_resolved(page: Page, real: RealDesk) -> None:
-    await sign_in(page, real)
-    await expect(page.locator("#link")).to_have_attribute("data-status", "live")
-    await expect(page.get_by_text("No open incidents")).to_be_visible()
+async def test_a_breach_appears_is_acknowledged_and_resolved(map_page: Page, real: RealDesk) -> None:
+    await sign_in(map_page, real)
+    await expect(map_page.locator("#link")).to_have_attribute("data-status", "live")
+    await expect(map_page.get_by_text("No open incidents")).to_be_visible()
     await real.breach()
-    row = page.locator("li.row")
+    row = map_page.locator("li.row")
     for words in ("Too close", "Critical", "Әсем Үлгібай", "320 m", "43.23895, 76.94560"):
         await expect(row).to_contain_text(words)
-    await expect(page.locator("#sound")).to_have_attribute("data-rings", "1")
+    await expect(map_page.locator("#sound")).to_have_attribute("data-rings", "1")
     await row.get_by_role("button").click()
-    await expect(page.locator("#incident")).to_contain_text("Came within the forbidden distance")
-    await expect(page.locator(".map-party.victim")).to_be_visible()
-    await expect(page.locator(".map-party.aggressor")).to_be_visible()
-    await page.keyboard.press("a")
+    await expect(map_page.locator("#incident")).to_contain_text("Came within the forbidden distance")
+    await expect(map_page.locator(".map-party.victim")).to_be_visible()
+    await expect(map_page.locator(".map-party.aggressor")).to_be_visible()
+    await map_page.keyboard.press("a")
     await expect(row).to_have_attribute("data-state", "acknowledged")
-    await expect(page.locator(".timeline")).to_contain_text("Acknowledged · you")
-    await page.get_by_role("button", name="Resolve").click()
-    dialog = page.locator("#dialog")
+    await expect(map_page.locator(".timeline")).to_contain_text("Acknowledged · you")
+    await map_page.get_by_role("button", name="Resolve").click()
+    dialog = map_page.locator("#dialog")
     await expect(dialog).to_contain_text("He is still inside.")
     await dialog.get_by_label("In custody").check()
     await dialog.get_by_role("button", name="Resolve").click()
     await expect(row).to_have_count(0)
-    await expect(page.locator("#incident")).to_contain_text("In custody")
+    await expect(map_page.locator("#incident")).to_contain_text("In custody")
 
 
 async def test_two_dispatchers_see_each_other_s_work_and_the_slower_is_told(page: Page, real: RealDesk) -> None:

@@ -36,7 +36,7 @@ async def test_a_reload_keeps_the_session_and_no_access_token_is_stored(console:
         "JSON.stringify([Object.entries(sessionStorage), Object.entries(localStorage)])"
     )
     assert "access-" not in stored
-    await console.reload()
+    await console.page.reload()
     await expect(console.page.get_by_text("No open incidents")).to_be_visible()
 
 
@@ -73,6 +73,15 @@ async def test_a_board_that_cannot_be_had_is_an_error_with_a_way_on(console: Any
     console.desk.refuse_board = False
     await console.page.locator("#queue").get_by_role("button", name="Reconnect").click()
     await expect(console.page.get_by_text("No open incidents")).to_be_visible()
+
+
+async def test_a_console_that_cannot_load_its_words_says_so_and_offers_to_try_again(console: Any) -> None:
+    await console.page.route("**/locales/*.json", lambda route: route.abort())
+    await console.page.goto(f"{console.address}/console/")
+    await expect(console.page.get_by_role("alert").first).to_contain_text("The console did not load")
+    await console.page.unroute("**/locales/*.json")
+    await console.page.get_by_role("button", name="Try again").click()
+    await expect(console.page.get_by_label("User name")).to_be_visible()
 
 
 async def test_the_page_is_served_with_a_policy_that_forbids_inline_code(address: str) -> None:
