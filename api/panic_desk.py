@@ -123,6 +123,8 @@ class PanicDesk:
         if len(self._late) >= LATE_BOUND:
             assert asyncio.iscoroutine(work)
             work.close()
+            if place is not None and self._journal is not None:
+                self._journal.release(place)
             return None
         task = asyncio.ensure_future(work)
         self._late[task] = place
@@ -144,8 +146,11 @@ class PanicDesk:
         error = task.exception()
         if error is not None and not isinstance(error, QorganError):
             log.error("panic_not_committed", error=type(error).__name__)
-        if (error is None or isinstance(error, NotAllowed)) and place is not None and self._journal is not None:
-            self._journal.settle(place)
+        if place is not None and self._journal is not None:
+            if error is None or isinstance(error, NotAllowed):
+                self._journal.settle(place)
+            else:
+                self._journal.release(place)
 
     async def _commit(self, panic: PanicIn) -> PanicResult:
         """One transaction; tried again when it failed for another reason than the store's absence, at last bare: the
@@ -267,10 +272,9 @@ class PanicDesk:
     async def drain(self, *, orphans: bool) -> None:
         """Bring to PostgreSQL whatever waits here, in the stream, and in journals of the dead. Raises
         StoreUnavailable as soon as PostgreSQL does."""
-        busy = set(self._late.values())
         if self._journal is not None:
-            for place, payload in self._journal.waiting():
-                if place not in busy and await self._drained(payload):
+            for place, payload in self._journal.left():
+                if await self._drained(payload):
                     self._journal.settle(place)
         if orphans:
             if self._default_agency is None:

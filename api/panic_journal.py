@@ -47,6 +47,7 @@ class PanicJournal:
         self._end = 0
         self._size = os.fstat(descriptor).st_size
         self._waiting: dict[int, bytes] = {}
+        self._in_hand: set[int] = set()
         self._scan()
 
     @classmethod
@@ -89,7 +90,8 @@ class PanicJournal:
                 journal.close()
 
     def append(self, payload: bytes) -> int:
-        """Write a payload and have it on disk; returns its place. Raises OSError when the disk refuses."""
+        """Write a payload and have it on disk; returns its place, which stays in hand until released or settled.
+        Raises OSError when the disk refuses."""
         record = HEADER.pack(MAGIC, len(payload), zlib.crc32(payload), WAITING) + payload
         with self._guard:
             if not self._waiting and self._end > RESTART_BYTES:
@@ -104,14 +106,26 @@ class PanicJournal:
             os.pwrite(self._descriptor, record + bytes(end - place - len(record) + HEADER.size), place)
             os.fdatasync(self._descriptor)
             self._waiting[place] = payload
+            self._in_hand.add(place)
             self._end = end
             return place
 
     def settle(self, place: int) -> None:
         """PostgreSQL has it; a second call does nothing."""
         with self._guard:
+            self._in_hand.discard(place)
             if self._waiting.pop(place, None) is not None and self._descriptor >= 0:
                 os.pwrite(self._descriptor, bytes([SETTLED]), place + MARK_OFFSET)
+
+    def release(self, place: int) -> None:
+        """Whoever wrote it is done trying: it is the drain's now."""
+        with self._guard:
+            self._in_hand.discard(place)
+
+    def left(self) -> list[tuple[int, bytes]]:
+        """(place, payload) of what is neither settled nor in hand, oldest first."""
+        with self._guard:
+            return sorted((place, payload) for place, payload in self._waiting.items() if place not in self._in_hand)
 
     def waiting(self) -> list[tuple[int, bytes]]:
         """(place, payload) of what is not settled, oldest first."""

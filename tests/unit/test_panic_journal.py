@@ -75,3 +75,13 @@ def test_a_journal_with_nothing_waiting_is_removed_when_closed(tmp_path: Path) -
     journal.settle(journal.append(b"x"))
     journal.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_in_hand_is_left_to_nobody_until_it_is_released(tmp_path: Path) -> None:
+    journal = PanicJournal.create(tmp_path)
+    first, second = journal.append(b"first"), journal.append(b"second")
+    assert journal.left() == []
+    journal.release(second)
+    journal.settle(first)
+    assert journal.left() == journal.waiting() == [(second, b"second")]
+    journal.close()
