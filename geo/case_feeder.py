@@ -33,7 +33,8 @@ class CaseFeeder:
         self._log = shard_log
         self._mark = 0
         self._known: dict[int, int] | None = None
-        """Versions the engine knew at first, and those appended since."""
+        """Versions the engine knew when it was loaded, and those appended since."""
+        self._loads = 0
         self._wanted: dict[int, int] = {}
         self._unread: list[tuple[tuple[int, int], int]] = []
         """(entry id, cases) appended and not yet evaluated."""
@@ -43,8 +44,8 @@ class CaseFeeder:
         runner = self._runner
         if not runner.ready.is_set():
             return False
-        if self._known is None:
-            self._known = runner.case_versions()
+        if self._known is None or self._loads != runner.loads:
+            self._known, self._loads, self._mark, self._wanted = runner.case_versions(), runner.loads, 0, {}
         async with self._database.connection() as connection:
             if not self._wanted:
                 self._mark, changed = await case_feed.changed_since(connection, runner.shard, self._mark)

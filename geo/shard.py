@@ -109,7 +109,10 @@ class ShardRunner(Service):
         self.position = START
         """Id of the newest entry evaluated."""
         self.ready = asyncio.Event()
-        """Set once state is loaded and the log's end has been seen: from then on configuration is appended."""
+        """Set while state is loaded and the log's end has been seen: only then is configuration appended."""
+        self.loads = 0
+        """How often state was loaded: what was known of the engine before does not hold after."""
+        self._committed = START
         self._settings = settings
         self._store = store
         self._log = shard_log
@@ -155,11 +158,14 @@ class ShardRunner(Service):
 
     async def _load(self) -> None:
         """Claim the shard and take up its state where the last commit left it."""
+        self.ready.clear()
         await self._store.claim(self.shard, self.token)
         self.position, fields = await self._store.load(self.shard)
         self._engine = self._engine_factory(self.shard)
         self._engine.restore(fields)
+        self._committed = self.position
         self._claimed = True
+        self.loads += 1
         self._clean()
         log.info("shard_loaded", shard=self.shard, token=self.token, cursor=self.position, fields=len(fields))
 
@@ -261,7 +267,9 @@ class ShardRunner(Service):
             live=changes.live,
             places=changes.places,
             transitions=transitions,
+            expected=self._committed,
         )
+        self._committed = self.position
         self._clean()
         for transition in transitions:
             TRANSITIONS.labels(transition.kind, transition.to_state).inc()

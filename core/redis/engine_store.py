@@ -37,7 +37,10 @@ _FORGET: Final = Script(
 _COMMIT: Final = Script(
     FENCE
     + """
-local at = 8
+if ARGV[8] ~= '' and (redis.call('GET', KEYS[2]) or '0-0') ~= ARGV[8] then
+  return redis.error_reply('CURSORMOVED the state is not what it was')
+end
+local at = 9
 local function put(command, key, count)
   local last = at + count - 1
   while at <= last do
@@ -90,9 +93,12 @@ class EngineStore:
         live: Sequence[tuple[int, bytes]] = (),
         places: Sequence[tuple[float, float, int]] = (),
         transitions: Sequence[Transition] = (),
+        expected: str | None = None,
     ) -> None:
         """Write what the log up to `cursor` changed, in one atomic step; raises LeaseLost or StoreUnavailable.
 
+        With `expected`, the cursor must stand there: a step sent twice happens once, and a store that lost its data
+        is not given a part of the state for the whole.
         `places` are (lon, lat, device number); those the index cannot hold (the poles) are left out.
         """
         set_fields: list[Any] = []
@@ -120,7 +126,7 @@ class EngineStore:
                 keys.owner(shard), keys.cursor(shard), keys.state(shard), keys.live(shard), keys.geo(shard),
                 keys.transitions(shard),
             ],
-            [token, cursor, *counts, *set_fields, *deleted, *live_fields, *geo_fields, *entries],
+            [token, cursor, *counts, expected or "", *set_fields, *deleted, *live_fields, *geo_fields, *entries],
         )  # fmt: skip
 
     async def cursor(self, shard: int) -> str:

@@ -28,6 +28,9 @@ from core.redis.client import AWAY, Client
 UNWILLING = (ClusterDownError, MasterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError)
 """Answers that mean Redis cannot take it now, though the command was right."""
 
+AGAIN = ("MISCONF", "NOREPLICAS", "LOADING", "OOM", "CURSORMOVED")
+"""Beginnings of answers that mean: load what you know anew, and try again."""
+
 FENCE = """
 local seen = tonumber(redis.call('GET', KEYS[1]) or '0')
 local token = tonumber(ARGV[1])
@@ -53,7 +56,7 @@ def raise_for(error: Exception) -> None:
     text = str(error)
     if "LEASELOST" in text:
         raise LeaseLost("Another worker owns the shard now.") from error
-    if isinstance(error, (*AWAY, *UNWILLING)) or text.startswith(("MISCONF", "NOREPLICAS", "LOADING", "OOM")):
+    if isinstance(error, (*AWAY, *UNWILLING)) or text.startswith(AGAIN):
         raise StoreUnavailable("Redis cannot take a write now; try again shortly.") from error
     raise error
 

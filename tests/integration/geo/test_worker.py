@@ -204,3 +204,23 @@ async def test_state_lost_while_running_is_taken_up_from_the_last_commit(ground:
         for item in decode_many(fields[b"t"])
     ]
     assert sorted(set(decided)) == [0, 25, 50, 75]
+
+
+async def test_a_store_that_lost_everything_is_filled_again(ground: Any) -> None:
+    (number,) = await ground.add_cases(1, 1)
+    worker = ground.worker("geo-1")
+    await worker.start()
+
+    async def known() -> bool:
+        return await ground.client.hget(keys.state(1), f"v{number}") == b"1"
+
+    await ground.wait_until(known, "the case")
+    await ground.append(1, ground.ping(5, 1))
+    await ground.client.flushall()
+    await ground.append(1, ground.ping(5, 2))
+    await ground.wait_until(known, "the case again")
+
+    async def counted() -> bool:
+        return await ground.counted(1, 5) == 1
+
+    await ground.wait_until(counted, "what came after the loss")
