@@ -2,7 +2,7 @@
 
 `measure(frames, connections)` runs a DeviceStream in a child process (its registry filled without PostgreSQL)
 and sends it frames from this process; the figure that matters is the CPU a frame costs the child.
-Run it: `.venv/bin/python -m tests.benchmarks.ingest_bench` or by path.
+Run it: `python tests/benchmarks/ingest_bench.py [frames] [connections] [gateway] [rate=30000] [profile=FILE]`.
 """
 
 from __future__ import annotations
