@@ -78,15 +78,7 @@ class Console {
     this.show("workplace");
     byId("who").textContent = this.session.username ?? "";
     this.redraw();
-    this.feed./** Without words nothing else can be said in any language: say that, and try again when asked. */
-function failed(error) {
-  console.warn("The console could not start:", error);
-  const again = h("button", { class: "button primary", type: "button", onclick: () => location.reload() }, "Қайталау · Повторить · Try again");
-  byId("starting").replaceChildren(h("div", { class: "empty", role: "alert" }, icon("linkLost", "icon-large"),
-    h("strong", {}, "Пульт жүктелмеді · Пульт не загрузился · The console did not load"), again));
-}
-
-start().catch(failed);
+    this.feed.start();
     if (this.map.started) return;
     this.map.started = true;
     if (!(await this.map.start())) {
@@ -418,4 +410,12 @@ async function start() {
   await workplace.begin();
 }
 
-start();
+/** Without words nothing else can be said in any language: say that, and try again when asked. */
+function failed(error) {
+  console.warn("The console could not start:", error);
+  const again = h("button", { class: "button primary", type: "button", onclick: () => location.reload() }, "Қайталау · Повторить · Try again");
+  byId("starting").replaceChildren(h("div", { class: "empty", role: "alert" }, icon("linkLost", "icon-large"),
+    h("strong", {}, "Пульт жүктелмеді · Пульт не загрузился · The console did not load"), again));
+}
+
+start().catch(failed);
