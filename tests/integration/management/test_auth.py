@@ -204,3 +204,19 @@ async def test_a_user_is_added_by_agency_name_once(office: Any) -> None:
     ):
         with pytest.raises(InvalidInput):
             await add_user_by_agency_name(database, username, password, role, "New", utc_now())
+
+
+async def test_a_form_that_is_no_text_or_no_form_is_refused_like_any_other(
+    office: Any, client: httpx.AsyncClient
+) -> None:
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    for content in (b"username=%ff%fe&password=x", b"username=%00&password=%00", b"&&&=&=", b"\xff" * 100, b""):
+        answer = await client.post("/v1/auth/token", content=content, headers=form)
+        assert answer.status_code in {400, 401, 422}, (content, answer.text)
+        assert answer.headers["content-type"] == "application/problem+json"
+    answer = await client.post("/v1/auth/token", json={"username": "admin", "password": PASSWORD})
+    assert answer.status_code in {401, 422}
+    answer = await client.post(
+        "/v1/auth/token", content=b"--x\r\nbroken", headers={"content-type": "multipart/form-data; boundary=x"}
+    )
+    assert answer.status_code in {400, 401, 422}
