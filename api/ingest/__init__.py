@@ -3,7 +3,8 @@
 Model: `registry` knows every device and token; `decode` makes pings of bytes and `records` makes records of pings;
 `appender` packs them into one buffer a shard and appends all buffers in one round trip every few milliseconds.
 `stream` serves the devices' WebSockets, each a `connection` with a `ledger` of what it may be told;
-`api/routes/pings.py` serves the HTTP batches. `rates` bounds what one device sends; `health` says when nothing more may be taken.
+`api/routes/pings.py` serves the HTTP batches. `rates` bounds what one device sends; `health` says when nothing
+more may be taken.
 
 Guarantees: what was answered as durable is on disk in the log of every shard the device belongs to. A ping
 may be appended twice (a device that got no answer sends it again); the engine takes it once.
