@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from core.clock import to_ms
 from infra.bench.system import System
 
 FRAME_BYTES_MAX: Final = 4_194_304
@@ -19,6 +21,7 @@ FRAME_BYTES_MAX: Final = 4_194_304
 
 class _Frame(msgspec.Struct):
     kind: str
+    at: datetime | None = None
     data: msgspec.Raw = msgspec.Raw(b"{}")
 
 
@@ -32,6 +35,7 @@ class DispatcherFeed:
 
     def __init__(self) -> None:
         self._arrived: dict[tuple[str, str], float] = {}
+        self._opened_ms: dict[tuple[str, str], int] = {}
         self._news = asyncio.Event()
         self.frames = 0
 
@@ -47,12 +51,19 @@ class DispatcherFeed:
                 if frame.kind != "incident.opened":
                     continue
                 incident = decode_incident(frame.data)
-                self._arrived.setdefault((incident.victim_id or "", incident.type), moment)
+                key = (incident.victim_id or "", incident.type)
+                if key not in self._arrived and frame.at is not None:
+                    self._opened_ms[key] = to_ms(frame.at)
+                self._arrived.setdefault(key, moment)
                 self._news.set()
 
     def arrival(self, victim_id: str, type_: str) -> float | None:
         """When it arrived on time.perf_counter, or None."""
         return self._arrived.get((victim_id, type_))
+
+    def opened_ms(self, victim_id: str, type_: str) -> int | None:
+        """When the transaction that opened it began, on the wall clock; None when it has not arrived."""
+        return self._opened_ms.get((victim_id, type_))
 
     async def wait_for_all(self, wanted: list[tuple[str, str]], timeout_s: float) -> int:
         """Wait until all of (victim, type) have arrived; how many have not when time is up."""

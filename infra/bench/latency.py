@@ -57,6 +57,8 @@ class _Probe:
         self._frame = Frame(Frame(PLACE).point(-APART_M * (number % 10), -APART_M * (number // 10)))
         self.sent_at = 0.0
         """When the ping inside was sent, on time.perf_counter."""
+        self.sent_ms = 0
+        """The same moment on the wall clock."""
 
     async def drive(self, socket: ClientConnection, far_m: float) -> None:
         """Ping every second on the way, then once inside."""
@@ -69,7 +71,7 @@ class _Probe:
         await self._send(socket, "victim", 0.0, 0.0)
         await self._send(socket, "aggressor", LAST_OUTSIDE_M, SPEED_MPS)
         await asyncio.sleep(LAST_STEP_S)
-        self.sent_at = time.perf_counter()
+        self.sent_at, self.sent_ms = time.perf_counter(), now_ms()
         await self._send(socket, "aggressor", INSIDE_M, SPEED_MPS)
 
     async def _send(self, socket: ClientConnection, actor: str, north_m: float, speed_mps: float) -> None:
@@ -112,7 +114,13 @@ async def measure_breaches(system: System, plan: Plan, tell: Tell, *, quick: boo
     in_time = [taken for taken in taken_ms if taken > 0]
     if not in_time:
         raise BenchFailed(f"None of {len(probes)} breaches reached the dispatcher's feed.")
-    return summary(in_time) | {"missing": missing, "before_the_ping": len(taken_ms) - len(in_time)}
+    opened = [(feed.opened_ms(probe.victim_id, "proximity"), probe.sent_ms) for probe in probes]
+    before_ms = [moment - sent for moment, sent in opened if moment is not None]
+    return summary(in_time) | {
+        "missing": missing,
+        "before_the_ping": len(taken_ms) - len(in_time),
+        "of_it_before_the_transaction_p50_ms": float(np.median(before_ms)) if before_ms else None,
+    }
 
 
 async def _drop_answers(socket: ClientConnection) -> None:
