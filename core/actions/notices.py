@@ -93,7 +93,11 @@ async def tell_contacts(unit: Unit, notice: Notice) -> int:
                     address=str(way["address"]),
                     template="panic_contact",
                     language=contact["language"],
-                    data={"type": notice.type, "incident_id": str(notice.incident_id)},
+                    data={
+                        "type": notice.type,
+                        "incident_id": str(notice.incident_id),
+                        "occurred_at": notice.data["occurred_at"],
+                    },
                     priority=PRIORITY_PANIC,
                 )
             )
@@ -129,6 +133,6 @@ def _to_her(notice: Notice, phone: dict[str, Any]) -> Delivery:
         address=phone["push_token"],
         template="incident_victim",
         language=phone["language"],
-        data={"type": notice.type, "severity": notice.severity},
+        data={"type": notice.type, "severity": notice.severity, "occurred_at": notice.data["occurred_at"]},
         priority=PRIORITY_ALARM,
     )
