@@ -209,7 +209,7 @@ class Device:
                         await self._stream(stopping)
                     failures = 0
                 except _TryAgain as again:
-                    await _pause(again.after_s, stopping)
+                    await _pause(again.after_s * random.uniform(1.0, 1.5), stopping)  # not all at once
                 except (OSError, TimeoutError, WebSocketException, httpx.TransportError):
                     failures += 1
                     self.counts.tries_failed += 1

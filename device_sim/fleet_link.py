@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -23,6 +24,8 @@ RESEND_FRAMES: Final = 20
 READ_BUFFER_BYTES: Final = 1_024
 ANSWER_BYTES_MAX: Final = 65_536
 BACKOFF_S: Final = (0.1, 5.0)
+JITTER: Final = 1.5
+"""A pause lasts up to so many times as long as it must."""
 ACK_HEAD: Final = b'{"ack":'
 
 
@@ -151,7 +154,7 @@ class Link(WSListener):  # type: ignore[misc, unused-ignore]  # a compiled class
                 self._count(f"connect: {type(error).__name__}")
             pause_s = self._retry_after_s or min(BACKOFF_S[1], BACKOFF_S[0] * 2 ** min(failures, 16))
             self._retry_after_s = 0.0
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(pause_s * random.uniform(1.0, JITTER))  # not all links at once
 
     def close(self) -> None:
         """End the connection politely."""
