@@ -9,6 +9,8 @@ export const SEVERITIES = ["critical", "high", "medium", "low"];
 const STATES = ["open", "acknowledged", "dispatched", "resolved"];
 const TRAIL_POINTS_MAX = 900; // a quarter of an hour at a fix a second
 const TRAIL_STEP_MS = 900;
+const TRAILS_MAX = 2000;
+const RESOLVED_MAX = 200; // kept after their end, for whoever still reads one
 const PROVISIONAL_MATCH_MS = 300_000;
 const PROVISIONAL_AFTER_MS = 30_000; // how long one stays once the rows can be made again
 const OTHER_DEVICE_MS = 30_000; // a person's other device is believed once the first is this much older
@@ -80,6 +82,7 @@ export class Board extends EventTarget {
     this.incidents.set(incident.id, merged);
     for (const [id, item] of this.provisional) if (answers(merged, item)) this.provisional.delete(id);
     if (merged.state !== "resolved") this.#alarmIfNew(held, merged);
+    else this.#forgetOldest();
     this.#changed({ kind: "incident.updated", id: incident.id });
   }
 
@@ -129,6 +132,14 @@ export class Board extends EventTarget {
     return [...open, ...this.provisional.values()].sort(byUrgency);
   }
 
+  #forgetOldest() {
+    const ended = [...this.incidents.values()].filter((incident) => incident.state === "resolved");
+    for (const { id } of ended.slice(0, Math.max(0, ended.length - RESOLVED_MAX))) {
+      this.incidents.delete(id);
+      this.deliveries.delete(id);
+    }
+  }
+
   #alarmIfNew(before, after) {
     const loud = (incident) => incident?.severity === "critical" && incident.state === "open";
     if (loud(after) && !loud(before)) this.dispatchEvent(new CustomEvent("alarm", { detail: after }));
@@ -166,6 +177,7 @@ export class Board extends EventTarget {
     if (Number.isFinite(ms) && (!last || ms - last[2] >= TRAIL_STEP_MS)) trail.push([position.lon, position.lat, ms]);
     if (trail.length > TRAIL_POINTS_MAX) trail.splice(0, trail.length - TRAIL_POINTS_MAX);
     this.trails.set(carrier, trail);
+    if (this.trails.size > TRAILS_MAX) this.trails.delete(this.trails.keys().next().value);
   }
 
   #changed(detail = {}) {

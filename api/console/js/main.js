@@ -238,8 +238,9 @@ class Console {
       try {
         const whole = await this.session.request(`/v1/incidents/${incident.id}`);
         this.board.holdTimeline(incident.id, whole.timeline);
-      } catch {
-        break;
+      } catch (error) {
+        if (error.status !== 403 && error.status !== 404) break;
+        this.board.holdTimeline(incident.id, []);
       }
     }
     this.looking = false;

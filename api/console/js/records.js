@@ -5,6 +5,7 @@
 
 const ASKED_AT_ONCE_MAX = 4;
 const RETRY_MS = 30_000;
+const HELD_MAX = 5000; // a night's people and orders; the oldest go first
 
 export class Records extends EventTarget {
   #session;
@@ -28,6 +29,7 @@ export class Records extends EventTarget {
     if (held?.value !== undefined) return held.value;
     if (held && (held.until === Infinity || Date.now() < held.until)) return null;
     this.#held.set(path, { until: Infinity });
+    if (this.#held.size > HELD_MAX) this.#held.delete(this.#held.keys().next().value);
     this.#waiting.push(path);
     this.#next();
     return null;
