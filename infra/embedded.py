@@ -76,7 +76,7 @@ VALKEY_SETTINGS = {
 
 
 def die_with_parent() -> None:
-    """Ask the kernel to end this process when its parent dies (Linux; elsewhere nothing)."""
+    """Ask the kernel to end this process when the thread that started it dies (Linux; elsewhere nothing)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 is PR_SET_PDEATHSIG
 

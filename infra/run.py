@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -49,11 +50,15 @@ async def run_target(target: str, settings: Settings, index: int, ready_fd: int 
         part = build(target, settings, index)
         await part.start()
     except QorganError as error:
-        _say(ready_fd, error=error.detail)
-        log.error("not_started", target=target, reason=error.detail)
+        if ready_fd is not None:
+            _say(ready_fd, error=error.detail)  # the supervisor tells it once, in one line
+        else:
+            log.error("not_started", target=target, reason=error.detail)
         return 1
     port = next((int(p) for s in part.services if (p := getattr(s, "port", 0))), part.port)
     _say(ready_fd, port=port)
+    gc.collect()
+    gc.freeze()  # what has been loaded by now stays: no collection need look at it again
     if settings.metrics_port is not None and target != "api":
         start_http_server(settings.metrics_port)
     log.info("started", target=target, index=index, port=port)

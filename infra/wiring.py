@@ -93,7 +93,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     part.port = int(listener.getsockname()[1])
     settings = settings.model_copy(update={"port": part.port})
     registry = Registry(part.database, utc_now)
-    appender = Appender(settings, part.redis, utc_now)
+    appender = Appender(settings, part.redis, utc_now, road="http")
     tail = FeedTail(settings, part.database, part.redis, utc_now)
     desk = PanicDesk(settings, part.database, part.redis, registry, tail, utc_now, index)
     context = ApiContext(
@@ -107,7 +107,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
         panic_desk=desk,
     )
     server = HttpServer(create_app(context), listener, settings.max_feed_connections + 1000)
-    health = IngestHealth(settings, part.redis, appender)
+    health = IngestHealth(settings, part.redis, appender, beats=False)
     clock = OrderClock(part.database, utc_now)
     part.services = [registry, appender, health, tail, PanicDrain(desk), clock, server]
 

@@ -4,8 +4,9 @@ Model: each second the memory of Redis is held against `ping_log_max_bytes` and 
 against `free_disk_floor_mb`. Beyond either, the appender refuses pings: devices keep them, and nothing is lost by
 a store that is full. It takes them again once there is RESUME_SHARE of room, so that it does not flutter.
 
-While pings are taken, INGEST_BEAT is set each second; while it is absent the engine's deadlines wait, because a device
-that nobody listens to is not silent.
+While pings are taken, the device stream's process sets INGEST_BEAT each second; while it is absent the engine's
+deadlines wait, because a device that nobody listens to is not silent. The API's own batch road does not beat: it
+must not make silent the many who are connected to a stream that is down.
 
 Failure: Redis away leaves the marks as they were (the appender itself sees that Redis is away); a data directory
 that cannot be looked at refuses nothing.
@@ -39,8 +40,9 @@ class IngestHealth(Service):
 
     name = "ingest-health"
 
-    def __init__(self, settings: Settings, redis: Client, appender: Appender) -> None:
+    def __init__(self, settings: Settings, redis: Client, appender: Appender, *, beats: bool = True) -> None:
         super().__init__()
+        self._beats = beats
         self._settings = settings
         self._redis = redis
         self._appender = appender
@@ -61,7 +63,7 @@ class IngestHealth(Service):
         self._judge_disk()
         try:
             self._judge_memory(await self._redis.info("memory"))
-            if self._appender.refusal is None:
+            if self._beats and self._appender.refusal is None:
                 await self._redis.set(INGEST_BEAT, b"1", ex=BEAT_LIFE_S)
         except (*AWAY, RedisError) as error:
             log.debug("ingest_health_unseen", error=type(error).__name__)

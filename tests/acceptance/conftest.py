@@ -268,7 +268,8 @@ def folder() -> Iterator[Path]:
     """An empty folder in which stores may live."""
     path = own_folder()
     yield path
-    shutil.rmtree(path, ignore_errors=True)
+    if not os.environ.get("QORGAN_TEST_KEEP"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -68,7 +68,7 @@ async def test_postgresql_away_for_a_minute_under_load(system: Any, play: Any, e
             await asyncio.gather(away, coming)
             assert await aggressor.device.wait_acked(10), "pings are taken while PostgreSQL is away"
             sent = aggressor.device.counts.recorded
-            await asyncio.to_thread(system.stores.postgres.start)
+            system.stores.postgres.start()  # in this thread: the store dies with the thread that started it
 
         async def panic_rows() -> list[Any]:
             return list(await system.fetch("SELECT incident_id FROM panic WHERE id = $1", uuid.UUID(panic_id)))
@@ -121,7 +121,7 @@ async def test_valkey_away_for_a_minute_under_load(system: Any, play: Any, event
             assert refused.json()["code"] == "ingest_unavailable"
             assert "retry-after" in refused.headers
             await asyncio.gather(away, coming)
-            await asyncio.to_thread(system.stores.valkey.start)
+            system.stores.valkey.start()  # in this thread: the store dies with the thread that started it
             assert await aggressor.device.wait_acked(RECOVERY_S), "what the device kept was not taken after recovery"
             sent = aggressor.device.counts.recorded
             assert aggressor.device.counts.dropped == 0
