@@ -37,7 +37,7 @@ TICK_S: Final = 0.004
 """Pings due are offered so often."""
 BURST_MAX: Final = 2_000
 """Most pings offered at one tick."""
-BEHIND_MAX_S: Final = 0.5
+BEHIND_MAX_S: Final = 2.0
 """A fleet later than this gives up what it is late by, and counts it as `behind`."""
 CONNECTING_MAX: Final = 100
 """Handshakes at a time."""

@@ -33,8 +33,8 @@ class Step:
     waiting: int
     engine_lag_ms: float
     history_lag_ms: float
-    load_too_slow: bool
     sustained: bool
+    too_much_for: list[str] = field(default_factory=list)
     cpu_us_a_ping: dict[str, float] = field(default_factory=dict)
 
 
@@ -74,18 +74,17 @@ async def _step(system: System, fleet: FleetProcess, plan: Plan, rate: float, te
     after, cpu_after = await fleet.figures(), cpu_seconds(system, fleet.pid)
     lag = await system.lag()
     acknowledged = (after.acked - before.acked) / (after.elapsed_s - before.elapsed_s)
-    too_slow = after.behind > before.behind
-    sustained = (
-        acknowledged >= ACKED_SHARE * rate
-        and after.waiting <= WAITING_MAX_S * rate
-        and after.held == before.held
-        and lag.engine_ms <= ENGINE_LAG_MAX_MS
-        and lag.history_ms <= HISTORY_LAG_MAX_MS
-        and not too_slow
-    )
+    too_much = {
+        "the load itself was too slow": after.behind > before.behind,
+        "pings were held back": after.held > before.held,
+        "acknowledgements fell behind": acknowledged < ACKED_SHARE * rate or after.waiting > WAITING_MAX_S * rate,
+        "the engine fell behind": lag.engine_ms > ENGINE_LAG_MAX_MS,
+        "history fell behind": lag.history_ms > HISTORY_LAG_MAX_MS,
+    }
+    reasons = [reason for reason, holds in too_much.items() if holds]
     tell(
         f"{rate:,.0f} pings/s offered: {acknowledged:,.0f} acknowledged, engine {lag.engine_ms:.0f} ms and history "
-        f"{lag.history_ms:.0f} ms behind{'' if sustained else ': too much'}"
+        f"{lag.history_ms:.0f} ms behind{': too much, for ' + ' and '.join(reasons) if reasons else ''}"
     )
     return Step(
         offered=rate,
@@ -95,8 +94,8 @@ async def _step(system: System, fleet: FleetProcess, plan: Plan, rate: float, te
         waiting=after.waiting,
         engine_lag_ms=lag.engine_ms,
         history_lag_ms=lag.history_ms,
-        load_too_slow=too_slow,
-        sustained=sustained,
+        sustained=not reasons,
+        too_much_for=reasons,
         cpu_us_a_ping=cost_us(cpu_before, cpu_after, after.acked - before.acked),
     )
 
