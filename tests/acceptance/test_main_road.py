@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -113,12 +114,8 @@ async def test_a_stale_command_is_refused_and_a_right_one_reaches_every_screen(s
 
 async def test_a_ping_sent_twice_happens_once(system: Any, eventually: Any) -> None:
     pair = system.pair()
-    pings = [{"seq": n, "at": f"2026-01-01T00:00:0{n}Z", "lat": 43.2, "lon": 76.9} for n in range(3)]
-    from datetime import UTC, datetime, timedelta
-
     start = datetime.now(UTC) - timedelta(seconds=10)
-    for n, ping in enumerate(pings):
-        ping["at"] = (start + timedelta(seconds=n)).isoformat()
+    pings = [{"seq": n, "at": (start + timedelta(seconds=n)).isoformat(), "lat": 43.2, "lon": 76.9} for n in range(3)]
     headers = {"Authorization": f"Bearer {pair['victim']['token']}"}
     async with httpx.AsyncClient(base_url=system.api_url, headers=headers) as phone:
         for _ in range(3):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -114,7 +115,7 @@ async def test_valkey_away_for_a_minute_under_load(system: Any, play: Any, event
             async with httpx.AsyncClient(base_url=system.api_url) as phone:
                 refused = await phone.post(
                     "/v1/pings",
-                    json={"pings": [{"at": "2026-01-01T00:00:00Z", "lat": 1, "lon": 1}]},
+                    json={"pings": [{"at": datetime.now(UTC).isoformat(), "lat": 43.2, "lon": 76.9}]},
                     headers={"Authorization": f"Bearer {panicking['victim']['token']}"},
                 )
             assert refused.status_code == 503, refused.text
