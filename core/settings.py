@@ -58,7 +58,9 @@ class Settings(BaseSettings):
     ping_max_future_s: int = Field(86_400, description="Pings dated further ahead are refused; nearer is skew.")
 
     # geo
-    engine_cycle_ms: int = Field(10, ge=1, le=1000, description="Shortest time between two reads of a shard's log.")
+    engine_cycle_ms: int = Field(
+        10, ge=1, le=1000, description="Shortest time between two reads of a shard's log; longer by itself under load."
+    )
     state_commit_ms: int = Field(250, ge=10, le=5000, description="Longest engine state waits to be written.")
     lease_ttl_s: float = Field(3.0, gt=0.5, description="How long a shard's lease holds without renewal.")
     history_batch_rows: int = Field(6000, description="Pings copied to history at once.")

@@ -29,6 +29,7 @@ from core.redis.engine_store import EngineStore
 from core.redis.shard_log import START, ShardLog
 from core.service import Service
 from core.settings import Settings
+from geo.pace import Pace
 
 if TYPE_CHECKING:
     from geo.engine import EngineChanges
@@ -101,8 +102,10 @@ class ShardRunner(Service):
         engine_factory: EngineFactory,
         lose: Callable[[int, int, int], None],
         set_aside: SetAside,
+        pace: Pace | None = None,
     ) -> None:
         super().__init__()
+        self._pace = pace or Pace(settings.engine_cycle_ms / 1000)
         self.name = f"shard-{shard}"
         self.shard = shard
         self.token = token
@@ -181,7 +184,6 @@ class ShardRunner(Service):
     async def _follow(self) -> None:
         """Evaluate the log as it grows; returns when asked to stop, with everything committed."""
         commit_s = self._settings.state_commit_ms / 1000
-        cycle_s = self._settings.engine_cycle_ms / 1000
         while not self.stopping.is_set():
             started = time.monotonic()
             due_s = IDLE_BLOCK_MS / 1000
@@ -193,7 +195,7 @@ class ShardRunner(Service):
                 await self._commit([])
             if len(entries) < READ_ENTRIES_MAX:
                 self.ready.set()
-                rest_s = started + cycle_s - time.monotonic()
+                rest_s = started + self._pace.cycle_s() - time.monotonic()
                 if rest_s > 0:
                     await asyncio.sleep(rest_s)
         if self._dirty_since is not None:

@@ -32,6 +32,7 @@ from core.service import Service
 from core.settings import Settings
 from geo.case_feeder import CaseFeeder
 from geo.ownership import Ownership
+from geo.pace import Pace
 from geo.shard import EngineFactory, ShardRunner
 
 log = structlog.get_logger(__name__)
@@ -75,6 +76,7 @@ class GeoWorker(Service):
         self._engine_factory = engine_factory or _default_engine()
         self._store = EngineStore(client)
         self._log = ShardLog(client)
+        self._pace = Pace(settings.engine_cycle_ms / 1000)
         self._runners: dict[int, ShardRunner] = {}
         self._feeders: dict[int, CaseFeeder] = {}
         self._poison: deque[tuple[str, str, str, bytes]] = deque(maxlen=POISON_WAITING_MAX)
@@ -143,6 +145,7 @@ class GeoWorker(Service):
             engine_factory=self._engine_factory,
             lose=self._ownership.lose,
             set_aside=self._set_aside,
+            pace=self._pace,
         )
         self._runners[shard] = runner
         self._feeders[shard] = CaseFeeder(runner, self._database, self._log)

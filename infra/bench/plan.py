@@ -26,11 +26,13 @@ class Plan:
     baseline_inserts: int
     baseline_copies: int
     baseline_echo_s: float
+    latency_rate: float = 7_500.0
+    """Pings a second beside which latencies have their aims: half of the 15,000 aimed at."""
 
     @property
     def pairs(self) -> int:
-        """Pairs to seed: for the load, one a probe, one a panic alone, one a panic under load."""
-        return self.load_pairs + self.probes + 2 * self.panics
+        """Pairs to seed: for the load, one a probe and one a panic at each of two loads, one a panic alone."""
+        return self.load_pairs + 2 * self.probes + 3 * self.panics
 
 
 FULL = Plan(
@@ -63,5 +65,3 @@ QUICK = Plan(
     baseline_copies=10,
     baseline_echo_s=1.0,
 )
-FALLBACK_RATE = 15_000.0
-"""What latencies are measured at half of when no sustained rate was measured before: the first aim."""

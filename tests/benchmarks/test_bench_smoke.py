@@ -25,6 +25,7 @@ TINY = Plan(
     baseline_inserts=20,
     baseline_copies=2,
     baseline_echo_s=0.2,
+    latency_rate=100.0,
 )
 
 
@@ -36,7 +37,7 @@ def test_a_tiny_benchmark_measures_everything(tmp_path: Path) -> None:
     assert figures["ingest"]["pings_in_history"] == figures["ingest"]["pings_acknowledged"] > 0
     assert figures["ingest"]["load_errors"] == {}
     assert figures["panic"]["alone"]["count"] == figures["panic"]["beside_pings"]["count"] == 4
-    assert figures["detect"]["ping_to_feed"]["missing"] == 0
+    assert figures["detect"]["beside_pings"]["missing"] == 0
     assert figures["detect"]["engine"]["1000"]["pings_per_s"] > 0
     assert figures["complete"]
     assert figures["restarts"] == []

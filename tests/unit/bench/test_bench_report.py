@@ -59,7 +59,7 @@ def test_the_aims_are_those_that_were_set() -> None:
     bounds = {".".join(aim.path): aim.words for aim in AIMS if aim.words}
     assert bounds == {
         "ingest.pings_per_s": "≥ 15,000",
-        "detect.ping_to_feed.p99_ms": "≤ 250",
+        "detect.beside_pings.p99_ms": "≤ 250",
         "panic.alone.p99_ms": "≤ 100",
         "panic.beside_pings.p99_ms": "≤ 100",
         "detect.engine.1000.pings_per_s": "≥ 100,000",
