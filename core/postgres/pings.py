@@ -193,6 +193,8 @@ async def make_partitions(connection: Connection, wanted: Collection[tuple[int, 
         await connection.execute(
             f"CREATE TABLE IF NOT EXISTS {partition_name(role, day)} PARTITION OF {TABLES[role]}"
             f" FOR VALUES FROM ('{day:%Y-%m-%d} 00:00:00+00') TO ('{day + timedelta(days=1):%Y-%m-%d} 00:00:00+00')"
+            # Rows are added, never changed, and go with the whole table: a vacuum of it would only be in the way.
+            " WITH (autovacuum_enabled = false)"
         )
 
 

@@ -26,6 +26,8 @@ class Plan:
     baseline_inserts: int
     baseline_copies: int
     baseline_echo_s: float
+    rest_s: float = 0.0
+    """Quiet after the highest rate, so that latencies are not those of its aftermath (rewritten logs, checkpoints)."""
     latency_rate: float = 7_500.0
     """Pings a second beside which latencies have their aims: half of the 15,000 aimed at."""
 
@@ -49,6 +51,7 @@ FULL = Plan(
     baseline_inserts=1_000,
     baseline_copies=50,
     baseline_echo_s=3.0,
+    rest_s=15.0,
 )
 QUICK = Plan(
     load_pairs=1_000,

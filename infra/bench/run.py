@@ -91,6 +91,7 @@ async def _measure_system(
             figures["ingest"] = await measure_rate(system, fleet, plan, tell)
             figures["ingest"]["memory"] = await measure_memory(system, 2 * len(pairs))
             reached = figures["ingest"]["pings_per_s"] or 0.0
+            await asyncio.sleep(plan.rest_s)
         if "panic" in names or "detect" in names:
             loads = {"beside_pings": plan.latency_rate}
             if reached > 2 * plan.latency_rate:
