@@ -122,8 +122,7 @@ class _Chunk:
         device_id, token = new_id(), new_token("qd")
         self.devices.append(
             (
-                device_id, self.agency_id, kind, role, person_id, INTERVAL_S, self.now, "active", [shard], self.now,
-                self.now,
+                device_id, self.agency_id, kind, role, person_id, INTERVAL_S, "active", [shard], self.now, self.now,
             )
         )  # fmt: skip
         self.tokens.append((token_digest(token), device_id, self.agency_id, self.now))
@@ -149,7 +148,7 @@ class _Chunk:
             connection,
             "device",
             (
-                "id", "agency_id", "kind", "role", "person_id", "expected_interval_s", "fitted_at", "status",
+                "id", "agency_id", "kind", "role", "person_id", "expected_interval_s", "status",
                 "routes", "created_at", "updated_at",
             ),
             self.devices,

@@ -23,7 +23,7 @@ class CaseDevice(msgspec.Struct, frozen=True, omit_defaults=True):
     interval_s: float = 60.0
     """Expected time between pings."""
     since_ms: int = 0
-    """When it was fitted or enrolled: silence is counted from here until the first ping."""
+    """When it was fitted (0: not yet): silence is counted from here, or from the first ping."""
 
 
 class CasePerson(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -102,7 +102,7 @@ _MS: Final = "(extract(epoch FROM {0}) * 1000)::bigint"
 _DEVICES: Final = f"""
     SELECT jsonb_agg(jsonb_build_object(
         'number', d.number, 'id', d.id, 'kind', d.kind, 'interval_s', d.expected_interval_s,
-        'since_ms', {_MS.format("coalesce(d.fitted_at, d.created_at)")}
+        'since_ms', coalesce({_MS.format("d.fitted_at")}, 0)
     ) ORDER BY d.number)
     FROM device d WHERE d.person_id = person.id AND d.status = 'active'
 """
