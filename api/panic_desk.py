@@ -44,6 +44,8 @@ POOL_SIZE: Final = 4
 COMMAND_TIMEOUT_S: Final = 5.0
 POSTGRES_WAIT_S: Final = 1.0
 """How long a panic waits for PostgreSQL before it is answered without it."""
+LOOK_WAIT_S: Final = 5.0
+"""How long a look at a panic waits for PostgreSQL: nobody is kept from help by it."""
 REDIS_WAIT_S: Final = 0.5
 LATE_BOUND: Final = 64
 """Panics still waiting for PostgreSQL after their answer; beyond it new ones do not try it first."""
@@ -205,7 +207,7 @@ class PanicDesk:
 
     async def find(self, client_id: str, device_id: uuid.UUID) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
         """A device's panic and who was told of it; None when PostgreSQL knows none. Raises StoreUnavailable."""
-        async with self._database.connection(POSTGRES_WAIT_S) as connection:
+        async with self._database.connection(LOOK_WAIT_S) as connection:
             panic = await panic_store.find_of_device(connection, client_id, device_id)
             if panic is None:
                 return None
