@@ -7,6 +7,7 @@ from fastapi import APIRouter, FastAPI
 from api.bounds import Bounds
 from api.deps import ApiContext
 from api.errors import add_handlers
+from api.live import own_socket
 from api.live import socket as live_socket
 from api.routes import (
     agencies,
@@ -54,6 +55,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     incidents.router,
     board.router,
     live_socket.router,
+    own_socket.router,
 )
 """Every route of the API; the console's static files are mounted beside them."""
 

@@ -31,6 +31,8 @@ class ApiContext:
     """api.ingest.appender.Appender: pings on their way into the log."""
     tail: Any = None
     """api.live.tail.FeedTail: the dispatchers' feed."""
+    own_news: Any = None
+    """api.live.own_news.OwnNews: devices' own news."""
     panic_desk: Any = None
     """Takes panics, whatever stores are away."""
     token_key: bytes = field(init=False, repr=False)

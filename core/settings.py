@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     max_frame_bytes: int = Field(262_144, description="Largest device stream frame.")
     max_pings_per_call: int = Field(1000, description="Most pings in one call or frame.")
     max_stream_connections: int = Field(50_000, description="Device stream connections a process takes.")
-    max_feed_connections: int = Field(2_000, description="Dispatcher feed connections a process takes.")
+    max_feed_connections: int = Field(2_000, description="Live sockets a process takes; of devices' own news half.")
     login_attempts_per_minute: int = Field(10, description="Login attempts an address and user name has a minute.")
     device_pings_per_second: float = Field(50.0, description="Sustained pings a second a device may send.")
     request_timeout_s: float = Field(10.0, description="Longest a management request may take.")

@@ -139,7 +139,7 @@ def routes_page(document: dict[str, Any]) -> str:
     lines += [
         "",
         "WebSockets: `/v1/pings/stream` (devices, on the stream's own port), `/v1/feed` (dispatchers),",
-        "`/v1/me/events` is kept free for a device's own news.",
+        "`/v1/me/events` (a device's own news).",
         "",
     ]
     return "\n".join(lines)

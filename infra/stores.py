@@ -46,8 +46,10 @@ def write_running(data_dir: Path, running: Running) -> None:
 
 
 def forget_running(data_dir: Path) -> None:
-    """Take the notice down."""
-    (data_dir / RUNTIME_FILE).unlink(missing_ok=True)
+    """Take our notice down; that of another Qorgan on this data directory (with stores elsewhere) stays."""
+    running = find_running(data_dir)
+    if running is None or running.pid == os.getpid():
+        (data_dir / RUNTIME_FILE).unlink(missing_ok=True)
 
 
 def find_running(data_dir: Path) -> Running | None:

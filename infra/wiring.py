@@ -84,6 +84,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     from api.ingest.appender import Appender
     from api.ingest.health import IngestHealth
     from api.ingest.registry import Registry
+    from api.live.own_news import OwnNews
     from api.live.tail import FeedTail
     from api.panic_desk import PanicDesk, PanicDrain
     from core.actions.suspensions import OrderClock
@@ -95,6 +96,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     registry = Registry(part.database, utc_now)
     appender = Appender(settings, part.redis, utc_now, road="http")
     tail = FeedTail(settings, part.database, part.redis, utc_now)
+    own_news = OwnNews(part.database, registry, utc_now)
     desk = PanicDesk(settings, part.database, part.redis, registry, tail, utc_now, index)
     context = ApiContext(
         settings=settings,
@@ -104,12 +106,13 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
         registry=registry,
         appender=appender,
         tail=tail,
+        own_news=own_news,
         panic_desk=desk,
     )
     server = HttpServer(create_app(context), listener, settings.max_feed_connections + 1000)
     health = IngestHealth(settings, part.redis, appender, beats=False)
     clock = OrderClock(part.database, utc_now)
-    part.services = [registry, appender, health, tail, PanicDrain(desk), clock, server]
+    part.services = [registry, appender, health, tail, own_news, PanicDrain(desk), clock, server]
 
 
 def _build_ingest(part: Part, settings: Settings) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 import msgspec
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
@@ -45,35 +46,39 @@ async def feed(socket: WebSocket) -> None:
         if context.tail.connections >= context.settings.max_feed_connections:
             raise Unavailable("Too many feeds are open; try again shortly.", code="too_many_connections")
     except QorganError as error:
-        await _refuse(socket, error)
+        await refuse(socket, error)
         return
     except (WebSocketDisconnect, TimeoutError):
         return
     subscription = context.tail.subscribe(actor.agency_id, after)
     try:
-        await _serve(socket, context, subscription, token)
+        await serve(socket, subscription, _watch_token(context, token))
     finally:
         context.tail.unsubscribe(subscription)
 
 
 async def _enter(socket: WebSocket, context: ApiContext) -> tuple[str, Actor]:
     """The token and whom it speaks for; raises NotAuthenticated or NotAllowed."""
-    header = socket.headers.get("authorization")
-    if header is not None:
-        token = bearer_token(header)
-    else:
-        try:
-            async with asyncio.timeout(FIRST_FRAME_S):
-                message = await socket.receive()
-        except TimeoutError:
-            raise NotAuthenticated("Send the token as the first frame.", code="credentials_missing") from None
-        if message["type"] == "websocket.disconnect":
-            raise WebSocketDisconnect(message.get("code", 1005))
-        token = _token_of(message.get("text") or message.get("bytes") or b"")
+    token = await read_token(socket)
     actor = verify_access_token(token, context.token_key, context.clock())
     if actor.role not in FEED_ROLES:
         raise NotAllowed(f"The feed is for dispatchers; your role is {actor.role}.")
     return token, actor
+
+
+async def read_token(socket: WebSocket) -> str:
+    """The token in the header or the first frame; raises NotAuthenticated."""
+    header = socket.headers.get("authorization")
+    if header is not None:
+        return bearer_token(header)
+    try:
+        async with asyncio.timeout(FIRST_FRAME_S):
+            message = await socket.receive()
+    except TimeoutError:
+        raise NotAuthenticated("Send the token as the first frame.", code="credentials_missing") from None
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message.get("code", 1005))
+    return _token_of(message.get("text") or message.get("bytes") or b"")
 
 
 def _token_of(frame: str | bytes) -> str:
@@ -94,19 +99,20 @@ def _cursor(after: str | None) -> int | None:
     return int(after)
 
 
-async def _refuse(socket: WebSocket, error: QorganError) -> None:
+async def refuse(socket: WebSocket, error: QorganError) -> None:
+    """Say what is wrong and close."""
     with contextlib.suppress(RuntimeError, WebSocketDisconnect):
         await socket.send_text(error_frame(error.code, error.detail))
         await socket.close(CLOSE_CODES.get(error.status, 1011), error.code)
 
 
-async def _serve(socket: WebSocket, context: ApiContext, subscription: Subscription, token: str) -> None:
-    """Send until the client is gone, the token has expired, or the subscription ends."""
+async def serve(socket: WebSocket, subscription: Subscription, *watches: Coroutine[Any, Any, None]) -> None:
+    """Send until the client is gone, the subscription ends, or a watch (of the token) raises."""
     tasks = {
         asyncio.create_task(_send(socket, subscription)),
         asyncio.create_task(_receive(socket)),
         asyncio.create_task(subscription.over()),
-        asyncio.create_task(_watch_token(context, token)),
+        *(asyncio.create_task(watch) for watch in watches),
     }
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -120,7 +126,7 @@ async def _serve(socket: WebSocket, context: ApiContext, subscription: Subscript
             with contextlib.suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
                 await asyncio.wait_for(socket.close(error.code, error.reason), CLOSE_S)
         elif isinstance(error, QorganError):
-            await _refuse(socket, error)
+            await refuse(socket, error)
         elif error is not None and not isinstance(error, (WebSocketDisconnect, RuntimeError, TimeoutError, OSError)):
             raise error
 

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 
 from api.auth import Device
 from api.deps import ApiContext, Context
+from api.live.own_view import panic_json
 from core.clock import from_ms, rfc3339, to_ms
 from core.domain.panic import TEXT_CHARS, CancelIn, PanicIn, panic_id, read_body, read_fields
 from core.errors import NotAllowed, NotFound, StoreUnavailable
@@ -158,35 +159,3 @@ async def status(panic_id: str, context: Context, device: Device) -> dict[str, A
         "dispatched_at": None,
         "resolved_at": None,
     }
-
-
-def panic_json(panic: dict[str, Any], told: list[dict[str, Any]]) -> dict[str, Any]:
-    """A panic as the device that sent it may know it: kinds of people, never names or addresses."""
-    reached = [entry for entry in told if entry["state"] in {"sent", "delivered", "seen"}]
-    seen = [entry["updated_at"] for entry in told if entry["state"] == "seen"]
-    sent = [entry["sent_at"] for entry in reached if entry["sent_at"] is not None]
-    return {
-        "panic_id": str(panic["id"]),
-        "incident_id": str(panic["incident_id"]),
-        "state": panic["incident_state"],
-        "received_at": rfc3339(panic["received_at"]),
-        "told": [
-            {
-                "audience": entry["audience"],
-                "channel": entry["channel"],
-                "state": entry["state"],
-                "at": _at(entry["sent_at"]),
-            }
-            for entry in told
-            if entry["audience"] != "victim"
-        ],
-        "told_at": _at(min(sent, default=None)),
-        "seen_at": _at(min(seen, default=panic["acknowledged_at"])),
-        "acknowledged_at": _at(panic["acknowledged_at"]),
-        "dispatched_at": _at(panic["dispatched_at"]),
-        "resolved_at": _at(panic["resolved_at"]),
-    }
-
-
-def _at(moment: Any) -> str | None:
-    return rfc3339(moment) if moment is not None else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -32,19 +33,21 @@ async def leave_person(connection: Connection, device_id: uuid.UUID) -> None:
     )
 
 
-async def of_person(connection: Connection, person_id: uuid.UUID) -> list[Record]:
-    """The devices a person carries now."""
+async def of_people(connection: Connection, person_ids: Sequence[uuid.UUID]) -> list[Record]:
+    """The devices that people carry now."""
     rows = await connection.fetch(
-        f"SELECT {DEVICES.selected} FROM device WHERE person_id = $1 AND status = 'active' ORDER BY number",  # noqa: S608
-        person_id,
+        f"SELECT {DEVICES.selected} FROM device WHERE person_id = ANY($1::uuid[]) AND status = 'active'"  # noqa: S608
+        " ORDER BY number",
+        person_ids,
     )
     return [dict(row) for row in rows]
 
 
-async def protection(connection: Connection, person_id: uuid.UUID, now: datetime) -> Record:
-    """What stands between a person and harm: orders in force, suspended ones, and when his devices were last seen."""
-    row = await connection.fetchrow(
+async def protection(connection: Connection, person_ids: Sequence[uuid.UUID], now: datetime) -> dict[uuid.UUID, Record]:
+    """What stands between each person and harm: orders in force, suspended ones, and those whose device is unseen."""
+    rows = await connection.fetch(
         """
+        SELECT who.person_id, found.* FROM unnest($1::uuid[]) AS who (person_id) CROSS JOIN LATERAL (
         SELECT count(*) FILTER (WHERE o.status = 'in_force' AND o.valid_from <= $2::timestamptz
                 AND (o.valid_until IS NULL OR o.valid_until > $2)) AS in_force,
             count(*) FILTER (WHERE o.status = 'suspended') AS suspended,
@@ -53,9 +56,11 @@ async def protection(connection: Connection, person_id: uuid.UUID, now: datetime
                 AND d.last_seen_at > $2::timestamptz - make_interval(secs => 2 * d.expected_interval_s + 60)
             )) AS unseen
         FROM protection_order o
-        WHERE o.victim_id = $1 OR (o.protected_person_ids @> ARRAY[$1::uuid] AND o.protected_person_ids <> '{}')
+        WHERE o.victim_id = who.person_id
+            OR (o.protected_person_ids @> ARRAY[who.person_id] AND o.protected_person_ids <> '{}')
+        ) AS found
         """,
-        person_id,
+        person_ids,
         now,
     )
-    return dict(row)
+    return {row["person_id"]: dict(row) for row in rows}

@@ -39,6 +39,23 @@ async def find_of_device(connection: Connection, client_id: str, device_id: uuid
     return dict(row) if row is not None else None
 
 
+async def recent_of_devices(
+    connection: Connection, device_ids: Sequence[uuid.UUID], since: datetime, limit: int
+) -> list[dict[str, Any]]:
+    """Each device's newest panics since then, at most `limit` a device, the oldest first, as `find_of_device` has."""
+    rows = await connection.fetch(
+        "SELECT p.*, i.state AS incident_state, i.acknowledged_at, i.dispatched_at, i.resolved_at"
+        " FROM unnest($1::uuid[]) AS wanted (device_id) CROSS JOIN LATERAL (SELECT * FROM panic"
+        " WHERE panic.device_id = wanted.device_id AND panic.received_at >= $2"
+        " ORDER BY panic.received_at DESC LIMIT $3) p"
+        " JOIN incident i ON i.id = p.incident_id ORDER BY p.received_at, p.id",
+        device_ids,
+        since,
+        limit,
+    )
+    return [dict(row) for row in rows]
+
+
 async def insert(connection: Connection, values: dict[str, Any]) -> None:
     """Add a panic; `values` by column."""
     names = ", ".join(values)
@@ -95,14 +112,23 @@ async def first_agency(connection: Connection) -> uuid.UUID | None:
     return found
 
 
-async def told(connection: Connection, incident_id: uuid.UUID) -> Sequence[dict[str, Any]]:
+async def told(connection: Connection, incident_id: uuid.UUID) -> list[dict[str, Any]]:
     """Deliveries of an incident as she may know them: to whom by kind, how far, when; no names, no addresses."""
+    return (await told_of(connection, [incident_id])).get(incident_id, [])
+
+
+async def told_of(connection: Connection, incident_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[dict[str, Any]]]:
+    """The same by incident."""
     rows = await connection.fetch(
-        "SELECT audience, channel, state, sent_at, updated_at FROM delivery WHERE incident_id = $1"
-        " ORDER BY created_at, id LIMIT 200",
-        incident_id,
+        "SELECT d.* FROM unnest($1::uuid[]) AS wanted (id) CROSS JOIN LATERAL ("
+        "SELECT incident_id, audience, channel, state, sent_at, updated_at FROM delivery"
+        " WHERE incident_id = wanted.id ORDER BY created_at, id LIMIT 200) d",
+        incident_ids,
     )
-    return [dict(row) for row in rows]
+    found: dict[uuid.UUID, list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["incident_id"], []).append(dict(row))
+    return found
 
 
 async def set_aside(connection: Connection, payload: bytes, reason: str, now: datetime) -> None:

@@ -22,6 +22,7 @@ from api.app import create_app
 from api.auth import Actor, make_access_token
 from api.deps import ApiContext
 from api.ingest.registry import Registry
+from api.live.own_news import OwnNews
 from api.live.tail import FeedTail
 from api.panic_desk import PanicDesk, PanicDrain
 from core.clock import to_ms, utc_now
@@ -197,6 +198,11 @@ class Api:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=20)
 
+    def own_news(self, token: str | None) -> Any:
+        """A device's socket for its own news, to be entered."""
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return websockets.connect(self.url.replace("http", "ws", 1) + "/v1/me/events", additional_headers=headers)
+
     def feed(self, token: str | None, after: str | int | None = None, **options: Any) -> Any:
         """A feed's socket, to be entered; without a token in the header when None."""
         query = "" if after is None else f"?after={after}"
@@ -211,13 +217,14 @@ async def serve_api(settings: Settings, database: Database, client: Any) -> Asyn
     """A real API on a free port: registry, feed, panic desk and server."""
     registry = Registry(database, utc_now)
     tail = FeedTail(settings, database, client, utc_now)
+    own_news = OwnNews(database, registry, utc_now)
     desk = PanicDesk(settings, database, client, registry, tail, utc_now)
     context = ApiContext(
         settings=settings, database=database, redis=client, clock=utc_now, registry=registry, tail=tail,
-        panic_desk=desk,
+        own_news=own_news, panic_desk=desk,
     )  # fmt: skip
     server = HttpServer(create_app(context), bind("127.0.0.1", 0), 1000)
-    services = [registry, tail, PanicDrain(desk, 0.05), server]
+    services = [registry, tail, own_news, PanicDrain(desk, 0.05), server]
     for service in services:
         await service.start()
     try:
