@@ -19,16 +19,17 @@ from numpy.typing import NDArray
 
 from core.domain.case import decode_cases
 from core.domain.log import CONFIGURATION, PINGS, TICK, Entry
-from core.domain.ping import FLAG_BACKLOG, FLAG_PRIMARY, RECORD_BYTES
+from core.domain.ping import FLAG_BACKLOG, RECORD_BYTES
 from core.domain.transition import Transition
-from geo import memory, proximity, pulse, trespass
+from geo import memory, proximity, pulse, showing, trespass
 from geo.account import Account
 from geo.frame import Floats
 from geo.memory import EngineChanges, Meta
 from geo.roster import Ended, Roster
-from geo.rows import HEARD, LIVE_ROW, NEVER, SERVICE, SILENT_BIT, WORD, Rows
+from geo.rows import HEARD, NEVER, SERVICE, SILENT_BIT, WORD, Rows
 from geo.run import EVERYTHING, Index, Run, rounds, with_copies
-from geo.track import LIVE, RADIUS_68_SIGMA, SIGMA, Times, candidates, follow, is_newer
+from geo.strangers import Strangers
+from geo.track import Times, candidates, follow, is_newer
 
 __all__ = ["Engine", "EngineChanges"]
 
@@ -36,8 +37,6 @@ OUTAGE_MS: Final = 5_000
 """A longer gap between ticks means that the service was not there."""
 RUN_RECORDS_MAX: Final = 65_536
 """Records taken at once; it bounds memory, not meaning."""
-SHOW_MS: Final = 1_000
-"""A device's live position is shown at most this often."""
 
 
 class Engine:
@@ -49,6 +48,7 @@ class Engine:
         self._outage_after_ms = outage_after_ms
         self._roster = Roster()
         self._meta = Meta()
+        self._strangers = Strangers()
         self._account = Account(shard, self._roster)
 
     @property
@@ -115,13 +115,16 @@ class Engine:
 
     def take_changes(self) -> EngineChanges:
         """What changed since the last call, to be written with the log's cursor in one step."""
-        return memory.take_changes(self._roster, self._meta)
+        changes = memory.take_changes(self._roster, self._meta)
+        changes.state.update(self._strangers.take_changes())
+        return changes
 
     def restore(self, fields: Mapping[bytes, bytes]) -> None:
         """Become the engine that gave these fields away over time."""
         self._roster = Roster()
         self._account = Account(self.shard, self._roster)
         self._meta = memory.restore(self._roster, fields)
+        self._strangers = Strangers.restored(fields)
         for entry in self._roster.cases.values():
             for row in entry.orders:
                 self._roster.refresh_order(row, self._meta.clock_ms)
@@ -146,7 +149,10 @@ class Engine:
             taken = np.flatnonzero(known & ~idle)
         else:
             taken = known.nonzero()[0]
-        self._meta.unknown_total += len(rows) - int(np.count_nonzero(known))
+        unknown = len(rows) - int(np.count_nonzero(known))
+        if unknown:
+            self._meta.unknown_total += unknown
+            self._strangers.note(run.records[~known])
         if not taken.size:
             return []
         records, now_ms, cause = run.records, run.now_ms, taken
@@ -181,30 +187,11 @@ class Engine:
             fixes, before, moved, moved_ms = fixes[taken], before[taken], rows[taken], now_ms[taken]
             follow(fixes, before)
             devices.fix[moved] = fixes
-            self._show(moved, records[taken], moved_ms, fixes)
+            showing.keep(devices, moved, records[taken], moved_ms, fixes)
             self._move(moved, moved_ms, cause[taken])
         changed = np.flatnonzero(((beaten[:, WORD] ^ held[:, WORD]) != 0) & primary)
         if changed.size:
             self._account.pulses(changed, rows, held, beaten, newest, records, now_ms, cause)
-
-    def _show(self, rows: Rows, records: NDArray[np.void], now_ms: Times, fixes: Floats) -> None:
-        """Keep what screens are shown, for primary copies, at most once a second a device on the log's clock."""
-        devices = self._roster.devices
-        due = (now_ms - devices.shown_ms.take(rows) >= SHOW_MS) & devices.primary.take(rows)
-        due &= (records["flags"] & np.uint32(FLAG_PRIMARY)) != 0
-        some = due.nonzero()[0]
-        if not some.size:
-            return
-        rows, records = rows[some], records[some]
-        live = np.empty(len(some), dtype=LIVE_ROW)
-        for name in ("lat", "lon", "speed_mps", "heading_deg", "battery_pct", "flags"):
-            live[name] = records[name]
-        live["accuracy_m"] = fixes[some, SIGMA] * RADIUS_68_SIGMA
-        live["at_ms"] = fixes[some, LIVE]
-        live["received_ms"] = now_ms[some]
-        devices.live[rows] = live
-        devices.shown_ms[rows] = now_ms[some]
-        devices.show[rows] = True
 
     def _move(self, rows: Rows, now_ms: Times, cause: Index) -> None:
         """Devices have new fixes: settle which is the person's, and judge what that touches."""
@@ -352,7 +339,12 @@ class Engine:
                 self._judge_level(np.asarray(known), entry.ms, cause)
             for row in rows.people:
                 self._roster.set_hot(row)
-        return self._account.close()
+        out = self._account.close()
+        taken_up = self._strangers.take_up(self._roster.lookup, entry)
+        if taken_up is not None:
+            self._meta.records_total -= len(taken_up.records)  # they were counted when they came
+            out += self._pings(taken_up)
+        return out
 
     def _judge_level(self, order_rows: Index, now_ms: int, cause: int) -> None:
         """Judge by where people are, nobody having moved: level, not edge."""

@@ -5,6 +5,7 @@ c <case number>            the case's configuration, msgpack
 d <case number> <number>   a device's fix, pulse and whether it is its person's best
 o <order number>           an order's rings, only while one is on
 z <zone id>                a zone's rings, only while one is on
+u <number>                 the newest record of a device no case knows yet (geo.strangers)
 """
 
 from __future__ import annotations

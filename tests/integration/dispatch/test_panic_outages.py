@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -205,3 +206,25 @@ async def test_a_rehearsal_leaves_nothing(
     for table in ("panic", "incident", "timeline", "delivery", "feed"):
         assert await query(f"SELECT 1 FROM {table}") == []
     await desk.close()
+
+
+async def test_a_disk_that_hangs_holds_up_no_panic(
+    api: Any, pair: Any, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = threading.Event()
+    append = PanicJournal.append
+
+    def hang(journal: PanicJournal, payload: bytes) -> int:
+        free.wait(RECOVERY_S)
+        return append(journal, payload)
+
+    monkeypatch.setattr(PanicJournal, "append", hang)
+    panic_id = str(uuid.uuid4())
+    try:
+        async with api.client(pair.phone_token) as phone, asyncio.timeout(5):
+            answer = await phone.post("/v1/panic", json={"id": panic_id})
+        assert answer.status_code == 201
+        assert answer.json()["incident_id"] is not None
+    finally:
+        free.set()
+    assert len(await settled(query, panic_id)) == 1

@@ -322,3 +322,21 @@ async def test_every_change_of_a_case_is_found_by_its_version_and_transaction(of
     assert [str(row["id"]) for row in found] == [order["case_id"]]
     after = await case_of(office, order)
     assert (after.version, after.orders[0].grace_s) == (before.version + 1, 60.0)
+
+
+async def test_what_the_order_clock_stumbles_over_ends_neither_it_nor_the_rest(
+    office: Any, hands: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    async def stumble(_: Any) -> int:
+        raise ValueError("an order nobody expected")
+
+    async def work(_: Any) -> None:
+        done.append("recompiled")
+
+    stumble.__name__ = "end_due"
+    monkeypatch.setattr("core.actions.suspensions.end_due", stumble)
+    monkeypatch.setattr("core.actions.suspensions.recompile_due", work)
+    await OrderClock(office.context.database, hands).step()
+    assert done == ["recompiled"]

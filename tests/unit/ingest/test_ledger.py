@@ -127,3 +127,16 @@ def test_a_gap_in_counted_frames_is_never_passed(ledger: Ledger) -> None:
     ledger.drop(ledger.number_of(None))
     come(ledger, None, None)
     assert flush(ledger) is None
+
+
+def test_closing_a_gap_forgets_nothing_below_it_that_is_not_durable(ledger: Ledger) -> None:
+    come(ledger, 1)
+    flush(ledger)
+    come(ledger, 2)
+    ledger.seal()
+    ledger.drop(3)
+    come(ledger, 3)  # sent again while 2 is still being appended
+    ledger.lost()
+    assert flush(ledger) is None
+    come(ledger, 2, 3)
+    assert flush(ledger) == 3
