@@ -47,6 +47,8 @@ POSTGRES_WAIT_S: Final = 1.0
 LOOK_WAIT_S: Final = 5.0
 """How long a look at a panic waits for PostgreSQL: nobody is kept from help by it."""
 REDIS_WAIT_S: Final = 0.5
+JOURNAL_WAIT_S: Final = 0.5
+"""How long a panic waits for the disk; a disk that hangs is a disk that refuses."""
 LATE_BOUND: Final = 64
 """Panics still waiting for PostgreSQL after their answer; beyond it new ones do not try it first."""
 DRAIN_INTERVAL_S: Final = 0.5
@@ -180,14 +182,28 @@ class PanicDesk:
 
     async def _journalled(self, payload: bytes) -> int | None:
         """The payload's place in the journal; None when the disk refuses it."""
+        writing = asyncio.ensure_future(self._write(payload))
+        await asyncio.wait({writing}, timeout=JOURNAL_WAIT_S)
+        if not writing.done():
+            log.error("panic_journal_refused", error="TimeoutError")
+            writing.add_done_callback(self._written_late)
+            return None
+        return writing.result()
+
+    async def _write(self, payload: bytes) -> int | None:
         try:
             await self.open()
             assert self._writer is not None
             assert self._journal is not None
             return await asyncio.get_running_loop().run_in_executor(self._writer, self._journal.append, payload)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # the disk refuses, or the writer was shut down meanwhile
             log.error("panic_journal_refused", error=type(error).__name__)
             return None
+
+    def _written_late(self, writing: asyncio.Future[int | None]) -> None:
+        """What the disk took after all is the drain's: taken twice it is still one panic."""
+        if not writing.cancelled() and (place := writing.result()) is not None and self._journal is not None:
+            self._journal.release(place)
 
     async def _pushed(self, payload: bytes) -> bool:
         try:
@@ -249,7 +265,7 @@ class PanicDesk:
             self._journal.close()
             self._journal = None
         if self._writer is not None:
-            self._writer.shutdown()
+            self._writer.shutdown(wait=False)
             self._writer = None
 
     async def rehearse(self) -> None:

@@ -34,6 +34,8 @@ JOURNAL_BYTES_MAX: Final = 256 * 1024 * 1024
 """A journal that long means PostgreSQL has been away through some 100,000 panics."""
 RESTART_BYTES: Final = 1024 * 1024
 """Once everything is settled, writing starts again at the front beyond this."""
+CLOSE_WAIT_S: Final = 2.0
+"""How long closing waits for a record that is being written."""
 SUFFIX: Final = ".journal"
 
 
@@ -43,7 +45,10 @@ class PanicJournal:
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self._descriptor = descriptor
+        self._writing = threading.Lock()
+        """Held by who writes a record, for as long as the disk takes."""
         self._guard = threading.Lock()
+        """Held for a moment, by who looks at what is waiting: never while the disk syncs."""
         self._end = 0
         self._size = os.fstat(descriptor).st_size
         self._waiting: dict[int, bytes] = {}
@@ -55,11 +60,14 @@ class PanicJournal:
         """A new, locked, preallocated journal in `directory`; raises OSError when the disk does not give it."""
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = directory / f"panic-{os.getpid()}-{new_id()}{SUFFIX}"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        # It gets its name once it is locked: nobody may take it for a dead process's in between.
+        unnamed = path.with_suffix(".new")
+        descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.posix_fallocate(descriptor, 0, PREALLOCATED_BYTES)
             os.fsync(descriptor)
+            unnamed.rename(path)
             folder = os.open(directory, os.O_RDONLY)
             try:
                 os.fsync(folder)
@@ -67,6 +75,7 @@ class PanicJournal:
                 os.close(folder)
         except OSError:
             os.close(descriptor)
+            unnamed.unlink(missing_ok=True)
             raise
         return cls(path, descriptor)
 
@@ -93,10 +102,12 @@ class PanicJournal:
         """Write a payload and have it on disk; returns its place, which stays in hand until released or settled.
         Raises OSError when the disk refuses."""
         record = HEADER.pack(MAGIC, len(payload), zlib.crc32(payload), WAITING) + payload
-        with self._guard:
-            if not self._waiting and self._end > RESTART_BYTES:
-                self._end = 0
-            place, end = self._end, self._end + len(record) + -len(record) % ALIGNMENT
+        with self._writing:
+            with self._guard:
+                if not self._waiting and self._end > RESTART_BYTES:
+                    self._end = 0
+                place = self._end
+            end = place + len(record) + -len(record) % ALIGNMENT
             if end > JOURNAL_BYTES_MAX:
                 raise OSError(errno.EFBIG, "the panic journal is full")
             if end + HEADER.size > self._size:
@@ -105,9 +116,10 @@ class PanicJournal:
             # The header after this record is cleared with it: what an earlier round left there is not read again.
             os.pwrite(self._descriptor, record + bytes(end - place - len(record) + HEADER.size), place)
             os.fdatasync(self._descriptor)
-            self._waiting[place] = payload
-            self._in_hand.add(place)
-            self._end = end
+            with self._guard:
+                self._waiting[place] = payload
+                self._in_hand.add(place)
+                self._end = end
             return place
 
     def settle(self, place: int) -> None:
@@ -134,14 +146,16 @@ class PanicJournal:
 
     def close(self) -> None:
         """Let go of the file, and remove it when nothing in it waits; a second call does nothing."""
+        if not self._writing.acquire(timeout=CLOSE_WAIT_S):
+            return  # the disk hangs in the middle of a record: the file is let go with the process
         with self._guard:
-            if self._descriptor < 0:
-                return
-            if not self._waiting:
-                with contextlib.suppress(FileNotFoundError):
-                    self.path.unlink()
-            os.close(self._descriptor)
-            self._descriptor = -1
+            if self._descriptor >= 0:
+                if not self._waiting:
+                    with contextlib.suppress(FileNotFoundError):
+                        self.path.unlink()
+                os.close(self._descriptor)
+                self._descriptor = -1
+        self._writing.release()
 
     def _scan(self) -> None:
         """Find the records; a torn last one (the machine went down while writing) was never answered for."""

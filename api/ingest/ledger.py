@@ -56,7 +56,11 @@ class Ledger:
             return
         if low <= self.gap != NEVER and self.numbered:
             self.gap = NEVER
-            self._restart(low - 1)
+            filling, sealed = self._low, self._sealed_low
+            self._restart(min(low, filling, sealed) - 1)
+            # What came from below the gap and is not durable yet is still waited for.
+            self._low = filling if filling < low else NEVER
+            self._sealed_low = sealed if sealed < low else NEVER
         if low < self._low:
             self._low = low
         if high > self._high:

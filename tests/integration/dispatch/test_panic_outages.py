@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 import time
 import uuid
@@ -212,19 +213,20 @@ async def test_a_disk_that_hangs_holds_up_no_panic(
     api: Any, pair: Any, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = threading.Event()
-    append = PanicJournal.append
+    sync = os.fdatasync
 
-    def hang(journal: PanicJournal, payload: bytes) -> int:
+    def hang(descriptor: int) -> None:
         free.wait(RECOVERY_S)
-        return append(journal, payload)
+        sync(descriptor)
 
-    monkeypatch.setattr(PanicJournal, "append", hang)
-    panic_id = str(uuid.uuid4())
+    monkeypatch.setattr(os, "fdatasync", hang)
+    panic_ids = [str(uuid.uuid4()), str(uuid.uuid4())]
     try:
-        async with api.client(pair.phone_token) as phone, asyncio.timeout(5):
-            answer = await phone.post("/v1/panic", json={"id": panic_id})
-        assert answer.status_code == 201
-        assert answer.json()["incident_id"] is not None
+        async with api.client(pair.phone_token) as phone, asyncio.timeout(8):
+            for panic_id in panic_ids:
+                answer = await phone.post("/v1/panic", json={"id": panic_id})
+                assert answer.status_code == 201
+                assert answer.json()["incident_id"] is not None
     finally:
         free.set()
-    assert len(await settled(query, panic_id)) == 1
+    assert [len(await settled(query, panic_id)) for panic_id in panic_ids] == [1, 1]
