@@ -10,8 +10,9 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -34,6 +35,8 @@ user_app = typer.Typer(help="People who sign in to the console.", no_args_is_hel
 app.add_typer(user_app, name="user")
 sim_app = typer.Typer(help="Simulated bracelets and phones over the public contract.", no_args_is_help=True)
 app.add_typer(sim_app, name="sim")
+
+T = TypeVar("T")
 
 DEFAULT_SEED_FILE = Path("seed.json")
 
@@ -210,6 +213,18 @@ def user_add(
     out().print(f"{username} may sign in as {role} of {agency!r}.")
 
 
+def until_interrupted(work: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
+    """What `work` comes to; an interrupt sets its event, so that it ends cleanly and by itself."""
+
+    async def main() -> T:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        return await work(stop)
+
+    return asyncio.run(main())
+
+
 def _address(url: str | None) -> tuple[str, str]:
     """API and stream addresses: given, those of the running Qorgan, or the settings' own."""
     settings = load_settings()
@@ -234,10 +249,7 @@ def watch(
 
     secret = password if password is not None else typer.prompt("Password", hide_input=True)
 
-    async def work() -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async def work(stop: asyncio.Event) -> None:
         feed = asyncio.create_task(watch_feed(_address(url)[0], username, secret, FeedPrinter(out()), stop, after))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({feed, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -247,7 +259,7 @@ def watch(
         if isinstance(result, Exception):
             raise result
 
-    asyncio.run(work())
+    until_interrupted(work)
 
 
 @sim_app.command("list")
@@ -298,7 +310,11 @@ def sim_play(
         for role in ("victim", "aggressor")
     }
     api_url, stream_url = _address(url)
-    asyncio.run(run_scenario(loaded, actors, api_url, stream_url or world["stream_url"], out().print, speedup=speedup))
+    stream_url = stream_url or world["stream_url"]
+    tell = out().print
+    until_interrupted(
+        lambda stop: run_scenario(loaded, actors, api_url, stream_url, tell, speedup=speedup, stopping=stop)
+    )
 
 
 @sim_app.command("fleet")
@@ -310,13 +326,16 @@ def sim_fleet(
     url: Annotated[str | None, typer.Option(help="Address of the API; else the one running here.")] = None,
 ) -> None:
     """Send pings of many devices at a steady rate, one ping a frame, and count what was acknowledged."""
+    from device_sim.errors import FleetError
     from device_sim.fleet import FleetConfig, run_fleet
 
     world = read_seed(seed_file)
     stream_url = _address(url)[1] or world["stream_url"]
-    result = asyncio.run(
-        run_fleet(FleetConfig.from_seed(world, stream_url, connections=connections, rate=rate, seconds=seconds))
-    )
+    try:
+        config = FleetConfig.from_seed(world, stream_url, connections=connections, rate=rate, seconds=seconds)
+        result = until_interrupted(lambda stop: run_fleet(config, stop))
+    except FleetError as error:
+        raise Misconfigured(str(error)) from None
     out().print(
         f"{result.sent:,} pings sent, {result.acknowledged:,} acknowledged, {result.errors:,} refused "
         f"({result.acknowledged / result.seconds:,.0f} a second)"

@@ -155,3 +155,21 @@ def _command_line(pid: str) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
+
+
+def test_an_interrupted_simulation_ends_cleanly(folder: Path, child_environment: Any) -> None:
+    world = {
+        "base_url": "http://127.0.0.1:9",
+        "stream_url": "ws://127.0.0.1:9/v1/pings/stream",
+        "pairs": [{role: {"device_id": role, "token": "qd_none"} for role in ("victim", "aggressor")}],
+    }
+    (folder / "seed.json").write_text(json.dumps(world))
+    process = subprocess.Popen(
+        [QORGAN, "sim", "play", "loiter", "--seed", str(folder / "seed.json")],
+        env=child_environment(folder, None), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("loiter")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (0, "")
