@@ -56,6 +56,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     board.router,
     live_socket.router,
     own_socket.router,
+    live_socket.elsewhere,
 )
 """Every route of the API; the console's static files are mounted beside them."""
 

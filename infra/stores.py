@@ -37,7 +37,13 @@ class Running(msgspec.Struct):
 
 
 def write_running(data_dir: Path, running: Running) -> None:
-    """Tell other commands where everything is; replaced in one step."""
+    """Tell other commands where everything is; replaced in one step.
+
+    The notice of another that runs on this data directory (with stores elsewhere) stays: the first is the one found.
+    """
+    held = find_running(data_dir)
+    if held is not None and held.pid != running.pid:
+        return
     path = data_dir / RUNTIME_FILE
     fresh = path.with_suffix(".new")
     fresh.touch(mode=0o600)
@@ -95,6 +101,8 @@ def open_stores(settings: Settings, *, attach: bool = True) -> Iterator[Settings
         return
     stores = EmbeddedStores(data_dir, postgres=wants_postgres, valkey=wants_valkey)
     stores.start()
+    # The directory is ours alone now: a notice still there is of one that was killed, whoever has its number today.
+    (data_dir / RUNTIME_FILE).unlink(missing_ok=True)
     try:
         yield with_stores(
             settings,

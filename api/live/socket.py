@@ -17,6 +17,7 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from api.auth import Actor, bearer_token, verify_access_token
 from api.deps import ApiContext
+from api.errors import problem_response
 from api.live.frames import error_frame
 from api.live.subscription import Subscription, SubscriptionEnded
 from core.errors import InvalidInput, NotAllowed, NotAuthenticated, QorganError, Unavailable
@@ -55,6 +56,16 @@ async def feed(socket: WebSocket) -> None:
         await serve(socket, subscription, _watch_token(context, token))
     finally:
         context.tail.unsubscribe(subscription)
+
+
+elsewhere = APIRouter()
+
+
+@elsewhere.websocket("/{path:path}")
+async def nothing_here(socket: WebSocket) -> None:
+    """Refuse a handshake at any other address by a problem document, as a request there would be."""
+    with contextlib.suppress(WebSocketDisconnect):
+        await socket.send_denial_response(problem_response("not_found", "There is no socket at this address."))
 
 
 async def _enter(socket: WebSocket, context: ApiContext) -> tuple[str, Actor]:

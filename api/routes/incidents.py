@@ -15,7 +15,7 @@ from api.live.positions import PositionSource
 from api.schemas.base import Body, Moment, PageQuery, page_of
 from core.actions import commands
 from core.actions.unit_of_work import act
-from core.domain.incident import Severity, State
+from core.domain.incident import Severity, State, Type
 from core.errors import NotFound, StoreUnavailable
 from core.postgres import board
 from core.postgres import incidents as store
@@ -74,7 +74,7 @@ class Filters(PageQuery):
     """Which incidents a list shows; several of one filter are alternatives."""
 
     state: list[State] | None = None
-    kind: list[str] | None = Field(None, alias="type", max_length=20)
+    kind: list[Type] | None = Field(None, alias="type")
     severity: list[Severity] | None = None
     order: uuid.UUID | None = None
     person: uuid.UUID | None = None
@@ -86,7 +86,7 @@ async def list_incidents(context: Context, actor: Watcher, filters: Annotated[Fi
     """The agency's incidents, newest first."""
     wanted = {
         "state": [str(one) for one in filters.state] if filters.state else None,
-        "type": filters.kind or None,
+        "type": [str(one) for one in filters.kind] if filters.kind else None,
         "severity": [str(one) for one in filters.severity] if filters.severity else None,
         "order": filters.order,
         "person": filters.person,

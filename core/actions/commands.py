@@ -87,9 +87,9 @@ async def dispatch(
                 "unit_id": str(row["id"]),
                 "callsign": row["callsign"],
                 "dispatched_at": rfc3339(unit.now),
-                "accepted_at": None,
-                "en_route_at": None,
-                "on_scene_at": None,
+                "accepted": None,
+                "en_route": None,
+                "on_scene": None,
             },
         )["eta_s"] = eta_s
     if len(by_id) > UNITS_PER_INCIDENT:

@@ -36,6 +36,24 @@ class Severity(StrEnum):
 
 SEVERITY_RANK: Final[dict[str, int]] = {"low": 0, "medium": 1, "high": 2, "critical": 3}
 
+
+class Type(StrEnum):
+    """What happened."""
+
+    PANIC = "panic"
+    PROXIMITY = "proximity"
+    APPROACH = "approach"
+    ZONE = "zone"
+    TAMPER = "tamper"
+    SILENCE = "silence"
+    BATTERY = "battery"
+    JAMMING = "jamming"
+    JUMP = "jump"
+    FROZEN = "frozen"
+    SEPARATION_UNKNOWN = "separation_unknown"
+    OUTAGE = "outage"
+
+
 FAMILY_OF_TYPE: Final[dict[str, str]] = {
     "approach": "proximity",
     "proximity": "proximity",

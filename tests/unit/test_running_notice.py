@@ -21,5 +21,6 @@ def test_a_notice_is_taken_down_by_whoever_put_it_up(tmp_path: Path) -> None:
 
 def test_another_running_qorgan_s_notice_stays(tmp_path: Path) -> None:
     write_running(tmp_path, notice(os.getppid()))
+    write_running(tmp_path, notice(os.getpid()))
     forget_running(tmp_path)
     assert find_running(tmp_path) == notice(os.getppid())

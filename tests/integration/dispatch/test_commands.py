@@ -13,6 +13,7 @@ import pytest
 
 from core.actions.incidents import apply_transitions
 from core.actions.unit_of_work import act
+from core.domain.incident import TYPES
 from core.ids import new_id
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
@@ -53,6 +54,7 @@ async def test_an_incident_goes_from_open_to_resolved_and_back(
     sent = (await command(desk, seen, "dispatch", unit_ids=[str(unit_id)], eta_s=240)).json()
     assert (sent["state"], sent["version"]) == ("dispatched", 3)
     assert [(u["callsign"], u["eta_s"]) for u in sent["units"]] == [("A-7", 240)]
+    assert {"accepted", "en_route", "on_scene"} <= set(sent["units"][0])
     assert [r["status"] for r in await query("SELECT status FROM unit")] == ["dispatched"]
     done = (await command(desk, sent, "resolve", outcome="custody", note="taken in")).json()
     assert (done["state"], done["version"], done["outcome"]) == ("resolved", 4, "custody")
@@ -187,6 +189,9 @@ async def test_incidents_are_listed_newest_first_by_page_and_filter(
     found = (await desk.get("/v1/incidents", params={"severity": "critical", "order": str(pair.order_id)})).json()
     assert [item["type"] for item in found["items"]] == ["zone", "proximity"]
     assert (await desk.get("/v1/incidents", params={"colour": "red"})).status_code == 422
+    assert (await desk.get("/v1/incidents", params={"type": "no_such_type"})).status_code == 422
+    for known in TYPES:
+        assert (await desk.get("/v1/incidents", params={"type": known})).status_code == 200
     found = (await desk.get("/v1/incidents", params={"type": ["zone", "battery"]})).json()
     assert [item["type"] for item in found["items"]] == ["battery", "zone"]
     found = (await desk.get("/v1/incidents", params={"state": "resolved"})).json()

@@ -94,6 +94,14 @@ async def test_a_socket_without_a_token_that_holds_is_closed(api: Any, first: st
         assert closed.value.rcvd.code == code
 
 
+async def test_a_socket_at_another_address_is_refused_with_a_problem(api: Any) -> None:
+    with pytest.raises(websockets.InvalidStatus) as refused:
+        await websockets.connect(api.url.replace("http", "ws", 1) + "/v1/pings/streams")
+    assert refused.value.response.status_code == 404
+    assert refused.value.response.headers["content-type"] == "application/problem+json"
+    assert json.loads(refused.value.response.body or b"")["code"] == "not_found"
+
+
 async def test_an_expired_token_or_another_role_is_closed(api: Any, pair: Any) -> None:
     expired = api.token(pair.agency_id, pair.users["dispatcher"], life_s=-1)
     auditor = api.token(pair.agency_id, pair.users["auditor"], "auditor")
