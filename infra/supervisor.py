@@ -24,7 +24,7 @@ import structlog
 
 from core.errors import Misconfigured
 from core.settings import Settings
-from infra.embedded import die_with_parent
+from infra.offspring import die_with_parent
 from infra.stores import Running, RunningProcess, write_running
 
 log = structlog.get_logger(__name__)
