@@ -121,7 +121,8 @@ async def _run(settings: Settings, targets: list[str], console: Console) -> None
     assert settings.database_url is not None
     await migrate(settings.database_url.get_secret_value(), settings.shard_count, utc_now())
     supervisor = Supervisor(settings, targets, on_event=console.print)
-    await supervisor.start()
+    if not await supervisor.start_unless(stop):
+        return
     try:
         where = "  ".join(word for word in (supervisor.api_url, supervisor.stream_url) if word)
         console.print(f"Qorgan is running: {', '.join(targets)}  {where}")

@@ -68,7 +68,8 @@ async def _demo(settings: Settings, console: Console, scenario_name: str) -> Non
         log_path = settings.data_dir / "logs" / "qorgan.log"
         supervisor = Supervisor(settings, list(TARGETS), log_path=log_path, on_event=console.print)
         console.print("Starting the services …")
-        await supervisor.start()
+        if not await supervisor.start_unless(stop):
+            return
         try:
             await _show(settings, console, world, supervisor, scenario_name, stop)
         finally:
@@ -124,7 +125,10 @@ async def _show(
     feed = asyncio.create_task(
         watch_feed(supervisor.api_url, dispatcher["username"], dispatcher["password"], printer, stop), name="feed"
     )
-    await printer.connected.wait()
+    connected, stopped = asyncio.create_task(printer.connected.wait()), asyncio.create_task(stop.wait())
+    await asyncio.wait({connected, stopped, feed}, return_when=asyncio.FIRST_COMPLETED)
+    for waiting in (connected, stopped):
+        waiting.cancel()
     scenario = load_scenario(scenario_name)
     actors = {
         role: ActorCredentials(device_id=pair["device_id"], token=pair["token"])

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import signal
 import sys
 
@@ -42,6 +43,18 @@ NICE = {"ingest": 5, "geo": 5, "historian": 10}
 """On one machine telemetry gives way: a panic and its messages come first, history last."""
 
 
+FILES_MAX = 1_048_576
+"""Open files a process asks for, where it may have as many as it likes."""
+
+
+def _allow_files() -> None:
+    """Take as many open files as this process may have: a connection is one, and the usual first bound is 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, FILES_MAX)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 async def run_target(target: str, settings: Settings, index: int, ready_fd: int | None) -> int:
     """Run one target until SIGTERM or SIGINT; status 0 when told to end, 1 when a service failed."""
     from infra.wiring import build
@@ -52,6 +65,7 @@ async def run_target(target: str, settings: Settings, index: int, ready_fd: int 
         loop.add_signal_handler(number, stop.set)
     if ready_fd is not None:  # under the supervisor; a container has its own share
         os.nice(NICE.get(target, 0))
+    _allow_files()
     try:
         part = build(target, settings, index)
         await part.start()

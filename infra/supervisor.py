@@ -137,6 +137,21 @@ class Supervisor:
             return Ready(error=f"{child.name} ended before it was ready; see the log")
         return msgspec.json.decode(line, type=Ready)
 
+    async def start_unless(self, stop: asyncio.Event) -> bool:
+        """Start; False when `stop` was set before all were ready: then everything has ended again."""
+        starting, stopping = asyncio.create_task(self.start()), asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            if not starting.done():
+                starting.cancel()
+                await asyncio.wait({starting})
+        if starting.cancelled():
+            return False
+        starting.result()
+        return True
+
     async def start(self) -> None:
         """Start every child and wait until all are ready; raises Misconfigured with the first one's reason."""
         self.failed = asyncio.get_running_loop().create_future()
@@ -210,6 +225,7 @@ class Supervisor:
             self._on_event(f"{child.name} ended (status {status}); starting it again")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), delay_s)
+            if self._stopping.is_set():
                 return
             reading = self._spawn(child)
             ready = await self._ready(child, reading)
