@@ -10,8 +10,9 @@ Failure: StoreUnavailable leaves it open whether the step happened: load again a
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from core.domain.transition import Transition, encode
 from core.redis import keys
@@ -33,27 +34,37 @@ _FORGET: Final = Script(
     FENCE + "redis.call('HDEL', KEYS[2], unpack(ARGV, 2)) redis.call('ZREM', KEYS[3], unpack(ARGV, 2)) return 1"
 )
 
-# unpack() takes some 8,000 values at most; 996 is a multiple of the two and three values a field or place takes.
+# The values travel as two arguments, their lengths and all of them joined: packing tens of thousands of arguments one
+# by one costs the client more than all the rest of a step. unpack() takes some 8,000 values at most; 996 is a multiple
+# of the two and three values that a field or a place takes.
 _COMMIT: Final = Script(
     FENCE
     + """
 if ARGV[8] ~= '' and (redis.call('GET', KEYS[2]) or '0-0') ~= ARGV[8] then
   return redis.error_reply('CURSORMOVED the state is not what it was')
 end
-local at = 9
+local lengths, values = ARGV[9], ARGV[10]
+local index, from = 1, 1
+local function next_value()
+  local length = struct.unpack('<I4', lengths, index)
+  index = index + 4
+  from = from + length
+  return string.sub(values, from - length, from - 1)
+end
 local function put(command, key, count)
-  local last = at + count - 1
-  while at <= last do
-    local stop = math.min(at + 995, last)
-    redis.call(command, key, unpack(ARGV, at, stop))
-    at = stop + 1
+  while count > 0 do
+    local some = math.min(996, count)
+    local part = {}
+    for k = 1, some do part[k] = next_value() end
+    redis.call(command, key, unpack(part, 1, some))
+    count = count - some
   end
 end
 put('HSET', KEYS[3], tonumber(ARGV[3]))
 put('HDEL', KEYS[3], tonumber(ARGV[4]))
 put('HSET', KEYS[4], tonumber(ARGV[5]))
 put('GEOADD', KEYS[5], tonumber(ARGV[6]))
-for i = at, at + tonumber(ARGV[7]) - 1 do redis.call('XADD', KEYS[6], '*', 't', ARGV[i]) end
+for _ = 1, tonumber(ARGV[7]) do redis.call('XADD', KEYS[6], '*', 't', next_value()) end
 redis.call('SET', KEYS[2], ARGV[2])
 return 1
 """
@@ -101,32 +112,34 @@ class EngineStore:
         is not given a part of the state for the whole.
         `places` are (lon, lat, device number); those the index cannot hold (the poles) are left out.
         """
-        set_fields: list[Any] = []
+        set_fields: list[bytes] = []
         deleted: list[bytes] = []
         for field, value in state.items():
             if value is None:
                 deleted.append(field)
             else:
                 set_fields += (field, value)
-        live_fields = [part for number, value in live for part in (number, value)]
+        live_fields = [part for number, value in live for part in (b"%d" % number, value)]
         geo_fields = [
             part
             for lon, lat, number in places
             if abs(lat) <= LATITUDE_MAX_DEG and abs(lon) <= LONGITUDE_MAX_DEG
-            for part in (lon, lat, number)
+            for part in (repr(lon).encode(), repr(lat).encode(), b"%d" % number)
         ]
         entries = [
             encode(transitions[start : start + TRANSITIONS_PER_ENTRY_MAX])
             for start in range(0, len(transitions), TRANSITIONS_PER_ENTRY_MAX)
         ]
-        counts = [len(set_fields), len(deleted), len(live_fields), len(geo_fields), len(entries)]
+        parts = (set_fields, deleted, live_fields, geo_fields, entries)
+        values = [value for part in parts for value in part]
+        lengths = struct.pack(f"<{len(values)}I", *map(len, values))
         await _COMMIT(
             self._client,
             [
                 keys.owner(shard), keys.cursor(shard), keys.state(shard), keys.live(shard), keys.geo(shard),
                 keys.transitions(shard),
             ],
-            [token, cursor, *counts, expected or "", *set_fields, *deleted, *live_fields, *geo_fields, *entries],
+            [token, cursor, *map(len, parts), expected or "", lengths, b"".join(values)],
         )  # fmt: skip
 
     async def cursor(self, shard: int) -> str:
