@@ -16,6 +16,9 @@ from core.service import Service
 
 BACKLOG = 2048
 GRACE_S = 3
+IDLE_CONNECTIONS = 20_000
+"""Connections beyond those of live sockets: phones keep theirs open between requests, and none of that may be why a
+panic finds no place."""
 
 
 def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
@@ -75,7 +78,7 @@ class HttpServer(Service):
                 ws_ping_timeout=20.0,
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=GRACE_S,
-                limit_concurrency=max_connections,
+                limit_concurrency=max_connections + IDLE_CONNECTIONS,
             )
         )
 

@@ -60,6 +60,9 @@ TICK_S: Final = 0.025
 ACK_SLOTS: Final = 16
 """Acknowledgements that are not due yet wait in slots of TICK_S; together longer than ACK_EVERY_S."""
 SWEEP_S: Final = 1.0
+DEVICE_CONNECTIONS: Final = 4
+"""Sockets one device may hold: what it reconnects while the old one still seems open. Beyond, the oldest goes, so that
+nobody fills the stream with one bracelet."""
 GAP_GRACE_S: Final = 3.0
 """How long a connection may leave a gap open once pings are taken again."""
 GAP_CLOSES_A_SWEEP: Final = 500
@@ -116,6 +119,7 @@ class DeviceStream(Service):
         self.max_pings = settings.max_pings_per_call
         self.connections: set[Connection] = set()
         self.gapped: set[Connection] = set()
+        self._of_device: dict[int, list[Connection]] = {}
         self.port = 0
         self.now = 0.0
         """The monotonic clock as of the last tick."""
@@ -223,6 +227,11 @@ class DeviceStream(Service):
         """A connection is there."""
         self.connections.add(connection)
         STREAM_CONNECTIONS.inc()
+        if connection.device is not None:
+            mine = self._of_device.setdefault(connection.device.number, [])
+            mine.append(connection)
+            if len(mine) > DEVICE_CONNECTIONS:
+                mine.pop(0).close(WSCloseCode.POLICY_VIOLATION, "too many connections of one device")
 
     def discard(self, connection: Connection) -> None:
         """A connection is gone."""
@@ -230,6 +239,12 @@ class DeviceStream(Service):
             self.connections.discard(connection)
             self.gapped.discard(connection)
             STREAM_CONNECTIONS.dec()
+            number = connection.device.number if connection.device is not None else -1
+            mine = self._of_device.get(number, [])
+            if connection in mine:
+                mine.remove(connection)
+                if not mine:
+                    del self._of_device[number]
 
     def schedule(self, connection: Connection) -> None:
         """Acknowledge now, or as soon as the last acknowledgement is ACK_EVERY_S ago."""

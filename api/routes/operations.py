@@ -6,16 +6,18 @@ import asyncio
 import os
 from collections.abc import Awaitable
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import Any, Final
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from api.auth import client_address
 from api.deps import ApiContext, Context
 from api.schemas.base import View
 from core.clock import from_ms
-from core.errors import StoreUnavailable
+from core.errors import NotFound, StoreUnavailable
 from core.postgres import readiness
 from core.redis import keys
 from core.redis.client import AWAY, RedisError
@@ -26,6 +28,9 @@ CHECK_TIMEOUT_S: Final = 2.0
 """Longest readiness waits for a store."""
 MAX_LAG_S: Final = 10.0
 """Beyond this, what is decided is too old to be called ready."""
+
+FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-real-ip")
+"""Headers by which a proxy tells for whom it asks."""
 
 
 class HealthView(View):
@@ -87,9 +92,25 @@ async def _look_at_redis(context: ApiContext) -> dict[str, Any]:
     return {"ok": not late, "lag_s": lag_s, "shards_late": late}
 
 
+def from_within(request: Request) -> bool:
+    """Whether a request comes from this machine or its private network, and through no proxy for strangers.
+
+    A counter that goes up tells whoever watches it that somebody pressed the button just now; where few are
+    protected, that is who. His own bracelet knows this address.
+    """
+    if any(name in request.headers for name in FORWARDED):
+        return False
+    try:
+        return not ip_address(client_address(request)).is_global
+    except ValueError:  # a unix socket has no address
+        return True
+
+
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-async def metrics() -> Response:
+async def metrics(request: Request) -> Response:
     """Prometheus metrics; of all processes together when PROMETHEUS_MULTIPROC_DIR is set."""
+    if not from_within(request):
+        raise NotFound("There is nothing at this address.")
     registry = REGISTRY
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         registry = CollectorRegistry()

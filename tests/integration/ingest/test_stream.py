@@ -14,6 +14,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from api.ingest.stream import DEVICE_CONNECTIONS
 from core.clock import to_ms, utc_now
 from core.domain.ping import FLAG_BACKLOG, FLAG_EXTRA, FLAG_POSITION, FLAG_PRIMARY, NO_SEQ
 from core.errors import Misconfigured
@@ -374,3 +375,23 @@ async def test_sockets_are_closed_with_going_away_when_the_service_stops(door: A
     peer = await door.open(await fleet.device())
     await door.stream.stop()
     assert await peer.closed() == 1001
+
+
+async def test_one_device_holds_few_sockets_and_the_newest_of_them(door: Any, fleet: Any, make_ping: Ping) -> None:
+    sender = await fleet.device()
+    peers = [await door.open(sender) for _ in range(DEVICE_CONNECTIONS + 1)]
+    assert await peers[0].closed() == 1008
+    await peers[-1].send(make_ping(1))
+    await peers[-1].acked(1)
+    gateway = await fleet.gateway()
+    many = [await door.open(gateway) for _ in range(DEVICE_CONNECTIONS + 2)]
+    device = await fleet.device()
+    await door.registry.refresh()
+    await many[0].send(make_ping(1, device_id=str(device.id)))
+    await many[0].acked(1)
+    for peer in (*peers, *many):
+        await peer.socket.close()
+    async with asyncio.timeout(10):
+        while door.stream.connections:
+            await asyncio.sleep(0.01)
+    assert not door.stream._of_device

@@ -48,6 +48,17 @@ async def test_a_device_is_enrolled_once_and_only_digests_are_kept(office: Any) 
     assert (await office.get(f"/v1/devices/{registered['id']}")).json()["status"] == "active"
 
 
+async def test_a_device_registered_for_somebody_has_the_part_of_its_wearer_at_once(office: Any) -> None:
+    victim, aggressor = await office.person(), await office.person()
+    await office.order(victim, aggressor)
+    for person_id, role in ((victim, "victim"), (aggressor, "aggressor")):
+        body = {"id": str(uuid.uuid4()), "kind": "bracelet", "person_id": person_id}
+        made = await office.post("/v1/devices", body)
+        assert (made.status_code, made.json()["role"], made.json()["status"]) == (201, role, "registered")
+        again = await office.post("/v1/devices", body)
+        assert (again.status_code, again.json()["role"]) == (200, role)
+
+
 async def test_a_code_that_is_old_replaced_or_invented_does_not_hold(office: Any, hands: Any) -> None:
     device = (await office.post("/v1/devices", {"kind": "phone"})).json()
     renewed = (await office.post(f"/v1/devices/{device['id']}/enrolment-code", None)).json()
@@ -214,6 +225,14 @@ async def test_metrics_of_several_processes_are_told_together(
     together = await office.client.get("/metrics")
     assert together.status_code == 200
     assert "python_gc" not in together.text
+
+
+async def test_metrics_are_for_those_within(office: Any, context: ApiContext) -> None:
+    assert (await office.client.get("/metrics", headers={"x-forwarded-for": "203.0.113.9"})).status_code == 404
+    for address, status in (("8.8.8.8", 404), ("2a00:1450::1", 404), ("10.0.0.7", 200), ("::1", 200)):
+        transport = httpx.ASGITransport(create_app(context), client=(address, 1234))
+        async with httpx.AsyncClient(transport=transport, base_url="http://qorgan.test") as stranger:
+            assert (await stranger.get("/metrics")).status_code == status
 
 
 async def test_readiness_does_not_wait_for_stores_that_are_away(office: Any, settings: Any, tmp_path: Any) -> None:
