@@ -70,6 +70,9 @@ def owner_through(gateway: GatewayIdentity, registry: Registry, ping: Ping) -> D
         return Flaw("token_revoked", "This device was revoked or returned.", ping.seq)
     if not device.routes:
         return Flaw("device_forbidden", NOBODYS, ping.seq)
+    if device.status == "registered":
+        # It is in no case yet: what it sends would be acknowledged, and watched by nobody.
+        return Flaw("device_forbidden", "The device is not enrolled; enrol it first.", ping.seq)
     return device
 
 

@@ -44,6 +44,8 @@ async def register(
     if values.get("person_id") is not None:
         await check_people(unit, asker.agency_id, [values["person_id"]])
     device = await insert(unit, asker, DEVICES, record_id, values)
+    if device["person_id"] is not None:
+        device = await _set(unit, device, {})
     return {**device, **await _new_code(unit, device["id"], code_life_s)}, True
 
 

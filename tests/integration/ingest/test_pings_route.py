@@ -161,6 +161,14 @@ async def test_a_gateway_posts_for_devices_of_its_agency(client: Client, fleet: 
     assert list((await client.door.records(3))["device"]) == [device.number]
 
 
+async def test_a_gateway_s_ping_of_a_device_not_enrolled_is_refused_not_lost(
+    client: Client, fleet: Any, make_ping: Ping
+) -> None:
+    tracker = await fleet.device(status="registered")
+    answer = (await client.post(await fleet.gateway(), [make_ping(1, device_id=str(tracker.id))])).json()
+    assert (answer["accepted"], answer["rejected"][0]["code"]) == (0, "device_forbidden")
+
+
 async def test_a_device_nobody_carries_is_rejected(client: Client, fleet: Any, make_ping: Ping) -> None:
     answer = (await client.post(await fleet.device(()), [make_ping(1)])).json()
     assert answer["rejected"][0]["code"] == "device_forbidden"
