@@ -134,6 +134,14 @@ class ShardRunner(Service):
         """{case number: configuration version} the engine knows."""
         return self._engine.case_versions()
 
+    def was_set_aside(self, entry_id: str) -> bool:
+        """Whether the engine could not take this entry."""
+        return entry_id in self._poison
+
+    def set_aside(self, name: str, reason: str, body: bytes) -> None:
+        """Keep a configuration that cannot go into the log for people to look at."""
+        self._set_aside(f"configuration:{self.shard}", name, reason, body)
+
     @property
     def claimed(self) -> bool:
         """Whether the shard's token is raised in Redis, so that its log may be written."""

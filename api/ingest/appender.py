@@ -249,8 +249,11 @@ class Appender(Service):
             if generation.future is not None:
                 generation.future.set_exception(self.unavailable())
                 generation.future.exception()  # whoever awaited it may be gone: that is no error of ours
-            if not isinstance(error, StoreUnavailable):
+            if not isinstance(error, Exception):
                 raise
+            if not isinstance(error, StoreUnavailable):
+                # An answer nobody foresaw is an absence too: it must not end the process that takes panics.
+                log.error("append_refused", error=type(error).__name__)
             return
         self._accepted.inc(generation.pings)
         for sender in generation.senders:

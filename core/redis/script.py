@@ -28,7 +28,7 @@ from core.redis.client import AWAY, Client
 UNWILLING = (ClusterDownError, MasterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError)
 """Answers that mean Redis cannot take it now, though the command was right."""
 
-AGAIN = ("MISCONF", "NOREPLICAS", "LOADING", "OOM", "CURSORMOVED")
+AGAIN = ("MISCONF", "NOREPLICAS", "LOADING", "OOM", "BUSY ", "CURSORMOVED")
 """Beginnings of answers that mean: load what you know anew, and try again."""
 
 FENCE = """

@@ -31,11 +31,12 @@ AGENCY = uuid.UUID(int=7)
 ALARM_PCT = 1.0
 """A ping with this battery makes the counting engine decide something."""
 POISON_PCT = 2.0
+POISON_VERSION = 13
 """A ping with this battery makes it raise."""
 
 
 class CountingEngine:
-    """Counts each device's records in its state; decides on `ALARM_PCT`, fails on `POISON_PCT`."""
+    """Counts each device's records in its state; decides on `ALARM_PCT`, fails on `POISON_PCT` and `POISON_VERSION`."""
 
     def __init__(self, shard: int) -> None:
         self.shard = shard
@@ -50,6 +51,8 @@ class CountingEngine:
         for entry in entries:
             if entry.kind == CONFIGURATION:
                 for case in decode_cases(entry.payload):
+                    if case.version == POISON_VERSION:
+                        raise RuntimeError("poison")
                     self.versions[case.number] = case.version
                     self._changed.add(b"v%d" % case.number)
             elif entry.kind == PINGS:

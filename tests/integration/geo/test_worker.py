@@ -171,6 +171,47 @@ async def test_new_configurations_reach_the_log_once_in_bounded_entries(ground: 
     assert sizes == [100, 100, 50, 1, 1], "each version once, the successor adds none that is known"
 
 
+async def test_one_bad_case_keeps_no_other_from_its_shard(ground: Any) -> None:
+    numbers = await ground.add_cases(1, 20)
+    async with ground.database.transaction() as connection:
+        await connection.execute(
+            "UPDATE protection_case SET config = jsonb_set(config, '{version}', '13'), config_version = 13"
+            " WHERE number = $1",
+            numbers[3],
+        )
+        await connection.execute(
+            "UPDATE protection_case SET config = jsonb_set(config, '{people}', '7') WHERE number = $1", numbers[7]
+        )
+    worker = ground.worker("geo-1")
+    await worker.start()
+
+    async def known() -> bool:
+        fields = await ground.client.hgetall(keys.state(1))
+        return sum(b"v%d" % number in fields for number in numbers) == 18
+
+    await ground.wait_until(known, "all but the two")
+
+    async def set_aside() -> bool:
+        one = await ground.count("SELECT count(*) FROM poison WHERE source = 'configuration:1'")
+        return one == 1 and await ground.count("SELECT count(*) FROM poison WHERE source = 'engine:1'") == 2
+
+    await ground.wait_until(set_aside, "the two set aside")
+    loads = worker.runner(1).loads
+    await ground.change_cases(numbers[:1])
+
+    async def changed() -> bool:
+        return await ground.client.hget(keys.state(1), f"v{numbers[0]}") == b"2"
+
+    await ground.wait_until(changed, "the rest flowing")
+    assert worker.runner(1).loads <= loads + 1, "what was refused is not sent again and again"
+    await ground.change_cases(numbers[3:4])
+
+    async def mended() -> bool:
+        return await ground.client.hget(keys.state(1), f"v{numbers[3]}") == b"14"
+
+    await ground.wait_until(mended, "the case once it was mended")
+
+
 async def test_time_goes_on_in_the_log_and_is_paused_while_no_ingest_runs(ground: Any) -> None:
     worker = ground.worker("geo-1")
     await worker.start()
