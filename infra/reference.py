@@ -21,7 +21,7 @@ from core.settings import Settings
 DOCS = Path(__file__).parent.parent / "docs" / "reference"
 
 MEANINGS = {
-    "malformed_json": "The body or frame is no JSON (NaN and Infinity are no JSON either). Mend it and send again.",
+    "malformed_json": "The body or frame is no JSON. Mend it and send again.",
     "malformed_request": "The request itself is broken.",
     "validation_failed": "A field has a wrong value; `errors` says which and why.",
     "unknown_field": "The management API knows no such field; `errors` names it.",

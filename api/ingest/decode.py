@@ -10,6 +10,8 @@ Errors are values (`Flaw`), with codes of `core.errors.CODES`; nothing here rais
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Final, Literal
@@ -90,6 +92,7 @@ class _RawUpload(msgspec.Struct):
     pings: list[msgspec.Raw]
 
 
+CONSTANTS: Final = re.compile(rb"NaN|Infinity")
 BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises; msgspec.ValidationError is a DecodeError."""
 
@@ -106,6 +109,7 @@ _decode_anything: Final = msgspec.json.Decoder().decode
 
 def sift_frame(data: bytes) -> list[Ping | Flaw]:
     """Take a bad frame apart: each ping, or what is wrong with it. Raises Unreadable for the frame as a whole."""
+    data = without_constants(data)
     start = data.lstrip(b" \t\r\n")[:1]
     if start == b"[":
         return [_sift(raw) for raw in _raw_items(data)]
@@ -120,12 +124,34 @@ def decode_upload(data: bytes) -> Sequence[Ping | Flaw]:
     try:
         return _decode_upload(data).pings
     except BROKEN:
+        data = without_constants(data)
         _assert_json(data)
     try:
         raws = _decode_raw_upload(data).pings
     except BROKEN as error:
         raise Unreadable("malformed_request", f'Send {{"pings":[…]}}: {error}.') from None
     return [_sift(raw) for raw in raws]
+
+
+def without_constants(data: bytes) -> bytes:
+    """The same text without the NaN and Infinity that some devices write, though JSON has none of them.
+
+    One such number must not keep the rest of a batch from being taken: a coordinate becomes a word that its own ping is
+    refused for, anything else becomes null, not said. What is broken otherwise comes back as it was.
+    """
+    if not CONSTANTS.search(data):
+        return data
+    try:
+        return msgspec.json.encode(json.loads(data, parse_constant=str, object_pairs_hook=_plain_object))
+    except (ValueError, RecursionError):
+        return data
+
+
+def _plain_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    return {
+        name: value if name in ("lat", "lon") or value not in ("NaN", "Infinity", "-Infinity") else None
+        for name, value in pairs
+    }
 
 
 def _raw_items(data: bytes) -> list[msgspec.Raw]:
@@ -137,7 +163,7 @@ def _raw_items(data: bytes) -> list[msgspec.Raw]:
 
 
 def _assert_json(data: bytes) -> None:
-    """Raise Unreadable unless the whole is one JSON text (which has no NaN and no Infinity)."""
+    """Raise Unreadable unless the whole is one JSON text."""
     try:
         _decode_anything(data)
     except BROKEN as error:

@@ -49,9 +49,7 @@ def test_a_frame_of_nothing_right_is_taken_apart_item_by_item() -> None:
     assert [item.seq for item in items] == [None, 5, None, None, None]
 
 
-@pytest.mark.parametrize(
-    "text", [b"", b"[", b"{'at':1}", b"[NaN]", b"[1,]", b'{"a":1}x', b"\xff", b"[" * 5000, b'{"a":"\xff"}']
-)
+@pytest.mark.parametrize("text", [b"", b"[", b"{'at':1}", b"[1,]", b'{"a":1}x', b"\xff", b"[" * 5000, b'{"a":"\xff"}'])
 def test_what_is_no_json_is_unreadable(text: bytes) -> None:
     with pytest.raises(BROKEN):
         decode_frame(text)
@@ -91,3 +89,20 @@ def test_too_many_beacons_are_refused() -> None:
 def test_bounds_of_time_and_wholeness_of_position(ping: Ping, code: str | None) -> None:
     flaw = flaw_of(ping, at_ms(ping), to_ms(NOW), BOUNDS)
     assert (flaw.code if flaw is not None else None) == code
+
+
+def test_one_number_that_is_none_costs_only_its_own_ping() -> None:
+    right = '{"seq":1,"at":"2026-05-01T12:00:00Z","lat":43.2,"lon":76.9}'
+    wrong = '{"seq":2,"at":"2026-05-01T12:00:00Z","lat":NaN,"lon":76.9}'
+    unsaid = '{"seq":3,"at":"2026-05-01T12:00:00Z","lat":43.2,"lon":76.9,"accuracy_m":Infinity,"speed_mps":-Infinity}'
+    for items in (
+        sift_frame(f"[{right},{wrong},{unsaid}]".encode()),
+        decode_upload(f'{{"pings":[{right},{wrong},{unsaid}]}}'.encode()),
+    ):
+        first, second, third = items
+        assert isinstance(first, Ping)
+        assert isinstance(second, Flaw)
+        assert (second.code, second.seq) == ("position_invalid", 2)
+        assert isinstance(third, Ping)
+        assert third.accuracy_m is None
+        assert third.lat == 43.2
