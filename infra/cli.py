@@ -178,6 +178,7 @@ def seed(
         world = asyncio.run(work(ready))
     try:
         file.touch(mode=0o600)
+        file.chmod(0o600)  # also when it was there before
         file.write_text(json.dumps(world))
     except OSError as error:
         raise Misconfigured(f"{file} cannot be written: {error.strerror}; choose another with --out.") from None

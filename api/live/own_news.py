@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
+import structlog
+
 from api.ingest.registry import DeviceIdentity, Registry
 from api.live.frames import passing_frame
 from api.live.own_view import SERVICE_DEGRADED, UNFITTED, judge, panic_json
@@ -28,6 +30,8 @@ from core.errors import StoreUnavailable
 from core.postgres import devices, feed, panics
 from core.postgres.database import Database
 from core.service import Service
+
+log = structlog.get_logger(__name__)
 
 LOOK_S: Final = 0.5
 PROTECTION_S: Final = 10.0
@@ -94,7 +98,10 @@ class OwnNews(Service):
     async def run(self) -> None:
         """Look until stopped, then close every socket: devices connect again, perhaps elsewhere."""
         while not await self.pause(LOOK_S):
-            await self._look()
+            try:
+                await self._look()
+            except Exception as error:  # this runs beside the panic button: no row may end it
+                log.error("own_news_failed", error=type(error).__name__)
         for listener in self._listeners.values():
             listener.subscription.end(1012, "The service is stopping; connect again.")
 

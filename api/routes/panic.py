@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 
 from api.auth import Device
 from api.deps import ApiContext, Context
@@ -53,7 +54,7 @@ async def press(request: Request, context: Context) -> JSONResponse:
     """Take a panic: 201, or 200 for one that was taken before. An aggressor's device gets 403."""
     started = time.perf_counter()
     received_ms = to_ms(context.clock())
-    raw = await request.body()
+    raw = await _body(request)
     answer = await context.panic_desk.take(_read(request, context, raw, received_ms))
     PANIC_SECONDS.observe(time.perf_counter() - started)
     return JSONResponse(
@@ -65,6 +66,18 @@ async def press(request: Request, context: Context) -> JSONResponse:
         },
         status_code=201 if answer.created else 200,
     )
+
+
+async def _body(request: Request) -> bytes:
+    """What came of the body. A phone whose connection broke in the middle has pressed all the same."""
+    raw = bytearray()
+    try:
+        async for part in request.stream():
+            raw += part
+    except ClientDisconnect:
+        if _token(request) is None:
+            raise
+    return bytes(raw)
 
 
 def _read(request: Request, context: ApiContext, raw: bytes, received_ms: int) -> PanicIn:

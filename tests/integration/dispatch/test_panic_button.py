@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 
 from core.ids import new_token
@@ -106,6 +107,7 @@ async def test_a_panic_is_not_refused_for_its_size(api: Any, pair: Any) -> None:
 
 
 async def test_an_id_that_is_no_uuid_still_makes_a_repeat_one_panic(api: Any, pair: Any, query: Query) -> None:
+    await api.context.registry.refresh()
     async with api.client(pair.phone_token) as phone:
         first = await phone.post("/v1/panic", json={"id": "17"})
         again = await phone.post("/v1/panic", json={"id": "17"})
@@ -223,3 +225,18 @@ async def test_only_the_device_that_pressed_may_ask_what_became_of_it(
     assert after["state"] == "acknowledged"
     assert after["acknowledged_at"] is not None
     assert after["told_at"] is not None
+
+
+async def test_a_press_whose_connection_breaks_in_the_middle_is_taken(api: Any, pair: Any, query: Query) -> None:
+    address = httpx.URL(api.url)
+    _, writer = await asyncio.open_connection(address.host, address.port)
+    writer.write(
+        f"POST /v1/panic HTTP/1.1\r\nHost: qorgan\r\nAuthorization: Bearer {pair.phone_token}\r\n"
+        'Content-Length: 500\r\n\r\n{"id": "0197'.encode()
+    )
+    await writer.drain()
+    writer.close()
+    async with asyncio.timeout(10):
+        while not (rows := await query("SELECT * FROM panic WHERE device_id = $1", pair.phone_id)):
+            await asyncio.sleep(0.02)
+    assert len(rows) == 1
