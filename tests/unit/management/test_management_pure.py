@@ -212,4 +212,4 @@ class TestProtection:
         ],
     )
     def test_she_is_told_why(self, devices: list[Any], orders: dict[str, Any], status: str, reasons: list[str]) -> None:
-        assert judge(devices, orders, NOW) == (status, reasons)
+        assert judge(devices, orders, NOW) == {"status": status, "reasons": reasons}
