@@ -144,7 +144,12 @@ def test_the_demo_shows_a_breach_and_a_panic_and_stops_cleanly_twice(folder: Pat
             assert "password" in text
         finally:
             demo.send_signal(signal.SIGINT)
-        assert demo.wait(40) == 0, output.read_text()
+            try:
+                status = demo.wait(40)
+            except subprocess.TimeoutExpired:
+                demo.kill()
+                raise
+        assert status == 0, output.read_text()
         assert "Everything is stopped" in output.read_text()
         left = [name for name in os.listdir("/proc") if name.isdigit() and str(folder).encode() in _command_line(name)]
         assert not left, f"processes are left: {left}"
