@@ -35,7 +35,6 @@ CODES: Final[dict[str, int]] = {
     "geometry_invalid": 422,
     "order_same_person": 422,
     "order_dates_invalid": 422,
-    "person_role_invalid": 422,
     "enrolment_code_invalid": 422,
     "cursor_invalid": 422,
     "outcome_required": 422,

@@ -12,22 +12,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from core.clock import to_ms
-from core.domain.ping import (
-    CLOSURE_CODES,
-    FLAG_POSITION,
-    FLAG_PRIMARY,
-    NO_SEQ,
-    RECORD_FORMAT,
-    SHIFT_CASING,
-    SHIFT_CHARGING,
-    SHIFT_JAMMING,
-    SHIFT_MOCK,
-    SHIFT_MOVING,
-    SHIFT_SOURCE,
-    SHIFT_STRAP,
-    SOURCE_CODES,
-    TRUTH_CODES,
-)
+from core.domain.ping import CLOSURE_CODES, FLAG_PRIMARY, NO_SEQ, RECORD_FORMAT, SOURCE_CODES, flags_of
 from core.errors import InvalidInput
 
 LINE_BYTES_MAX: Final = 1_000_000
@@ -104,16 +89,10 @@ _decode_ping: Final = msgspec.json.Decoder(_PingLine).decode
 def pack(ping: ReplayPing, number: int) -> bytes:
     """The ping as the record that ingest would have appended."""
     line = ping.line
-    flags = FLAG_PRIMARY | SOURCE_CODES[line.source] << SHIFT_SOURCE
-    flags |= CLOSURE_CODES[line.strap] << SHIFT_STRAP | CLOSURE_CODES[line.casing] << SHIFT_CASING
-    flags |= TRUTH_CODES[line.charging] << SHIFT_CHARGING | TRUTH_CODES[line.moving] << SHIFT_MOVING
-    flags |= TRUTH_CODES[line.jamming] << SHIFT_JAMMING | TRUTH_CODES[line.mock] << SHIFT_MOCK
-    if line.lat is not None:
-        flags |= FLAG_POSITION
     return struct.pack(
         RECORD_FORMAT,
         number,
-        flags,
+        FLAG_PRIMARY | flags_of(line),
         ping.at_ms,
         NO_SEQ if line.seq is None else line.seq,
         _or_nan(line.lat),

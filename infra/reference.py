@@ -33,7 +33,6 @@ MEANINGS = {
     "geometry_invalid": "The geometry cannot be used; `detail` says where.",
     "order_same_person": "Victim and aggressor of an order are one person.",
     "order_dates_invalid": "`valid_until` is not after `valid_from`.",
-    "person_role_invalid": "The person cannot have that part in the order.",
     "enrolment_code_invalid": "The enrolment code is wrong, used or expired; ask for a new one.",
     "cursor_invalid": "The cursor is none of ours; start without one.",
     "outcome_required": "Resolving needs an outcome.",

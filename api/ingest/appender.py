@@ -25,10 +25,10 @@ import structlog
 
 from api.ingest.decode import Ping
 from api.ingest.rates import Rates, RecentPings
-from api.ingest.records import Sighting, flags_of, pack
+from api.ingest.records import Sighting, pack
 from api.ingest.registry import DeviceIdentity
 from core.clock import Clock
-from core.domain.ping import FLAG_EXTRA, FLAG_PRIMARY, RECORD_BYTES
+from core.domain.ping import FLAG_EXTRA, FLAG_PRIMARY, RECORD_BYTES, flags_of
 from core.errors import StoreUnavailable
 from core.metrics import INGEST_FLUSH_SECONDS, PINGS_ACCEPTED
 from core.redis.client import AWAY, Client, RedisError

@@ -11,58 +11,14 @@ import msgspec
 
 from api.ingest.decode import Ping
 from api.ingest.registry import DeviceIdentity, Registry
-from core.domain.ping import (
-    CLOSURE_CODES,
-    FLAG_BACKLOG,
-    FLAG_POSITION,
-    NO_SEQ,
-    RECORD_FORMAT,
-    SHIFT_CASING,
-    SHIFT_CHARGING,
-    SHIFT_JAMMING,
-    SHIFT_MOCK,
-    SHIFT_MOVING,
-    SHIFT_SOURCE,
-    SHIFT_STRAP,
-    SOURCE_CODES,
-    TRUTH_CODES,
-)
+from core.domain.ping import NO_SEQ, RECORD_FORMAT
 
 pack_record: Final = struct.Struct(RECORD_FORMAT).pack
-
-SOURCE_FLAGS: Final = {source: code << SHIFT_SOURCE for source, code in SOURCE_CODES.items()}
-STRAP_FLAGS: Final = {closure: code << SHIFT_STRAP for closure, code in CLOSURE_CODES.items()}
-CASING_FLAGS: Final = {closure: code << SHIFT_CASING for closure, code in CLOSURE_CODES.items()}
-CHARGING_FLAGS: Final = {truth: code << SHIFT_CHARGING for truth, code in TRUTH_CODES.items()}
-MOVING_FLAGS: Final = {truth: code << SHIFT_MOVING for truth, code in TRUTH_CODES.items()}
-JAMMING_FLAGS: Final = {truth: code << SHIFT_JAMMING for truth, code in TRUTH_CODES.items()}
-MOCK_FLAGS: Final = {truth: code << SHIFT_MOCK for truth, code in TRUTH_CODES.items()}
 
 MAX_ACCURACY_M: Final = 1e7
 MAX_SPEED_MPS: Final = 1e4
 MAX_ALTITUDE_M: Final = 1e6
 """Beyond these a value is a fault of the device and counts as not said."""
-
-
-def flags_of(ping: Ping, backlog: bool = False) -> int:
-    """The record's flags, but for FLAG_PRIMARY and FLAG_EXTRA, which belong to a copy."""
-    # A source nobody has named here is a position all the same.
-    flags = SOURCE_FLAGS.get(ping.source, 0) | STRAP_FLAGS[ping.strap]
-    if ping.lat is not None:
-        flags |= FLAG_POSITION
-    if ping.casing is not None:
-        flags |= CASING_FLAGS[ping.casing]
-    if ping.charging is not None:
-        flags |= CHARGING_FLAGS[ping.charging]
-    if ping.moving is not None:
-        flags |= MOVING_FLAGS[ping.moving]
-    if ping.jamming is not None:
-        flags |= JAMMING_FLAGS[ping.jamming]
-    if ping.mock is not None:
-        flags |= MOCK_FLAGS[ping.mock]
-    if backlog:
-        flags |= FLAG_BACKLOG
-    return flags
 
 
 def pack(number: int, ping: Ping, at_ms: int, flags: int) -> bytes:

@@ -7,7 +7,7 @@ The record bears the device's *number* (a dense integer), never a name or an id.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,57 @@ class Source(IntEnum):
 SOURCE_CODES: Final[dict[str | None, int]] = {None: 0, "gps": 1, "wifi": 2, "cell": 3}
 CLOSURE_CODES: Final[dict[str | None, int]] = {None: UNKNOWN, "closed": CLOSED, "open": OPEN}
 TRUTH_CODES: Final[dict[bool | None, int]] = {None: UNKNOWN, False: NO, True: YES}
+
+SOURCE_FLAGS: Final = {source: code << SHIFT_SOURCE for source, code in SOURCE_CODES.items()}
+STRAP_FLAGS: Final = {closure: code << SHIFT_STRAP for closure, code in CLOSURE_CODES.items()}
+CASING_FLAGS: Final = {closure: code << SHIFT_CASING for closure, code in CLOSURE_CODES.items()}
+CHARGING_FLAGS: Final = {truth: code << SHIFT_CHARGING for truth, code in TRUTH_CODES.items()}
+MOVING_FLAGS: Final = {truth: code << SHIFT_MOVING for truth, code in TRUTH_CODES.items()}
+JAMMING_FLAGS: Final = {truth: code << SHIFT_JAMMING for truth, code in TRUTH_CODES.items()}
+MOCK_FLAGS: Final = {truth: code << SHIFT_MOCK for truth, code in TRUTH_CODES.items()}
+
+
+class Stated(Protocol):
+    """What a device said of itself and its fix; None: nothing."""
+
+    @property
+    def lat(self) -> float | None: ...
+    @property
+    def source(self) -> str | None: ...
+    @property
+    def strap(self) -> str | None: ...
+    @property
+    def casing(self) -> str | None: ...
+    @property
+    def charging(self) -> bool | None: ...
+    @property
+    def moving(self) -> bool | None: ...
+    @property
+    def jamming(self) -> bool | None: ...
+    @property
+    def mock(self) -> bool | None: ...
+
+
+def flags_of(ping: Stated, backlog: bool = False) -> int:
+    """The record's flags, but for FLAG_PRIMARY and FLAG_EXTRA, which belong to a copy."""
+    # A source nobody has named here is a position all the same.
+    flags = SOURCE_FLAGS.get(ping.source, 0) | STRAP_FLAGS[ping.strap]
+    if ping.lat is not None:
+        flags |= FLAG_POSITION
+    if ping.casing is not None:
+        flags |= CASING_FLAGS[ping.casing]
+    if ping.charging is not None:
+        flags |= CHARGING_FLAGS[ping.charging]
+    if ping.moving is not None:
+        flags |= MOVING_FLAGS[ping.moving]
+    if ping.jamming is not None:
+        flags |= JAMMING_FLAGS[ping.jamming]
+    if ping.mock is not None:
+        flags |= MOCK_FLAGS[ping.mock]
+    if backlog:
+        flags |= FLAG_BACKLOG
+    return flags
+
 
 DEFAULT_ACCURACY_M: Final = (15.0, 15.0, 75.0, 600.0)
 """By Source: what is assumed when a device gives no accuracy."""

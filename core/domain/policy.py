@@ -34,10 +34,6 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The warning radius that goes with an alert radius."""
         return self.warning_m if self.warning_m is not None else alert_m + max(alert_m, 1000.0)
 
-    def p_enter_for(self, risk_level: str) -> float:
-        """The probability that makes a breach for an order of this risk."""
-        return self.p_enter if risk_level == "standard" else self.p_enter_high_risk
-
 
 BOUNDS: Final[dict[str, tuple[float, float]]] = {
     "alert_m": (10.0, 100_000.0),

@@ -84,13 +84,3 @@ async def outgrow(connection: Connection, name: str, seen: int) -> None:
     It always is, unless PostgreSQL was restored from an older backup than the store it issues tokens for.
     """
     await connection.execute("UPDATE lease SET token = $2 WHERE name = $1 AND token < $2", name, seen)
-
-
-async def holders(connection: Connection, kind: str, now: datetime) -> dict[int, str | None]:
-    """Who holds each shard's lease of a kind; None: nobody, or one that has run out."""
-    rows = await connection.fetch(
-        "SELECT name, CASE WHEN expires_at >= $2 THEN holder END AS holder FROM lease WHERE name LIKE $1 || ':%'",
-        kind,
-        now,
-    )
-    return {shard_of_lease(row["name"]): row["holder"] for row in rows}

@@ -10,7 +10,7 @@ import pytest
 
 from api.ingest.decode import Ping
 from api.ingest.rates import BURST_S, Rates, RecentPings
-from api.ingest.records import flags_of, newest_of_each, pack
+from api.ingest.records import newest_of_each, pack
 from api.ingest.registry import DeviceIdentity
 from core.domain.ping import (
     FLAG_BACKLOG,
@@ -23,6 +23,7 @@ from core.domain.ping import (
     SHIFT_MOVING,
     SHIFT_SOURCE,
     SHIFT_STRAP,
+    flags_of,
     unpack_records,
 )
 
