@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -46,6 +46,8 @@ class EngineChanges:
     """(device number, LIVE_FORMAT bytes): newest fixes, at most once a second a device."""
     places: list[tuple[float, float, int]]
     """(longitude, latitude, device number) of the same."""
+    asks: list[tuple[int, float]] = field(default_factory=list)
+    """(device number, seconds between its pings) it should be told from now on; what changed only."""
 
 
 @dataclass(slots=True)

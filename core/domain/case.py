@@ -65,8 +65,19 @@ class CaseOrder(msgspec.Struct, frozen=True, omit_defaults=True):
     warning_m: float
     legal_m: float = 0.0
     p_enter: float = 0.5
+    p_approach: float = 0.5
+    """Probability of being inside within the horizon that makes an approach."""
+    horizon_s: float = 300.0
+    """How far ahead an approach is looked for."""
+    p_exit: float = 0.05
+    """A state falls only while the probability of being within radius and margin is at most this."""
     exit_margin_m: float = 100.0
+    hold_s: float = 60.0
+    """Least time outside before a state falls."""
+    p_unknown: float = 0.2
+    """Probability of being inside, unseen, that makes separation unknown without grace."""
     grace_s: float = 300.0
+    """How long separation may be unknown before it is told."""
     valid_from_ms: int = 0
     valid_until_ms: int | None = None
     active: bool = True

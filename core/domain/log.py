@@ -8,6 +8,7 @@ from typing import Final
 PINGS: Final = "p"
 TICK: Final = "t"
 CONFIGURATION: Final = "c"
+PAST: Final = "h"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,7 @@ class Entry:
 
     `ms` and `n` are the entry's id `<ms>-<n>`; `ms` is the moment it was received, on the store's clock.
     `payload`: PINGS: packed records; TICK: empty, or b"paused" while no ingest runs (deadlines wait);
-    CONFIGURATION: JSON list of `core.domain.case.Case`.
+    CONFIGURATION: JSON list of `core.domain.case.Case`; PAST: what a retrospective check needs of history.
     `extras`: JSON object {"<record index>": {"heard": [{"beacon": number, "rssi_dbm": -70}]}} or None.
     """
 

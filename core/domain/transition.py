@@ -9,7 +9,7 @@ import msgspec
 
 from core.ids import derived_id
 
-RULE_VERSION: Final = "2026.1"
+RULE_VERSION: Final = "2026.2"
 """Version of the rules every transition names; grows whenever a rule decides differently."""
 
 KINDS: Final = ("proximity", "zone", "approach", "assurance", "device")
@@ -32,8 +32,8 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
       zone       clear | warning | breach       (`zone_id` says which; an inclusion zone left is a breach)
       approach   none | predicted
       assurance  guaranteed | likely | unknown
-      device     `detail["signal"]` is strap | casing | battery | silence | jamming | mock, states
-                 closed|open, ok|low|critical, reporting|silent, no|yes
+      device     `detail["signal"]` is strap | casing | battery | silence | jamming | mock | jump | frozen, states
+                 closed|open, ok|low|critical, reporting|late|silent, no|yes
     Unknown figures are None. Times are milliseconds since the epoch; `evaluated_ms` is on the log's clock.
     """
 
