@@ -25,7 +25,7 @@ from core.domain.transition import Transition
 from core.errors import InvalidInput
 from core.ids import derived_id
 from geo.engine import Engine
-from geo.replay_files import Policy, ReplayOrder, ReplayPing, pack, read_orders, read_pings, read_policy
+from geo.replay_files import Policy, ReplayOrder, ReplayPing, judged_by, pack, read_orders, read_pings, read_policy
 from geo.zones import validate_geometry
 
 ENTRY_RECORDS_MAX: Final = 1_000
@@ -191,21 +191,16 @@ class _Book:
         return CasePerson(number=number, id=self._id("person", person), role=role, primary=primary, devices=devices)
 
     def _order(self, index: int, people: dict[str, int]) -> CaseOrder:
-        order, policy = self.orders[index], self.policy
-        alert = order.alert_m if order.alert_m is not None else policy.alert_m
-        warning = order.warning_m if order.warning_m is not None else policy.warning_m
+        order = self.orders[index]
         return CaseOrder(
             number=index + 1,
             id=self._id("order", order.order_id),
             victim=people[order.victim_id],
             aggressor=people[order.aggressor_id],
-            alert_m=alert,
-            warning_m=max(alert, warning if warning is not None else alert + max(alert, 1000.0)),
-            p_enter=policy.p_enter,
-            exit_margin_m=policy.exit_margin_m,
-            grace_s=order.grace_s if order.grace_s is not None else policy.grace_s,
+            **judged_by(order, self.policy, self.path),
             valid_from_ms=0 if order.valid_from is None else to_ms(order.valid_from),
             valid_until_ms=None if order.valid_until is None else to_ms(order.valid_until),
+            active=True,
             time_zone=order.time_zone,
             zones=[self._zone(order, place) for place in range(len(order.zones))],
         )

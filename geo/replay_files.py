@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -13,18 +14,29 @@ import msgspec
 
 from core.clock import to_ms
 from core.domain.ping import CLOSURE_CODES, FLAG_PRIMARY, NO_SEQ, RECORD_FORMAT, SOURCE_CODES, flags_of
+from core.domain.policy import (
+    BOUNDS,
+    RISKS,
+    STANDARD_RISK,
+    OrderPolicy,
+    check_bounds,
+    check_not_below,
+    check_policy,
+    values_of,
+)
+from core.domain.policy import Policy as AgencyPolicy
 from core.errors import InvalidInput
 
 LINE_BYTES_MAX: Final = 1_000_000
 ORDERS_BYTES_MAX: Final = 500_000_000
-RADIUS_MAX_M: Final = 1_000_000.0
+INTERVAL_BOUNDS_S: Final = (1.0, 86_400.0)
 
 Text = str | int
 T = TypeVar("T")
 
 
 class ReplayOrder(msgspec.Struct, kw_only=True, frozen=True):
-    """An order of the orders file."""
+    """An order of the orders file; what it does not name comes from the policy file, else is at its default."""
 
     order_id: str
     victim_id: str
@@ -34,18 +46,17 @@ class ReplayOrder(msgspec.Struct, kw_only=True, frozen=True):
     valid_from: datetime | None = None
     valid_until: datetime | None = None
     grace_s: float | None = None
+    legal_m: float = 0.0
+    risk_level: str = STANDARD_RISK
+    policy: OrderPolicy = OrderPolicy()
+    """What it sets otherwise than the policy file."""
     zones: list[dict[str, Any]] = []
     time_zone: str = "Asia/Almaty"
 
 
-class Policy(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """Values that a policy file may set; an order's own come first."""
+class Policy(AgencyPolicy, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """What a policy file may set: the names of an agency's policy, with the same bounds, and `interval_s`."""
 
-    p_enter: float = 0.5
-    exit_margin_m: float = 100.0
-    grace_s: float = 300.0
-    alert_m: float = 1000.0
-    warning_m: float | None = None
     interval_s: float = 60.0
     """Expected time between the pings of a device."""
 
@@ -119,9 +130,12 @@ def read_orders(path: Path) -> list[ReplayOrder]:
         seen.add(order.order_id)
         if order.victim_id == order.aggressor_id:
             raise InvalidInput(f"{where}: the victim and the aggressor are the same person.", code="order_same_person")
-        _in_range(where, "alert_m", order.alert_m, 1.0, RADIUS_MAX_M)
-        _in_range(where, "warning_m", order.warning_m, 0.0, RADIUS_MAX_M)
-        _in_range(where, "grace_s", order.grace_s, 0.0, 86_400.0)
+        with _told_where(where):
+            check_bounds({"alert_m": order.alert_m, "warning_m": order.warning_m, "grace_s": order.grace_s})
+            check_bounds(msgspec.structs.asdict(order.policy))
+        _in_range(where, "legal_m", order.legal_m, 0.0, BOUNDS["alert_m"][1])
+        if order.risk_level not in RISKS:
+            raise InvalidInput(f"{where}: risk_level is {order.risk_level!r}; it has to be one of {', '.join(RISKS)}.")
         for name in ("valid_from", "valid_until"):
             _aware(where, name, getattr(order, name))
         if order.valid_from and order.valid_until and order.valid_until <= order.valid_from:
@@ -144,15 +158,30 @@ def read_policy(path: Path | None) -> Policy:
     """The policy file, checked; the rules' own values without one."""
     if path is None:
         return Policy()
-    policy = _decoded(path, _read(path), lambda raw: msgspec.json.decode(raw, type=Policy))
-    where = str(path)
-    _in_range(where, "p_enter", policy.p_enter, 0.01, 0.99)
-    _in_range(where, "exit_margin_m", policy.exit_margin_m, 0.0, 10_000.0)
-    _in_range(where, "grace_s", policy.grace_s, 0.0, 86_400.0)
-    _in_range(where, "alert_m", policy.alert_m, 1.0, RADIUS_MAX_M)
-    _in_range(where, "warning_m", policy.warning_m, 0.0, RADIUS_MAX_M)
-    _in_range(where, "interval_s", policy.interval_s, 1.0, 86_400.0)
-    return policy
+    read = _decoded(path, _read(path), lambda raw: msgspec.json.decode(raw, type=Policy))
+    with _told_where(path):
+        check_policy(read)
+    _in_range(str(path), "interval_s", read.interval_s, *INTERVAL_BOUNDS_S)
+    return read
+
+
+def judged_by(order: ReplayOrder, policy: Policy, path: Path) -> dict[str, float]:
+    """The values an order is judged by, by their names in a CaseOrder, as the database would compile them.
+
+    Raises InvalidInput, with the orders file `path`, when its own contradict each other or the policy.
+    """
+    with _told_where(f"{path}: order {order.order_id!r}"):
+        return _judged_by(order, policy)
+
+
+def _judged_by(order: ReplayOrder, policy: Policy) -> dict[str, float]:
+    alert_m = order.alert_m if order.alert_m is not None else policy.alert_for(order.legal_m)
+    warning_m = order.warning_m if order.warning_m is not None else policy.warning_for(alert_m)
+    check_not_below("alert_m", alert_m, "legal_m", order.legal_m)
+    check_not_below("warning_m", warning_m, "alert_m", alert_m)
+    grace_s = order.grace_s if order.grace_s is not None else policy.grace_s
+    radii = {"alert_m": alert_m, "warning_m": warning_m, "legal_m": order.legal_m, "grace_s": grace_s}
+    return radii | values_of(policy, order.policy, order.risk_level)
 
 
 def read_pings(path: Path) -> Iterator[ReplayPing]:
@@ -232,6 +261,15 @@ def _in_range(
 ) -> None:
     if value is not None and not (math.isfinite(value) and least <= value <= most):
         raise InvalidInput(f"{where}: {name} is {value:g}; it has to be between {least:g} and {most:g}.", code=code)
+
+
+@contextmanager
+def _told_where(where: Path | str) -> Iterator[None]:
+    """What is wrong within is told with where it stands."""
+    try:
+        yield
+    except InvalidInput as error:
+        raise InvalidInput(f"{where}: {error.detail}", code=error.code) from None
 
 
 def _or_nan(value: float | None) -> float:

@@ -9,12 +9,12 @@ from fastapi import APIRouter
 
 from api.auth import Reader, Supervisor
 from api.deps import Context
-from api.schemas.access import PolicyBody, PolicyView
-from core.actions import records
+from api.schemas.policies import PolicyBody, PolicyView
 from core.actions.policies import set_policy
 from core.actions.unit_of_work import act
-from core.domain.policy import read_policy
+from core.domain.policy import BOUNDS, Policy, read_policy
 from core.postgres import agencies
+from core.postgres.table import Record
 
 router = APIRouter(prefix="/v1/policies", tags=["policies"])
 
@@ -28,18 +28,25 @@ PRESETS: Final[dict[str | None, dict[str, float]]] = {
 
 @router.get("", response_model=PolicyView)
 async def read_agency_policy(actor: Reader, context: Context) -> dict[str, Any]:
-    """The policy in effect, defaults filled in."""
+    """The policy in force, defaults filled in; what of it was set, the defaults, and the bounds of each value."""
     async with context.database.connection() as connection:
-        agency = await agencies.get(connection, actor.agency_id)
-    return msgspec.structs.asdict(read_policy(agency["policy"]))
+        return view(await agencies.get(connection, actor.agency_id))
 
 
 @router.put("", response_model=PolicyView)
 async def put_policy(body: PolicyBody, actor: Supervisor, context: Context) -> dict[str, Any]:
-    """Set the whole policy; orders already entered keep their radii, all get the probabilities and margins."""
+    """Set the whole policy; orders already entered keep their radii and grace, all get the other values."""
     values = {**PRESETS[body.preset], **body.model_dump(exclude={"preset"}, exclude_none=True)}
-    policy = read_policy(values)
     async with act(context.database, context.clock()) as unit:
-        await set_policy(unit, actor.agency_id, values)
-        await records.note(unit, actor, "policy.set", "agency", actor.agency_id, values=values)
-    return msgspec.structs.asdict(policy)
+        return view(await set_policy(unit, actor, values))
+
+
+def view(agency: Record) -> dict[str, Any]:
+    """An agency's policy as it is shown."""
+    return {
+        **msgspec.structs.asdict(read_policy(agency["policy"])),
+        "set": agency["policy"],
+        "defaults": msgspec.structs.asdict(Policy()),
+        "bounds": {name: {"least": least, "most": most} for name, (least, most) in BOUNDS.items()},
+        "reached_all_cases": agency["recompile_after"] is None,
+    }

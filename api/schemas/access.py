@@ -88,31 +88,6 @@ class AgencyView(View):
     created_at: datetime
 
 
-class PolicyBody(Body):
-    """An agency's own radii, probabilities and times; what is not set is at its default."""
-
-    preset: Literal["standard", "dense_city", "rural"] | None = Field(
-        None, description="Radii for where people live: 1,000 m, 500 m or 2,000 m; what is set beside it wins."
-    )
-    alert_m: float | None = None
-    warning_m: float | None = None
-    grace_s: float | None = None
-    p_enter: float | None = None
-    p_enter_high_risk: float | None = None
-    exit_margin_m: float | None = None
-
-
-class PolicyView(View):
-    """The policy in effect, defaults filled in; `warning_m` null: alert + max(alert, 1,000)."""
-
-    alert_m: float
-    warning_m: float | None
-    grace_s: float
-    p_enter: float
-    p_enter_high_risk: float
-    exit_margin_m: float
-
-
 class NewGateway(Body):
     """A tracker server, a telecom or a load test that will send for many devices."""
 

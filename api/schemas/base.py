@@ -29,7 +29,6 @@ def _sane(moment: datetime) -> datetime:
 Moment = Annotated[AwareDatetime, AfterValidator(_sane)]
 """RFC 3339 with an offset, in a year that a clock may show."""
 Metres = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
-Seconds = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]
 Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
 Longitude = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]

@@ -8,11 +8,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from api.schemas.base import Body, Change, Metres, Moment, Name, New, People, Seconds, View, Words
+from api.schemas.base import Body, Change, Metres, Moment, Name, New, People, View, Words
+from api.schemas.policies import Grace, OrderPolicyBody, bounded
 
 Relationship = Literal["spouse", "former", "unregistered nikah", "relative", "other"]
 Risk = Literal["standard", "high", "extreme"]
-Radius = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
+Alert = Annotated[float, bounded("alert_m", "Alert radius, metres; never below legal_m.")]
+WarningRadius = Annotated[float, bounded("warning_m", "Warning radius, metres; never below alert_m.")]
 Exceptions = Annotated[list[dict[str, Any]], Field(max_length=50)]
 
 
@@ -37,9 +39,10 @@ class NewOrder(New):
     time_zone: Name | None = None
     region: Name | None = None
     legal_m: Metres | None = None
-    alert_m: Radius | None = None
-    warning_m: Radius | None = None
-    grace_s: Seconds | None = None
+    alert_m: Alert | None = None
+    warning_m: WarningRadius | None = None
+    grace_s: Grace | None = None
+    policy: OrderPolicyBody | None = None
     warn_aggressor: bool = False
     sealed: bool = False
     exceptions: Exceptions = Field(default_factory=list)
@@ -72,9 +75,10 @@ class OrderChange(Change):
     time_zone: Name | None = None
     region: Name | None = None
     legal_m: Metres | None = None
-    alert_m: Radius | None = None
-    warning_m: Radius | None = None
-    grace_s: Seconds | None = None
+    alert_m: Alert | None = None
+    warning_m: WarningRadius | None = None
+    grace_s: Grace | None = None
+    policy: OrderPolicyBody | None = None
     warn_aggressor: bool | None = None
     sealed: bool | None = None
     exceptions: Exceptions | None = None
@@ -107,6 +111,7 @@ class OrderView(View):
     alert_m: float
     warning_m: float
     grace_s: float
+    policy: dict[str, float] = Field(description="What it sets otherwise than the agency.")
     warn_aggressor: bool
     sealed: bool
     exceptions: list[dict[str, Any]]

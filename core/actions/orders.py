@@ -7,9 +7,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import msgspec
+
 from core.actions.records import Asker, change, check_people, claim, insert, note
 from core.actions.unit_of_work import Unit
-from core.domain.policy import Policy, read_policy
+from core.domain.policy import (
+    STANDARD_RISK,
+    Policy,
+    check_bounds,
+    check_not_below,
+    read_order_policy,
+    read_policy,
+    values_of,
+)
 from core.errors import Conflict, InvalidInput
 from core.postgres import agencies, cases, orders
 from core.postgres.orders import ORDERS
@@ -24,15 +34,18 @@ async def create_order(
 ) -> tuple[Record, bool]:
     """The order with `overlaps`, and whether it is new.
 
-    Raises InvalidInput (same person, dates, radii, time zone), NotFound (a person), Conflict `id_reused`.
+    Raises InvalidInput (same person, dates, radii, policy, time zone), NotFound (a person), Conflict `id_reused`.
     """
     if not await claim(unit, asker, ORDERS, record_id, values):
         assert record_id is not None
         return await with_overlaps(unit, await ORDERS.get(unit.connection, asker.agency_id, record_id)), False
-    agency = await agencies.get(unit.connection, asker.agency_id)
-    row = complete(values, read_policy(agency["policy"]), agency["time_zone"])
+    agency = await agencies.get_held(unit.connection, asker.agency_id)
+    policy = read_policy(agency["policy"])
+    row = complete(values, policy, agency["time_zone"])
     row.setdefault("valid_from", unit.now)
+    check_bounds(row)
     check_order(row)
+    check_override(row, policy)
     await check_people(unit, asker.agency_id, list(people_of(row)))
     row["case_id"] = await cases.case_of_aggressor(unit.connection, asker.agency_id, row["aggressor_id"], unit.now)
     order = await insert(unit, asker, ORDERS, record_id, row)
@@ -53,12 +66,16 @@ async def change_order(
         raise Conflict(f"The order is {before['status']}; enter a new one.", code="state_forbids")
     if before["status"] == "suspended" and values.get("status") not in {None, "revoked"}:
         raise Conflict("The order is suspended; end the suspension first.", code="state_forbids")
-    row = dict(values)
+    row = _with_plain_policy(dict(values))
+    check_bounds(row)
     merged = {**before, **row}
     if "alert_m" in row and "warning_m" not in row:
         # A radius that grows takes the warning with it.
         row["warning_m"] = merged["warning_m"] = max(before["warning_m"], row["alert_m"])
     check_order(merged)
+    if {"policy", "risk_level"} & row.keys():
+        agency = await agencies.get_held(unit.connection, asker.agency_id)
+        check_override(merged, read_policy(agency["policy"]))
     await check_people(unit, asker.agency_id, list(people_of(merged)))
     after = await change(unit, asker, ORDERS, order_id, {**row, "version": before["version"] + 1})
     await cases.compile_people(unit.connection, list({*people_of(before), *people_of(after)}), unit.now)
@@ -70,9 +87,16 @@ def complete(values: Mapping[str, Any], policy: Policy, time_zone: str) -> dict[
     row = {name: value for name, value in values.items() if value is not None}
     row.setdefault("time_zone", time_zone)
     row.setdefault("legal_m", 0.0)
-    row.setdefault("alert_m", max(policy.alert_m, row["legal_m"]))
-    row.setdefault("warning_m", max(policy.warning_for(row["alert_m"]), row["alert_m"]))
+    row.setdefault("alert_m", policy.alert_for(row["legal_m"]))
+    row.setdefault("warning_m", policy.warning_for(row["alert_m"]))
     row.setdefault("grace_s", policy.grace_s)
+    return _with_plain_policy(row)
+
+
+def _with_plain_policy(row: dict[str, Any]) -> dict[str, Any]:
+    """The values with only what is set in `policy`; raises InvalidInput for what cannot be."""
+    if "policy" in row:
+        row["policy"] = msgspec.to_builtins(read_order_policy(row["policy"]))
     return row
 
 
@@ -84,11 +108,14 @@ def check_order(order: Mapping[str, Any]) -> None:
         raise InvalidInput("The aggressor is among the protected.", code="order_same_person")
     if order.get("valid_until") is not None and order["valid_until"] <= order["valid_from"]:
         raise InvalidInput("valid_until must be after valid_from.", code="order_dates_invalid")
-    if order["alert_m"] < order["legal_m"]:
-        raise InvalidInput("alert_m must not be below legal_m.")
-    if order["warning_m"] < order["alert_m"]:
-        raise InvalidInput("warning_m must not be below alert_m.")
+    check_not_below("alert_m", order["alert_m"], "legal_m", order["legal_m"])
+    check_not_below("warning_m", order["warning_m"], "alert_m", order["alert_m"])
     check_time_zone(order["time_zone"])
+
+
+def check_override(order: Mapping[str, Any], policy: Policy) -> None:
+    """Raise InvalidInput unless what the order overrides can be, by itself and under its agency's policy."""
+    values_of(policy, read_order_policy(order.get("policy") or {}), order.get("risk_level", STANDARD_RISK))
 
 
 def check_time_zone(name: str) -> None:

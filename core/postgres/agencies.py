@@ -17,7 +17,7 @@ ROUTES: Final = Table(
     ("name", "channel", "address", "secret", "language", "min_severity", "enabled", "created_at"),
 )
 
-_COLUMNS: Final = "id, name, kind, region, time_zone, language, jurisdiction, policy, created_at"
+_COLUMNS: Final = "id, name, kind, region, time_zone, language, jurisdiction, policy, recompile_after, created_at"
 _CHANGEABLE: Final = frozenset(
     {"name", "kind", "region", "time_zone", "language", "jurisdiction", "policy", "recompile_after"}
 )
@@ -25,8 +25,17 @@ _CHANGEABLE: Final = frozenset(
 
 async def get(connection: Connection, agency_id: uuid.UUID, *, lock: bool = False) -> Record:
     """An agency; raises NotFound. `lock` keeps others from changing it, not from adding rows that refer to it."""
+    return await _get(connection, agency_id, " FOR NO KEY UPDATE" if lock else "")
+
+
+async def get_held(connection: Connection, agency_id: uuid.UUID) -> Record:
+    """An agency as it stays until the transaction ends: its policy and a new order do not miss each other."""
+    return await _get(connection, agency_id, " FOR SHARE")
+
+
+async def _get(connection: Connection, agency_id: uuid.UUID, locking: str) -> Record:
     row = await connection.fetchrow(
-        f"SELECT {_COLUMNS} FROM agency WHERE id = $1" + (" FOR NO KEY UPDATE" if lock else ""),  # noqa: S608
+        f"SELECT {_COLUMNS} FROM agency WHERE id = $1{locking}",  # noqa: S608
         agency_id,
     )
     if row is None:

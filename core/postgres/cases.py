@@ -18,12 +18,14 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from core.domain.policy import OVERRIDES, STANDARD_RISK, Policy
 from core.ids import new_id, shard_of
 from core.postgres.database import Connection
 
 MAX_CASES_A_STATEMENT: Final = 5_000
 """Cases compiled by one statement; more are taken in turn."""
 
+DEFAULTS: Final = Policy()
 LIVE: Final = "status NOT IN ('revoked', 'expired')"
 
 # Every case in which a person of the given cases has, or ever had, a part: who is primary where may have changed.
@@ -143,14 +145,26 @@ _ZONES: Final = f"""
     FROM zone z WHERE z.order_id = o.id AND z.removed_at IS NULL
 """
 
+
+def _rule_value(name: str) -> str:
+    """A value by which an order is judged, as `core.domain.policy.values_of` has it: its own, else its agency's."""
+
+    def agencys(known: str) -> str:
+        return f"coalesce((agency.policy ->> '{known}')::float8, {getattr(DEFAULTS, known)})"
+
+    either = agencys(name)
+    if name == "p_enter":
+        either = f"CASE WHEN o.risk_level = '{STANDARD_RISK}' THEN {either} ELSE {agencys('p_enter_high_risk')} END"
+    return f"'{name}', coalesce((o.policy ->> '{name}')::float8, {either})"
+
+
+_RULE_VALUES: Final = ", ".join(_rule_value(name) for name in OVERRIDES)
+
 _ORDERS: Final = f"""
     SELECT jsonb_agg(jsonb_build_object(
         'number', o.number, 'id', o.id, 'victim', (SELECT p.number FROM person p WHERE p.id = o.victim_id),
         'aggressor', (SELECT p.number FROM person p WHERE p.id = o.aggressor_id),
-        'alert_m', o.alert_m, 'warning_m', o.warning_m, 'legal_m', o.legal_m, 'grace_s', o.grace_s,
-        'p_enter', CASE WHEN o.risk_level = 'standard' THEN coalesce((agency.policy ->> 'p_enter')::float8, 0.5)
-                   ELSE coalesce((agency.policy ->> 'p_enter_high_risk')::float8, 0.3) END,
-        'exit_margin_m', coalesce((agency.policy ->> 'exit_margin_m')::float8, 100.0),
+        'alert_m', o.alert_m, 'warning_m', o.warning_m, 'legal_m', o.legal_m, 'grace_s', o.grace_s, {_RULE_VALUES},
         'valid_from_ms', {_MS.format("o.valid_from")}, 'valid_until_ms', {_MS.format("o.valid_until")},
         'active', o.status = 'in_force', 'time_zone', o.time_zone, 'zones', coalesce(({_ZONES}), '[]')
     ) ORDER BY o.number)

@@ -6,6 +6,7 @@ import uuid
 from datetime import datetime
 from typing import Final
 
+from core.domain.policy import STANDARD_RISK, Policy
 from core.postgres.database import Connection
 from core.postgres.table import Record, Table
 
@@ -16,7 +17,7 @@ ORDERS: Final = Table(
         "case_id", "reference", "issuer", "legal_ground", "restraints", "victim_id", "protected_person_ids",
         "aggressor_id", "relationship", "cohabiting", "risk_level", "issued_at", "served_at", "valid_from",
         "valid_until", "status", "time_zone", "region", "legal_m", "alert_m", "warning_m", "grace_s",
-        "warn_aggressor", "sealed", "exceptions", "version", "created_at", "updated_at",
+        "policy", "warn_aggressor", "sealed", "exceptions", "version", "created_at", "updated_at",
     ),
 )  # fmt: skip
 
@@ -35,6 +36,25 @@ async def overlaps(connection: Connection, order: Record) -> list[uuid.UUID]:
         order["id"],
         order["valid_from"],
         order["valid_until"],
+    )
+    return [row["id"] for row in rows]
+
+
+async def contradicted_by(connection: Connection, agency_id: uuid.UUID, policy: Policy) -> list[uuid.UUID]:
+    """Live orders of an agency that under this policy of its would leave a state at a probability that enters it."""
+    rows = await connection.fetch(
+        """
+        SELECT id FROM protection_order
+        WHERE agency_id = $1 AND policy <> '{}' AND status NOT IN ('revoked', 'expired')
+        AND coalesce((policy ->> 'p_exit')::float8, $2) >= coalesce(
+            (policy ->> 'p_enter')::float8, CASE WHEN risk_level = $5 THEN $3::float8 ELSE $4::float8 END)
+        ORDER BY id
+        """,
+        agency_id,
+        policy.p_exit,
+        policy.p_enter,
+        policy.p_enter_high_risk,
+        STANDARD_RISK,
     )
     return [row["id"] for row in rows]
 

@@ -113,6 +113,7 @@ CREATE TABLE protection_order (
     version integer NOT NULL DEFAULT 1,
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
+    policy jsonb NOT NULL DEFAULT '{}',       -- what it sets otherwise than its agency (core.domain.policy.OrderPolicy)
     CHECK (victim_id <> aggressor_id),
     CHECK (alert_m >= legal_m),
     CHECK (warning_m >= alert_m),

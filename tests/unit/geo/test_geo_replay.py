@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from core.clock import rfc3339
+from core.domain.policy import BOUNDS
 from core.errors import InvalidInput
 from geo.replay import replay
+from geo.replay_files import judged_by, read_orders, read_policy
 
 BEGIN = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 ORDER: dict[str, Any] = {"order_id": "order-A", "victim_id": "Aigerim", "aggressor_id": "him", "alert_m": 500}
@@ -98,6 +100,43 @@ def test_a_policy_sets_values(files: Files) -> None:
     assert files.run([ORDER], pings, {"p_enter": 0.2})[-1]["to"] == "breach"
 
 
+def test_an_orders_own_values_come_before_the_policys_and_risk_takes_its_own_probability(files: Files) -> None:
+    pings = [ping(0, "Aigerim", 0), ping(1, "him", 530, accuracy_m=150)]
+    lenient = {"p_enter": 0.9, "p_enter_high_risk": 0.2, "alert_m": 500}
+    unnamed = {name: value for name, value in ORDER.items() if name != "alert_m"}
+    for order, seen in (
+        (unnamed, "warning"),
+        (unnamed | {"policy": {"p_enter": 0.2}}, "breach"),
+        (unnamed | {"risk_level": "high"}, "breach"),
+        (unnamed | {"risk_level": "extreme", "policy": {"p_enter": 0.9}}, "warning"),
+        (unnamed | {"legal_m": 900}, "breach"),
+    ):
+        assert files.run([order], pings, lenient)[-1]["to"] == seen, order
+
+
+def test_a_file_is_judged_by_the_same_values_as_a_compiled_case(files: Files) -> None:
+    own = {"hold_s": 30.0, "p_exit": 0.01}
+    order = {**ORDER, "alert_m": None, "legal_m": 700.0, "risk_level": "high", "policy": own}
+    policy = {"alert_m": 400.0, "p_enter_high_risk": 0.25, "horizon_s": 600, "p_approach": 0.6, "p_unknown": 0.1}
+    files.orders.write_text(json.dumps([order]))
+    files.policy.write_text(json.dumps(policy))
+    (read,), set_by_file = read_orders(files.orders), read_policy(files.policy)
+    assert judged_by(read, set_by_file, files.orders) == {
+        "alert_m": 700.0, "warning_m": 1700.0, "legal_m": 700.0, "grace_s": 300.0, "p_enter": 0.25, "p_exit": 0.01,
+        "exit_margin_m": 100.0, "hold_s": 30.0, "horizon_s": 600.0, "p_approach": 0.6, "p_unknown": 0.1,
+    }  # fmt: skip
+
+
+def test_a_policy_file_has_the_names_and_bounds_of_an_agencys_policy(files: Files) -> None:
+    for name, (least, most) in BOUNDS.items():
+        for value in (least - 0.001, most * 1.001):
+            files.policy.write_text(json.dumps({name: value}))
+            with pytest.raises(InvalidInput, match=f"policy.json: {name} is .* between {least:g} and {most:g}"):
+                read_policy(files.policy)
+    files.policy.write_text(json.dumps({name: least for name, (least, _) in BOUNDS.items()} | {"p_exit": 0.01}))
+    assert read_policy(files.policy).hold_s == 0
+
+
 def test_one_aggressor_of_two_and_one_victim_of_two_are_kept_apart(files: Files) -> None:
     orders = [ORDER, {**ORDER, "order_id": "B", "victim_id": "Dana"}, {**ORDER, "order_id": "C", "aggressor_id": "ex"}]
     pings = [ping(0, "Aigerim", 0), ping(1, "Dana", 9000), ping(2, "ex", 100), ping(3, "him", 9100), ping(4, "who", 0)]
@@ -129,6 +168,12 @@ def test_ids_may_be_numbers_and_a_person_may_have_devices(files: Files) -> None:
         ([ORDER | {"valid_from": "2026-03-02"}], "valid_from"),
         ([ORDER | {"valid_from": "2026-03-02T00:00:00"}], "has no offset"),
         ([ORDER | {"valid_from": moment(9), "valid_until": moment(3)}], "valid_until is not after"),
+        ([ORDER | {"legal_m": 600}], "order 'order-A': alert_m is 500 and legal_m is 600"),
+        ([ORDER | {"warning_m": 400}], "warning_m is 400 and alert_m is 500"),
+        ([ORDER | {"risk_level": "some"}], "risk_level is 'some'.*standard, high, extreme"),
+        ([ORDER | {"policy": {"p_exit": 0.9}}], "order 'order-A': p_exit is 0.9; it has to be between 0.001 and 0.5"),
+        ([ORDER | {"policy": {"p_exit": 0.5}}], "p_exit is 0.5 and p_enter is 0.5"),
+        ([ORDER | {"policy": {"alert_m": 400}}], "unknown field `alert_m`"),
         ([ORDER | {"zones": [{"type": "Point"}]}], "not a GeoJSON Feature"),
         ([ORDER | {"zones": [{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": []}}]}], "zone 1 of"),
     ],
@@ -163,6 +208,10 @@ def test_a_policy_with_a_name_nobody_knows_is_refused(files: Files) -> None:
         files.run([ORDER], [ping(0, "him", 0)], {"p_entre": 0.4})
     with pytest.raises(InvalidInput, match="p_enter is 2"):
         files.run([ORDER], [ping(0, "him", 0)], {"p_enter": 2})
+    with pytest.raises(InvalidInput, match=r"p_exit is 0\.4 and p_enter_high_risk is 0\.3"):
+        files.run([ORDER], [ping(0, "him", 0)], {"p_exit": 0.4})
+    with pytest.raises(InvalidInput, match="interval_s is 0"):
+        files.run([ORDER], [ping(0, "him", 0)], {"interval_s": 0})
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
