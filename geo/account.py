@@ -18,7 +18,7 @@ from geo.frame import Floats, to_degrees
 from geo.proximity import Verdict
 from geo.roster import Ended, Roster
 from geo.rows import HEARD, WORD, Rows
-from geo.track import LIVE, PLACE, RADIUS_68_SIGMA, SIGMA, Bools, Times
+from geo.track import LIVE, PLACE, PP, RADIUS_68_SIGMA, Bools, Times
 
 KIND_RANK: Final = {"device": 0, "proximity": 1, "zone": 2}
 
@@ -287,6 +287,6 @@ def _position(fix: Floats | None) -> Position | None:
     return Position(
         lat=round(float(lat), 7),
         lon=round(float(lon), 7),
-        accuracy_m=round(float(fix[SIGMA]) * RADIUS_68_SIGMA, 1),
+        accuracy_m=round(math.sqrt(float(fix[PP])) * RADIUS_68_SIGMA, 1),
         at_ms=int(fix[LIVE]),
     )

@@ -23,13 +23,14 @@ from core.domain.ping import FLAG_BACKLOG, RECORD_BYTES
 from core.domain.transition import Transition
 from geo import memory, proximity, pulse, showing, trespass
 from geo.account import Account
+from geo.fix_filter import NOTE_ACCEPTED, advance
 from geo.frame import Floats
 from geo.memory import EngineChanges, Meta
 from geo.roster import Ended, Roster
 from geo.rows import HEARD, NEVER, SERVICE, SILENT_BIT, WORD, Rows
 from geo.run import EVERYTHING, Index, Run, rounds, with_copies
 from geo.strangers import Strangers
-from geo.track import Times, candidates, follow, is_newer
+from geo.track import Times, candidates, is_newer
 
 __all__ = ["Engine", "EngineChanges"]
 
@@ -184,11 +185,15 @@ class Engine:
         newer = may & is_newer(fixes, before, now_ms)
         if newer.any():
             taken = EVERYTHING if newer.all() else newer.nonzero()[0]
-            fixes, before, moved, moved_ms = fixes[taken], before[taken], rows[taken], now_ms[taken]
-            follow(fixes, before)
-            devices.fix[moved] = fixes
-            showing.keep(devices, moved, records[taken], moved_ms, fixes)
-            self._move(moved, moved_ms, cause[taken])
+            fixes, records_taken, moved, moved_ms = fixes[taken], records[taken], rows[taken], now_ms[taken]
+            new, notes = advance(before[taken], fixes, records_taken["heading_deg"])
+            devices.fix[moved] = new
+            showing.keep(devices, moved, records_taken, moved_ms, fixes)
+            accepted = (notes & NOTE_ACCEPTED) != 0
+            if accepted.all():
+                self._move(moved, moved_ms, cause[taken])
+            elif accepted.any():
+                self._move(moved[accepted], moved_ms[accepted], cause[taken][accepted])
         changed = np.flatnonzero(((beaten[:, WORD] ^ held[:, WORD]) != 0) & primary)
         if changed.size:
             self._account.pulses(changed, rows, held, beaten, newest, records, now_ms, cause)

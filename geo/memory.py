@@ -22,15 +22,16 @@ import numpy as np
 from core.domain.case import Case
 from geo.roster import Roster
 from geo.rows import PULSE_WIDTH, Orders, Zones
-from geo.track import WIDTH
+from geo.track import EXACT, WIDTH
 
 META: Final = b"m"
 META_FORMAT: Final = struct.Struct("<Bqqqqqqqqq")
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 PAIR_KEY: Final = struct.Struct("<II")
 NUMBER_KEY: Final = struct.Struct("<I")
 RINGS: Final = struct.Struct("<Bqq")
-DEVICE_BYTES: Final = 8 * (WIDTH + PULSE_WIDTH) + 1
+FIX_BYTES: Final = 8 * EXACT + 4 * (WIDTH - EXACT)
+DEVICE_BYTES: Final = FIX_BYTES + 8 * PULSE_WIDTH + 1
 
 _encode_case: Final = msgspec.msgpack.Encoder(uuid_format="bytes").encode
 _decode_case: Final = msgspec.msgpack.Decoder(Case).decode
@@ -126,8 +127,9 @@ def restore(roster: Roster, fields: Mapping[bytes, bytes]) -> Meta:
         if kind == b"d" and len(value) == DEVICE_BYTES:
             row = rows.get(PAIR_KEY.unpack(field[1:]))
             if row is not None:
-                devices.fix[row] = np.frombuffer(value, np.float64, WIDTH)
-                devices.pulse[row] = np.frombuffer(value, np.int64, PULSE_WIDTH, 8 * WIDTH)
+                devices.fix[row, :EXACT] = np.frombuffer(value, np.float64, EXACT)
+                devices.fix[row, EXACT:] = np.frombuffer(value, np.float32, WIDTH - EXACT, 8 * EXACT)
+                devices.pulse[row] = np.frombuffer(value, np.int64, PULSE_WIDTH, FIX_BYTES)
                 if value[-1]:
                     roster.people.best[devices.person[row]] = row
         elif kind == b"o":
@@ -148,8 +150,10 @@ def _take_devices(roster: Roster, state: dict[bytes, bytes | None]) -> None:
         return
     devices.dirty[rows] = False
     block = np.empty((rows.size, DEVICE_BYTES), dtype=np.uint8)
-    block[:, : 8 * WIDTH] = np.ascontiguousarray(devices.fix.take(rows, axis=0)).view(np.uint8)
-    block[:, 8 * WIDTH : -1] = np.ascontiguousarray(devices.pulse.take(rows, axis=0)).view(np.uint8)
+    fix = devices.fix.take(rows, axis=0)
+    block[:, : 8 * EXACT] = np.ascontiguousarray(fix[:, :EXACT]).view(np.uint8)
+    block[:, 8 * EXACT : FIX_BYTES] = fix[:, EXACT:].astype(np.float32).view(np.uint8)
+    block[:, FIX_BYTES:-1] = np.ascontiguousarray(devices.pulse.take(rows, axis=0)).view(np.uint8)
     block[:, -1] = roster.people.best.take(devices.person.take(rows)) == rows
     data = block.tobytes()
     cases, numbers = devices.case.take(rows).tolist(), devices.number.take(rows).tolist()

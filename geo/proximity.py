@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geo import separation, states
+from geo.fix_filter import variance
 from geo.frame import Floats
 from geo.rows import Devices, Orders, People, Rows
-from geo.track import LIVE, LIVE_BEFORE, PLACE, PLACE_BEFORE, SIGMA, Bools, Times, variance
+from geo.track import GAP, LIVE, PLACE, PP, STEP, Bools, Times
 
 WAY_MAX_MS: Final = 180_000
 """Two fixes further apart than this are not joined by a straight way."""
@@ -94,7 +95,7 @@ def judge(
     likely = p >= p_enter
     blind = separation.is_blind(radii, sigma[:, None]) & (distance[:, None] <= radii)
     entered = likely | blind
-    way = np.where(his, aggressor[:, SIGMA] ** 2 + variance_v, victim[:, SIGMA] ** 2 + variance_a)
+    way = np.where(his, aggressor[:, PP] + variance_v, victim[:, PP] + variance_a)
     passed, closest, p_passed, share = _passed(apart, step, distance - stride, radii, np.sqrt(way), p_enter, entered)
     up = entered | passed
     up[:, 1] |= up[:, 0]
@@ -114,7 +115,7 @@ def judge(
         np.minimum(victim[:, LIVE], aggressor[:, LIVE]),
     )
     mover = np.where(his[:, None], aggressor, victim)
-    moved_at = mover[:, LIVE] - np.where(passed.any(axis=1), (1 - share) * (mover[:, LIVE] - mover[:, LIVE_BEFORE]), 0)
+    moved_at = mover[:, LIVE] - np.where(passed.any(axis=1), (1 - share) * mover[:, GAP], 0)
     return Verdict(
         rows=rows,
         index=index,
@@ -137,10 +138,10 @@ def judge(
 
 def _step(mover: Floats, his: Bools, side: NDArray[np.int64]) -> Floats:
     """How the difference vector (aggressor less victim) changed with the mover's last step, (n, 3)."""
-    gap = mover[:, LIVE] - mover[:, LIVE_BEFORE]
-    joined = (side != NOBODY) & (mover[:, LIVE_BEFORE] > 0) & (gap <= WAY_MAX_MS)
+    gap = mover[:, GAP]
+    joined = (side != NOBODY) & (gap > 0) & (gap <= WAY_MAX_MS)
     sign = np.where(joined, np.where(his, 1.0, -1.0), 0.0)
-    step: Floats = (mover[:, PLACE] - mover[:, PLACE_BEFORE]) * sign[:, None]
+    step: Floats = mover[:, STEP] * sign[:, None]
     return step
 
 

@@ -12,8 +12,9 @@ import shapely
 from core.domain.case import Case, CaseOrder, CasePerson, CaseZone
 from core.domain.ping import SHIFT_CASING, SHIFT_STRAP
 from geo import zones as places
+from geo.fix_filter import variance
 from geo.rows import HEARD_BIT, NEVER, SERVICE, SILENT_BIT, WORD, Devices, Orders, People, Rows, Zones
-from geo.track import LIVE, SIGMA, Bools, Times, variance
+from geo.track import LIVE, PP, Bools, Times
 
 SILENCE_INTERVALS: Final = 3
 SILENCE_LEAST_MS: Final = 180_000
@@ -145,7 +146,7 @@ class Roster:
         mine, theirs = devices.fix.take(rows, axis=0), devices.fix.take(held, axis=0)
         worn = np.where(devices.pulse[rows, WORD] & NOT_WORN_BITS, -1, devices.rank.take(rows))
         worn_best = np.where(devices.pulse[held, WORD] & NOT_WORN_BITS, -1, devices.rank.take(held))
-        surer = (worn == worn_best) & (mine[:, SIGMA] ** 2 <= variance(theirs, now_ms))
+        surer = (worn == worn_best) & (mine[:, PP] <= variance(theirs, now_ms))
         stale = now_ms - theirs[:, LIVE] > devices.fresh_ms.take(held)
         wins: Bools = (best < 0) | (best == rows) | (worn > worn_best) | surer | stale
         return wins

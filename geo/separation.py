@@ -1,7 +1,7 @@
 """How far apart two people are, how sure that is, and where it leads.
 
 The relative position is a round two-dimensional normal distribution about the difference of the two fixes; its
-variance is the sum of both, each grown with its age (`geo.track.variance`).
+variance is the sum of both, each grown with its age (`geo.fix_filter.variance`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import Final
 import numpy as np
 from scipy.special import chndtr, ndtr
 
+from geo.fix_filter import velocity
 from geo.frame import Floats
-from geo.track import PLACE, Bools, velocity
+from geo.track import PLACE, Bools
 
 FLAT_RATIO: Final = 20.0
 """Radius over σ beyond which the circle's edge is as good as straight."""

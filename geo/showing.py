@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from core.domain.ping import FLAG_PRIMARY
 from geo.frame import Floats
 from geo.rows import LIVE_ROW, Devices, Rows
-from geo.track import LIVE, RADIUS_68_SIGMA, SIGMA, Times
+from geo.track import FIX_SIGMA, LIVE, RADIUS_68_SIGMA, Times
 
 SHOW_MS: Final = 1_000
 """A device's live position is shown at most this often."""
@@ -27,7 +27,7 @@ def keep(devices: Devices, rows: Rows, records: NDArray[np.void], now_ms: Times,
     live = np.empty(len(some), dtype=LIVE_ROW)
     for name in ("lat", "lon", "speed_mps", "heading_deg", "battery_pct", "flags"):
         live[name] = records[name]
-    live["accuracy_m"] = fixes[some, SIGMA] * RADIUS_68_SIGMA
+    live["accuracy_m"] = fixes[some, FIX_SIGMA] * RADIUS_68_SIGMA
     live["at_ms"] = fixes[some, LIVE]
     live["received_ms"] = now_ms[some]
     devices.live[rows] = live

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from geo import separation, states
+from geo.fix_filter import variance
 from geo.frame import Floats, flatten
 from geo.proximity import WAY_MAX_MS, Verdict
 from geo.rows import Devices, Orders, People, Zones
-from geo.track import LIVE, LIVE_BEFORE, PLACE, PLACE_BEFORE, SIGMA, Bools, Times, variance
+from geo.track import GAP, LIVE, PLACE, PP, STEP, Bools, Times
 from geo.zones import crossed_m, signed_distance
 
 CROSSING_SIGMAS: Final = 2.0
@@ -59,9 +60,9 @@ def judge(
     rows, now_ms, best = rows[index], now_ms[index], best[index]
     fix = devices.fix.take(best, axis=0)
     planes = zones.plane.take(rows, axis=0)
-    here, before = flatten(planes, fix[:, PLACE]), flatten(planes, fix[:, PLACE_BEFORE])
-    gap = fix[:, LIVE] - fix[:, LIVE_BEFORE]
-    joined = (fix[:, LIVE_BEFORE] > 0) & (gap <= WAY_MAX_MS) & moved
+    here, before = flatten(planes, fix[:, PLACE]), flatten(planes, fix[:, PLACE] - fix[:, STEP])
+    gap = fix[:, GAP]
+    joined = (gap > 0) & (gap <= WAY_MAX_MS) & moved
     before[~joined] = here[~joined]
     sigma = np.sqrt(variance(fix, now_ms))
     limits = zones.limits.take(rows, axis=0)
@@ -116,5 +117,5 @@ def _crossed(shapes: NDArray[np.object_], before: Floats, here: Floats, fix: Flo
     if some.size:
         within = crossed_m(shapes[some], before[some], here[some])
         from_outside = shapely.distance(shapes[some], shapely.points(before[some])) > 0
-        passed[some, 0] = from_outside & (within > CROSSING_SIGMAS * fix[some, SIGMA])
+        passed[some, 0] = from_outside & (within > CROSSING_SIGMAS * np.sqrt(fix[some, PP]))
     return passed

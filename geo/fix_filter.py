@@ -1,0 +1,397 @@
+"""Fixes → an estimate: a robust Kalman filter a device, n devices at once, everything elementwise.
+
+State an axis: place and velocity, the three earth-centred axes alike and independent. The velocity is an integrated
+Ornstein-Uhlenbeck process (it forgets itself in `TAU_S`), at one of three levels: rest, cruise, manoeuvre. The level
+with the greatest posterior explains a fix; a fix that none explains (99.9 % gate) is *suspect*: the estimate stays
+where it was, growing unsure with its age, until the fix is believed with others that agree with it, or forgotten.
+
+Errors of neighbouring fixes hang together (`ERROR_MEMORY_S`): a fix that says what the last one said adds little.
+Its variance is inflated by up to (1 + ρ)/(1 - ρ), as for the mean of an autoregression, the more the estimate
+already leans on its predecessors.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geo.frame import Floats
+from geo.track import (
+    AT,
+    BELIEF,
+    CONFLICT_S,
+    DRIFT,
+    EXACT,
+    FIX_MARK,
+    FIX_RADIO,
+    FIX_REST,
+    FIX_SIGMA,
+    FIX_SPEED,
+    GAP,
+    LIVE,
+    MARK,
+    PLACE,
+    PP,
+    PV,
+    SAME_S,
+    SEQ,
+    SERVICE_MS,
+    SIGMA,
+    STEP,
+    SUSPECT,
+    SUSPECT_SIGMA,
+    TAKEN,
+    VELOCITY,
+    VV,
+    WORD,
+    Bools,
+    Times,
+)
+
+Words = NDArray[np.int64]
+
+# What is told of each fix.
+NOTE_ACCEPTED: Final = 1 << 0
+"""The estimate took the fix in."""
+NOTE_SUSPECT: Final = 1 << 1
+"""Nothing explains the fix; the estimate stays."""
+NOTE_JUMP: Final = 1 << 2
+"""The suspects before were an impossible jump that did not persist. Told once."""
+NOTE_FROZEN: Final = 1 << 3
+"""The same coordinates again and again while the device says it moves. As long as it lasts."""
+NOTE_CONFLICT: Final = 1 << 4
+"""Wi-Fi or cell place the device elsewhere than the satellites. As long as it lasts."""
+
+TAU_S: Final = 60.0
+"""How long a velocity remembers itself."""
+ERROR_MEMORY_S: Final = 30.0
+LASTING_SHARE: Final = 0.25
+"""Share of a fix's variance that no number of fixes averages out: the same cell, the same reflecting house."""
+SPEED_SCALE_MOST: Final = 2.0
+INFLATION_LEAST: Final = 0.16
+"""Floor of 1 - ρ: bounds the inflation to about 12."""
+CRUISE_VARIANCE: Final = 1.125
+"""(1.5 m/s)²/2: a velocity an axis that is always possible."""
+CRUISE_SHARE2: Final = 0.25
+"""While cruising a velocity changes by half of itself."""
+MANOEUVRE_VARIANCE: Final = 144.0
+"""(12 m/s)²: what a velocity an axis may turn into at once."""
+UNKNOWN_VARIANCE: Final = 112.5
+"""(15 m/s)²/2: velocity of a device of which there is one fix, without a speed."""
+REST_CREEP: Final = 0.05
+"""m²/s an axis: how a resting device shifts about."""
+REST_DOUBT: Final = 2e-4
+"""The same as a share a second of a fix's variance: the poorer the fixes, the longer a departure goes unseen."""
+DEPARTED: Final = 500.0
+"""m² an axis: how far a walker may be by the time he can be told from one at rest."""
+GATE: Final = 13.8
+"""99.9 % of |y|²/S with two degrees of freedom."""
+
+LOG_CRUISE: Final = -0.16
+LOG_MANOEUVRE: Final = -1.9
+"""Logarithms of the shares of both among devices that move."""
+BELIEF_REST: Final = 1.4
+"""Log-odds of rest when nothing is known: four in five."""
+BELIEF_MOST: Final = 3.5
+BELIEF_COMMITTED: Final = 1.0
+"""What a decision for or against rest leaves of the belief at least."""
+
+SUSPECT_SPEED_MPS: Final = 5.0
+"""How fast an axis suspects may move and still be of one place."""
+SUPPORT_SPEED_MPS: Final = 1.5
+BELIEVED: Final = 3
+BELIEVED_SUPPORTED: Final = 2
+BELIEVED_WITHIN_MS: Final = 15_000.0
+BELIEVED_AFTER_MS: Final = 4_000.0
+JUMP_MPS: Final = 70.0
+JUMP_SIGMAS: Final = 3.0
+
+FROZEN_FIXES: Final = 3
+FROZEN_S: Final = 60.0
+FROZEN_SPEED_MPS: Final = 1.0
+CONFLICT_FIXES: Final = 3
+CONFLICT_LEAST_S: Final = 120.0
+SECONDS_MODULO: Final = float(1 << 24)
+
+# Bits of the column WORD; counters stop at 3.
+LEVEL_MASK: Final = 0b11
+REST, CRUISE, MANOEUVRE = 0, 1, 2
+SUSPECTS_SHIFT: Final = 2
+SAME_SHIFT: Final = 4
+CONFLICTS_SHIFT: Final = 6
+JUMPED_BIT: Final = 1 << 8
+"""One of the kept suspects was an impossible jump."""
+FROZEN_BIT: Final = 1 << 9
+CONFLICT_BIT: Final = 1 << 10
+LEVEL_AND_SUSPECTS: Final = LEVEL_MASK | 3 << SUSPECTS_SHIFT | JUMPED_BIT
+
+
+def advance(held: Floats, fixes: Floats, headings_deg: Floats) -> tuple[Floats, Words]:
+    """Take one newer fix (n, FIX_WIDTH) a device into its row (n, WIDTH): (new rows, notes (n,)).
+
+    `headings_deg`: what the devices say of their course, (n,), NaN: nothing; it matters to a first fix only.
+    """
+    new = held.copy()
+    first = held[:, LIVE] == 0
+    live, sigma, speed = fixes[:, LIVE], fixes[:, FIX_SIGMA], fixes[:, FIX_SPEED]
+    raw = sigma * sigma
+    word = held[:, WORD].astype(np.int64)
+    velocity = held[:, VELOCITY]
+    pp, pv, vv = held[:, PP], held[:, PV], held[:, VV]
+    seconds = (live - held[:, LIVE]) * 0.001
+    if first.any():
+        seconds[first] = 0.0
+    # the motion model
+    alpha = np.exp(seconds * (-1.0 / TAU_S))
+    lost = 1.0 - alpha
+    reach = TAU_S * lost
+    growth = np.maximum((2.0 / TAU_S) * seconds - 3.0 + alpha * (4.0 - alpha), 0.0) * (TAU_S * TAU_S)
+    speed2 = np.einsum("ij,ij->i", velocity, velocity)
+    cruise = np.maximum(CRUISE_SHARE2 * speed2, CRUISE_VARIANCE)
+    manoeuvre = np.maximum(speed2, MANOEUVRE_VARIANCE)
+    np.fmax(manoeuvre, speed * speed, out=manoeuvre)
+    predicted = np.empty((3, len(held)))
+    moving = pp + reach * (2.0 * pv + reach * vv)
+    predicted[REST] = pp + (REST_CREEP + REST_DOUBT * raw) * seconds
+    predicted[CRUISE] = np.maximum(moving + cruise * growth, pp + np.where(word & LEVEL_MASK, 0.0, DEPARTED))
+    predicted[MANOEUVRE] = moving + manoeuvre * (growth + reach * reach)
+    # which level explains the fix
+    shift = reach[:, None] * velocity
+    offset = fixes[:, PLACE] - held[:, PLACE]
+    ahead = offset - shift
+    miss = np.empty_like(predicted)
+    miss[REST] = np.einsum("ij,ij->i", offset, offset)
+    miss[CRUISE:] = np.einsum("ij,ij->i", ahead, ahead)
+    spread = predicted + raw
+    miss /= spread
+    score = np.log(spread)
+    score += 0.5 * miss
+    by_cruise, by_manoeuvre = score[CRUISE] - LOG_CRUISE, score[MANOEUVRE] - LOG_MANOEUVRE
+    swerves = (by_manoeuvre < by_cruise) | (miss[CRUISE] > GATE)
+    belief = BELIEF_REST + (held[:, BELIEF] - BELIEF_REST) * np.sqrt(np.sqrt(alpha))
+    evidence = np.minimum(by_manoeuvre, by_cruise) - score[REST] + fixes[:, FIX_REST]
+    rests = (belief + evidence > 0) & (miss[REST] <= GATE)
+    # neighbouring fixes are one testimony: what is remembered of it grows with the time between them
+    belief = belief + evidence * np.minimum(seconds * (1.0 / ERROR_MEMORY_S), 1.0)
+    belief = np.clip(belief, np.where(rests, BELIEF_COMMITTED, -BELIEF_MOST),
+                     np.where(rests, BELIEF_MOST, -BELIEF_COMMITTED))  # fmt: skip
+    level = np.where(rests, REST, np.where(swerves, MANOEUVRE, CRUISE))
+    swerves &= ~rests
+    prior = np.where(rests, predicted[REST], np.where(swerves, predicted[MANOEUVRE], predicted[CRUISE]))
+    bad = np.where(rests, miss[REST], np.where(swerves, miss[MANOEUVRE], miss[CRUISE])) > GATE
+    # the update
+    moves = np.where(rests, 0.0, 1.0)
+    turned = np.where(swerves, manoeuvre, 0.0)
+    drawn = np.where(swerves, manoeuvre, cruise)
+    vv = vv + turned
+    pv = moves * (alpha * (pv + reach * vv) + drawn * (TAU_S * lost * lost))
+    vv = np.where(rests, CRUISE_VARIANCE, alpha * alpha * vv + drawn * (1.0 - alpha * alpha))
+    rho = alpha * alpha
+    inflation = (1.0 + rho) / np.maximum(1.0 - rho, INFLATION_LEAST) - 1.0
+    noise = raw * (1.0 + inflation * raw / (raw + prior))
+    total = prior + noise
+    gain, gain_v = prior / total, pv / total
+    shift *= moves[:, None]
+    offset -= shift
+    step = shift + gain[:, None] * offset
+    new[:, STEP] = step
+    step += held[:, PLACE]
+    new[:, PLACE] = step
+    now_v = (moves * alpha)[:, None] * velocity + gain_v[:, None] * offset
+    # a speed that is told is better than one that is reckoned; the course is the filter's
+    now_speed2 = np.einsum("ij,ij->i", now_v, now_v)
+    scale = np.minimum(speed / np.sqrt(np.maximum(now_speed2, 1e-9)), SPEED_SCALE_MOST)
+    scale[np.isnan(scale)] = 1.0
+    now_v *= scale[:, None]
+    new[:, VELOCITY] = now_v
+    new[:, PP] = np.maximum(gain * noise, np.minimum(prior, LASTING_SHARE * raw))
+    new[:, PV] = pv * (1.0 - gain)
+    new[:, VV] = vv - gain_v * pv
+    new[:, LIVE] = live
+    new[:, GAP] = live - held[:, LIVE]
+    new[:, SIGMA] = sigma
+    drift = np.maximum(CRUISE_SHARE2 * scale * scale * now_speed2, CRUISE_VARIANCE)
+    new[:, DRIFT] = np.fmax(drift, CRUISE_SHARE2 * speed * speed)
+    new[:, BELIEF] = belief
+    new[:, TAKEN] = live
+    new[:, AT] = fixes[:, AT]
+    new[:, SEQ] = fixes[:, SEQ]
+    notes = np.full(len(held), NOTE_ACCEPTED)
+    after = (word & ~LEVEL_AND_SUSPECTS) | level
+    jumped = (word & JUMPED_BIT) != 0
+    if jumped.any():
+        notes[jumped] |= NOTE_JUMP
+    if first.any():
+        _begin(new, fixes, headings_deg, first.nonzero()[0])
+        bad &= ~first
+        notes[first] = NOTE_ACCEPTED
+        after[first] = CRUISE
+    if bad.any():
+        _doubt(new, after, notes, held, word, fixes, bad.nonzero()[0])
+    _compare(new, after, notes, fixes, first)
+    new[:, WORD] = after
+    new[:, EXACT:] = new[:, EXACT:].astype(np.float32)
+    return new, notes
+
+
+def _begin(new: Floats, fixes: Floats, headings_deg: Floats, some: NDArray[np.int64]) -> None:
+    """First fixes: nothing to compare with. In place, rows `some`."""
+    place, speed = fixes[some, PLACE], fixes[some, FIX_SPEED]
+    said = speed >= 0
+    course = np.radians(headings_deg[some].astype(np.float64))
+    with_course = said & np.isfinite(course)
+    course, pace = np.where(with_course, course, 0.0), np.where(with_course, speed, 0.0)
+    ring = np.maximum(np.hypot(place[:, 0], place[:, 1]), 1e-9)
+    length = np.sqrt(ring * ring + place[:, 2] * place[:, 2])
+    cos_lon, sin_lon, cos_lat, sin_lat = place[:, 0] / ring, place[:, 1] / ring, ring / length, place[:, 2] / length
+    east, north = pace * np.sin(course), pace * np.cos(course)
+    rows = np.zeros((len(some), new.shape[1]))
+    rows[:, PLACE] = place
+    rows[:, LIVE] = rows[:, TAKEN] = fixes[some, LIVE]
+    rows[:, AT], rows[:, SEQ] = fixes[some, AT], fixes[some, SEQ]
+    rows[:, SERVICE_MS] = new[some, SERVICE_MS]
+    rows[:, VELOCITY] = np.stack(
+        [-east * sin_lon - north * sin_lat * cos_lon, east * cos_lon - north * sin_lat * sin_lon, north * cos_lat],
+        axis=1,
+    )
+    rows[:, PP] = fixes[some, FIX_SIGMA] ** 2
+    unsure = np.where(with_course, (1.0 + 0.1 * speed) ** 2, np.maximum(0.5 * speed * speed, CRUISE_VARIANCE))
+    rows[:, VV] = np.where(said, unsure, UNKNOWN_VARIANCE)
+    rows[:, DRIFT] = np.where(said, np.maximum(CRUISE_SHARE2 * speed * speed, CRUISE_VARIANCE), CRUISE_VARIANCE)
+    rows[:, SIGMA] = fixes[some, FIX_SIGMA]
+    new[some] = rows
+
+
+def _doubt(
+    new: Floats, after: Words, notes: Words, held: Floats, word: Words, fixes: Floats, some: NDArray[np.int64]
+) -> None:
+    """Fixes that no level explains: keep them, or believe them. In place, rows `some`."""
+    before, fix = held[some], fixes[some]
+    speed = np.fmax(fix[:, FIX_SPEED], 0.0)
+    offset = fix[:, PLACE] - before[:, PLACE]
+    kept = (word[some] >> SUSPECTS_SHIFT) & 3
+    since_ms = fix[:, LIVE] - before[:, TAKEN]
+    apart = offset - before[:, SUSPECT]
+    seconds = since_ms * 0.001
+    travel = np.maximum(speed, SUSPECT_SPEED_MPS) * seconds
+    spread = fix[:, FIX_SIGMA] ** 2 + before[:, SUSPECT_SIGMA] ** 2 + travel * travel
+    agrees = (kept > 0) & (np.einsum("ij,ij->i", apart, apart) <= GATE * spread)
+    count = np.where(agrees, np.minimum(kept + 1, 3), 1)
+    supported = (fix[:, FIX_SPEED] > SUPPORT_SPEED_MPS) | (fix[:, FIX_REST] <= -2.0)
+    supported |= (since_ms >= BELIEVED_AFTER_MS) & (since_ms <= BELIEVED_WITHIN_MS)
+    believed = (count >= BELIEVED) | ((count >= BELIEVED_SUPPORTED) & supported)
+    sure = np.sqrt(np.einsum("ij,ij->i", offset, offset)) - JUMP_SIGMAS * np.sqrt(
+        before[:, PP] + fix[:, FIX_SIGMA] ** 2
+    )
+    jump = sure > JUMP_MPS * 0.001 * (fix[:, LIVE] - before[:, LIVE])
+    rows = before.copy()
+    rows[:, TAKEN], rows[:, AT], rows[:, SEQ] = fix[:, LIVE], fix[:, AT], fix[:, SEQ]
+    rows[:, SUSPECT] = offset
+    rows[:, SUSPECT_SIGMA] = fix[:, FIX_SIGMA]
+    words = (word[some] & ~(3 << SUSPECTS_SHIFT)) | count << SUSPECTS_SHIFT | np.where(jump, JUMPED_BIT, 0)
+    sure_of = believed.nonzero()[0]
+    if sure_of.size:
+        begun = fix[sure_of]
+        rows[sure_of, PLACE] = begun[:, PLACE]
+        rows[sure_of, STEP] = offset[sure_of]
+        rows[sure_of, LIVE] = begun[:, LIVE]
+        rows[sure_of, GAP] = begun[:, LIVE] - before[sure_of, LIVE]
+        between = np.maximum(seconds[sure_of], 1.0)
+        variance = begun[:, FIX_SIGMA] ** 2
+        either = variance + before[sure_of, SUSPECT_SIGMA] ** 2
+        # velocity between the two suspects, as far as it stands out of their noise
+        prior = np.maximum(MANOEUVRE_VARIANCE, speed[sure_of] ** 2)
+        share = prior / (prior + either / (between * between))
+        rows[sure_of, VELOCITY] = apart[sure_of] * (share / between)[:, None]
+        rows[sure_of, PP] = variance
+        rows[sure_of, PV] = 0.0
+        rows[sure_of, VV] = prior * (1.0 - share) + CRUISE_VARIANCE
+        pace = rows[sure_of, VELOCITY]
+        rows[sure_of, DRIFT] = np.maximum(CRUISE_SHARE2 * np.einsum("ij,ij->i", pace, pace), CRUISE_VARIANCE)
+        rows[sure_of, SIGMA] = begun[:, FIX_SIGMA]
+        rows[sure_of, BELIEF] = 0.0
+        words[sure_of] = (words[sure_of] & ~LEVEL_AND_SUSPECTS) | CRUISE
+    new[some] = rows
+    after[some] = words
+    notes[some] = np.where(believed, NOTE_ACCEPTED, NOTE_SUSPECT)
+
+
+def _compare(new: Floats, after: Words, notes: Words, fixes: Floats, first: Bools) -> None:
+    """What a receiver that stands still, or is led astray, gives away: frozen, conflict. In place."""
+    radio = fixes[:, FIX_RADIO] != 0
+    same = fixes[:, FIX_MARK] == new[:, MARK]
+    now_s = np.fmod(np.floor(fixes[:, LIVE] * 0.001), SECONDS_MODULO)
+    changed = ~(same | radio) | first
+    new[:, MARK] = np.where(changed, fixes[:, FIX_MARK], new[:, MARK])
+    new[:, SAME_S] = np.where(changed, now_s, new[:, SAME_S])
+    after &= np.where(changed, ~(3 << SAME_SHIFT | FROZEN_BIT), -1)
+    again = (same & ~radio & ~first).nonzero()[0]
+    if again.size:
+        count = np.minimum(((after[again] >> SAME_SHIFT) & 3) + 1, 3)
+        lasts = np.fmod(now_s[again] - new[again, SAME_S] + SECONDS_MODULO, SECONDS_MODULO) >= FROZEN_S
+        moves = (fixes[again, FIX_SPEED] > FROZEN_SPEED_MPS) | (fixes[again, FIX_REST] <= -2.0)
+        frozen = (count >= FROZEN_FIXES - 1) & lasts & moves
+        after[again] = (after[again] & ~(3 << SAME_SHIFT)) | count << SAME_SHIFT | np.where(frozen, FROZEN_BIT, 0)
+    if radio.any():
+        some = radio.nonzero()[0]
+        outside = (notes[some] & NOTE_SUSPECT) != 0
+        count = np.where(outside, np.minimum(((after[some] >> CONFLICTS_SHIFT) & 3) + 1, 3), 0)
+        new[some, CONFLICT_S] = np.where(count == 1, now_s[some], new[some, CONFLICT_S])
+        lasts = np.fmod(now_s[some] - new[some, CONFLICT_S] + SECONDS_MODULO, SECONDS_MODULO) >= CONFLICT_LEAST_S
+        conflict = ((count >= CONFLICT_FIXES) & lasts) | (outside & ((after[some] & CONFLICT_BIT) != 0))
+        after[some] = (after[some] & ~(3 << CONFLICTS_SHIFT | CONFLICT_BIT)) | count << CONFLICTS_SHIFT
+        after[some] |= np.where(conflict, CONFLICT_BIT, 0)
+    both = after & (FROZEN_BIT | CONFLICT_BIT)
+    if both.any():
+        notes |= both // (FROZEN_BIT // NOTE_FROZEN)
+
+
+def estimate(rows: Floats, now_ms: Times) -> tuple[Floats, Floats]:
+    """Where devices are at `now_ms` by the motion model: places (n, 3), metres, and variances an axis (n,), m²."""
+    seconds, alpha, reach = _ages(rows, now_ms)
+    place: Floats = rows[:, PLACE] + reach[:, None] * rows[:, VELOCITY]
+    return place, _grown(rows, seconds, alpha, reach)
+
+
+def variance(rows: Floats, now_ms: Times) -> Floats:
+    """Variance an axis of the place predicted to `now_ms`, m². Shape (n,)."""
+    return _grown(rows, *_ages(rows, now_ms))
+
+
+def velocity(rows: Floats) -> Floats:
+    """Filtered velocities at `LIVE`, m/s, (n, 3); zero at rest."""
+    return rows[:, VELOCITY]
+
+
+def velocity_variance(rows: Floats, now_ms: Times) -> Floats:
+    """Variance an axis of the velocity predicted to `now_ms`, (m/s)². Shape (n,)."""
+    _, alpha, _ = _ages(rows, now_ms)
+    kept = alpha * alpha
+    out: Floats = kept * rows[:, VV] + rows[:, DRIFT] * (1.0 - kept)
+    return out
+
+
+def suspected(rows: Floats) -> tuple[Bools, Floats, Floats]:
+    """Which devices have a suspect fix at present, where those are, and their variance an axis: (n,), (n, 3), (n,)."""
+    kept: Bools = (rows[:, WORD].astype(np.int64) & (3 << SUSPECTS_SHIFT)) != 0
+    return kept, rows[:, PLACE] + rows[:, SUSPECT], rows[:, SUSPECT_SIGMA] ** 2
+
+
+def level_of(rows: Floats) -> Words:
+    """The level that explained the newest believed fix: REST, CRUISE or MANOEUVRE. Shape (n,)."""
+    return rows[:, WORD].astype(np.int64) & LEVEL_MASK
+
+
+def _ages(rows: Floats, now_ms: Times) -> tuple[Floats, Floats, Floats]:
+    """Seconds since the estimate, what a velocity keeps of itself, and the seconds of way it still makes."""
+    seconds = np.maximum((now_ms - rows[:, LIVE]) * 0.001, 0.0)
+    alpha = np.exp(seconds * (-1.0 / TAU_S))
+    return seconds, alpha, TAU_S * (1.0 - alpha)
+
+
+def _grown(rows: Floats, seconds: Floats, alpha: Floats, reach: Floats) -> Floats:
+    growth = np.maximum((2.0 / TAU_S) * seconds - 3.0 + alpha * (4.0 - alpha), 0.0) * (TAU_S * TAU_S)
+    out: Floats = rows[:, PP] + reach * (2.0 * rows[:, PV] + reach * rows[:, VV]) + rows[:, DRIFT] * growth
+    return out
