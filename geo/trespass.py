@@ -1,11 +1,17 @@
-"""The rule of zones: the aggressor's fix and the edge of a place → rings on or off. Pure, as `geo.proximity`."""
+"""The rule of zones: the aggressor's fix and the edge of a place → rings on or off. Pure, as `geo.proximity`.
+
+The edge is taken as straight: the probability of being beyond it is Φ(-distance/σ). Where σ is wide against the place
+that is too much, for it counts what lies past the far side too: it is bounded by what a round normal distribution can
+have within a disc of the place's area, wherever its middle (of all shapes of an area none holds more), and by what it
+has within such a disc at his distance. Where no probability can reach `p_enter` so, the estimate itself decides, and
+the verdict says `uncertain`: not to know better is no reason to be silent.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
@@ -14,11 +20,13 @@ from geo.fix_filter import variance
 from geo.frame import Floats, flatten
 from geo.proximity import WAY_MAX_MS, Verdict
 from geo.rows import Devices, Orders, People, Zones
+from geo.shapes import least_on_way, signed_distance
 from geo.track import GAP, LIVE, PLACE, PP, STEP, Bools, Times
-from geo.zones import crossed_m, signed_distance
 
 CROSSING_SIGMAS: Final = 2.0
-"""A way that crosses a place counts when it lies within for more than this many σ: less may be noise."""
+"""A way counts as through where he may not be when it lies there for more than this many σ: less may be noise."""
+SMALL_SIGMAS: Final = 6.0
+"""A place whose size is more than this many σ has an edge as good as straight."""
 
 
 def zones_of(orders: Orders, zones: Zones, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -46,11 +54,12 @@ def judge(
     rows: NDArray[np.int64],
     now_ms: Times,
     moved: bool,
+    faults: list[int] | None = None,
 ) -> Verdict | None:
     """Evaluate zone rows (n,) at `now_ms` (n,); the distance is signed, negative where he may not be.
 
-    The edge is taken as straight: p_within = Φ(-distance/σ). Where σ is wide against the place, he enters by his
-    estimate alone and the verdict says `uncertain`.
+    Returns a verdict on those he is in reach of; None when there is none. A zone whose geometry cannot be measured is
+    left as it is, and its row added to `faults`: the others are judged.
     """
     order = zones.order.take(rows)
     best = people.best.take(orders.party.take(order, axis=0)[:, 1])
@@ -73,23 +82,36 @@ def judge(
     keep = np.flatnonzero(inclusion | on[:, 1] | (away - stride - separation.CERTAIN_SIGMAS * sigma < limits[:, 1]))
     if not keep.size:
         return None
+    shapes, edges = zones.shape.take(rows[keep]), zones.edge.take(rows[keep])
+    signed = signed_distance(shapes, edges, inclusion[keep], here[keep])
+    sound = np.isfinite(signed)
+    if not sound.all():
+        if faults is not None:
+            faults += rows[keep[~sound]].tolist()
+        shapes, edges, signed, keep = shapes[sound], edges[sound], signed[sound], keep[sound]
+        if not keep.size:
+            return None
     index, rows, now_ms, best, fix = index[keep], rows[keep], now_ms[keep], best[keep], fix[keep]
     here, before, joined, sigma = here[keep], before[keep], joined[keep], sigma[keep]
-    limits, on, inclusion = limits[keep], on[keep], inclusion[keep]
-    shapes = zones.shape.take(rows)
-    signed = signed_distance(shapes, zones.edge.take(rows), inclusion, here)
-    radii = limits[:, :2]
-    p = ndtr((radii - signed[:, None]) / sigma[:, None])
-    likely = p >= zones.p_enter.take(rows)[:, None]
-    wide = separation.is_blind(zones.size_m.take(rows), sigma)[:, None]
-    blind = wide & (signed[:, None] <= radii)
-    passed = _crossed(shapes, before, here, fix, joined & ~inclusion & ~likely[:, 0])
-    up = likely | blind | passed
+    limits, on, inclusion, stride, gap = limits[keep], on[keep], inclusion[keep], stride[keep], gap[keep]
+    radii, p_enter, size = limits[:, :2], zones.p_enter.take(rows)[:, None], zones.size_m.take(rows)
+    p = _p_beyond(radii, signed, sigma, size, inclusion)
+    most = -np.expm1(-0.5 * (size / sigma) ** 2)  # what a disc of the place's area holds at best
+    wide = (separation.is_blind(size, sigma) | (most < p_enter[:, 0]))[:, None]
+    likely = (p >= p_enter) & ~(wide & inclusion[:, None])
+    blind = wide & (signed[:, None] <= radii) & ~likely
+    entered = likely | blind
+    passed, least, p_least, share = _passed(
+        shapes, edges, inclusion, before, here, joined, stride, signed, radii, np.sqrt(fix[:, PP]), p_enter, entered
+    )
+    up = entered | passed
     up[:, 1] |= up[:, 0]
     out_before = zones.out_ms.take(rows, axis=0)
     fresh = now_ms - fix[:, LIVE] <= devices.fresh_ms.take(best)
     out = states.is_out(signed, sigma, limits[:, 2:])
-    on_now, out_now = states.step(on, out_before, up, out, fresh, now_ms, fix[:, LIVE])
+    hold_ms = zones.hold_ms.take(rows)
+    on_now, out_now = states.step(on, out_before, up, out, fresh, now_ms, fix[:, LIVE], hold_ms)
+    on_the_way_ms = np.where(passed.any(axis=1), (1.0 - share) * gap, 0.0)
     return Verdict(
         rows=rows,
         index=index,
@@ -100,22 +122,63 @@ def judge(
         distance_m=signed,
         sigma_m=sigma,
         p_inner=p[:, 0],
-        uncertain=up & wide,
-        closest_m=np.zeros_like(signed),
-        p_closest=np.zeros_like(signed),
+        uncertain=blind,
+        closest_m=least,
+        p_closest=p_least,
         passed=passed,
-        at_ms=fix[:, LIVE] if moved else now_ms.astype(np.float64),
+        at_ms=fix[:, LIVE] - on_the_way_ms if moved else now_ms.astype(np.float64),
         victim=np.zeros_like(fix),
         aggressor=fix,
     )
 
 
-def _crossed(shapes: NDArray[np.object_], before: Floats, here: Floats, fix: Floats, asked: Bools) -> Bools:
-    """Rings entered on the way between two fixes: the inner one where a way from outside crossed the place. (n, 2)"""
-    passed = np.zeros((len(asked), 2), dtype=np.bool_)
-    some = asked.nonzero()[0]
+def _p_beyond(radii: Floats, signed: Floats, sigma: Floats, size: Floats, inclusion: Bools) -> Floats:
+    """Probability of being beyond each ring, (n, 2): distances, σ, size (n,). For the inner ring of a place he may
+    not enter it is bounded by what fits the place."""
+    p: Floats = ndtr((radii - signed[:, None]) / sigma[:, None])
+    some = np.flatnonzero(~inclusion & (sigma > size / SMALL_SIGMAS) & (p[:, 0] > 0))
     if some.size:
-        within = crossed_m(shapes[some], before[some], here[some])
-        from_outside = shapely.distance(shapes[some], shapely.points(before[some])) > 0
-        passed[some, 0] = from_outside & (within > CROSSING_SIGMAS * np.sqrt(fix[some, PP]))
-    return passed
+        a, s = size[some], sigma[some]
+        middle = np.where(signed[some] > 0, a + signed[some], 0.0)
+        p[some, 0] = np.minimum(p[some, 0], separation.p_within(a, middle, s))
+    return p
+
+
+def _passed(
+    shapes: NDArray[np.object_],
+    edges: NDArray[np.object_],
+    inclusion: Bools,
+    before: Floats,
+    here: Floats,
+    joined: Bools,
+    stride: Floats,
+    signed: Floats,
+    radii: Floats,
+    sigma: Floats,
+    p_enter: Floats,
+    entered: Bools,
+) -> tuple[Bools, Floats, Floats, Floats]:
+    """Rings, (n, 2), entered only on the way from the fix before, that he was neither in then nor is now.
+
+    The inner one wants more than `CROSSING_SIGMAS` of the way to lie beyond the edge. Returns the rings, and where one
+    was entered the least signed distance, the probability of being beyond the edge there, and its share of the way.
+    """
+    passed = np.zeros(radii.shape, dtype=np.bool_)
+    least, p_least, share = np.zeros(len(radii)), np.zeros(len(radii)), np.ones(len(radii))
+    # the distance changes by no more than the way: what is further off than both of its ends allow needs no look
+    near = (signed - stride)[:, None] <= radii + separation.CERTAIN_SIGMAS * sigma[:, None] * (p_enter < 0.5)
+    some = np.flatnonzero(joined & (near & ~entered).any(axis=1))
+    if not some.size:
+        return passed, least, p_least, share
+    shapes, edges, inclusion = shapes[some], edges[some], inclusion[some]
+    was = signed_distance(shapes, edges, inclusion, before[some])
+    nearest, at, beyond = least_on_way(shapes, edges, inclusion, before[some], here[some])
+    spread = sigma[some]
+    p = ndtr((radii[some] - nearest[:, None]) / spread[:, None])
+    reached = (p >= p_enter[some]) & (was[:, None] > radii[some]) & ~entered[some]
+    reached[:, 0] &= beyond > CROSSING_SIGMAS * spread
+    passed[some] = reached
+    told = reached.any(axis=1)
+    least[some], p_least[some], share[some] = (np.where(told, each, other) for each, other in
+                                               ((nearest, 0.0), (p[:, 0], 0.0), (at, 1.0)))  # fmt: skip
+    return passed, least, p_least, share

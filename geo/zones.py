@@ -1,212 +1,192 @@
-"""Places: a GeoJSON geometry is validated, mended, flattened to local metres, scheduled, measured to its edge."""
+"""Places: a GeoJSON geometry is validated, mended, and surveyed for the engine.
+
+What is accepted here can be surveyed (`survey`), measured (`geo.shapes`) and scheduled (`geo.schedules`); what is
+refused is refused with words that say where.
+"""
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
-from collections.abc import Iterator, Sequence
-from datetime import date, datetime, time, timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from core.clock import from_ms, to_ms
 from core.domain.case import CaseZone
 from core.errors import InvalidInput
-from geo.frame import Floats, flatten, tangent_plane, to_vectors
+from geo.frame import Floats
+from geo.schedules import holds_at, next_change_ms
+from geo.shapes import EXTENT_MAX_M, RADIUS_MAX_M, local_shape, room_m, span_m, unwrapped
+
+__all__ = ["Survey", "holds_at", "local_shape", "next_change_ms", "survey", "validate_geometry"]
 
 VERTICES_MAX: Final = 10_000
-EXTENT_MAX_M: Final = 1_500_000.0
 AREA_MIN_M2: Final = 10.0
 RADIUS_MIN_M: Final = 1.0
-RADIUS_MAX_M: Final = 100_000.0
 LATITUDE_MAX: Final = 89.0
-CIRCLE_SEGMENTS: Final = 64
-"""Segments a quarter: the polygon is inside the circle by less than 0.01 % of its radius."""
-EDGE_STEP_DEG: Final = 0.05
-"""Longer edges are bent, so that flattened they still follow the straight line of longitude and latitude."""
-WINDOWS_MAX: Final = 64
-DAY: Final = timedelta(days=1)
-LOOK_AHEAD_DAYS: Final = 8
+SLIVER_DEG2: Final = 1e-14
+"""What is cut off at the antimeridian and is smaller (0.1 mm²) is no place."""
+OVERLAP_SHARE: Final = 1e-9
+"""Parts that share an edge, as those cut at the antimeridian do, overlap by rounding only."""
+
+Position = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What the engine keeps of a zone."""
+
+    plane: Floats
+    """The plane it is laid flat on, (9,)."""
+    shape: Any
+    edge: Any
+    """Prepared shapely geometries, metres on that plane."""
+    reach_m: float
+    """Radius of a circle about the plane's origin that holds the shape."""
+    size_m: float
+    """Radius of a circle of the same area."""
+    limits: tuple[float, float, float, float]
+    """Inner and outer radius, and how far from the edge he has to be for each to fall."""
+
+
+def survey(zone: CaseZone, exit_margin_m: float) -> Survey:
+    """Lay a zone out in metres. Raises ValueError, and nothing else, for one that is no place.
+
+    The margin of leaving, and for an inclusion zone the ring of warning, fit the room he has: nobody gets 100 m away
+    from the edge of a house and its garden, and a breach there could not end.
+    """
+    try:
+        inclusion = zone.kind == "inclusion"
+        plane, shape = local_shape(zone.geometry, zone.radius_m)
+        room = room_m(shape, inclusion)
+        edge = shape.boundary
+        area, reach_m = float(shape.area), float(np.linalg.norm(shapely.get_coordinates(shape), axis=1).max())
+        shapely.prepare(shape)
+        shapely.prepare(edge)
+    except Exception as error:  # a configuration is taken whole: no geometry in it may cost the others
+        raise ValueError("the geometry is no place") from error
+    if shape.is_empty or not (0 < area < math.inf and math.isfinite(reach_m)):
+        raise ValueError("the geometry has no area")
+    outer = max(zone.warning_m, 0.0)
+    margin = min(exit_margin_m, room / 4)
+    if inclusion:
+        outer = min(outer, room / 2)
+    return Survey(plane, shape, edge, reach_m, math.sqrt(area / math.pi), (0.0, outer, margin, outer + margin))
 
 
 def validate_geometry(geojson: dict[str, Any], radius_m: float | None = None) -> dict[str, Any]:
     """A zone's geometry, mended: winding as RFC 7946 has it, altitudes dropped, cut at the antimeridian.
 
     Polygon and MultiPolygon stand for themselves; Point and LineString want `radius_m`. Raises InvalidInput
-    `geometry_invalid` that says what is wrong and where.
+    `geometry_invalid` that says what is wrong and where, and nothing else.
     """
+    try:
+        return _validated(geojson, radius_m)
+    except InvalidInput:
+        raise
+    except Exception as error:  # GEOS has faults of its own for what is barely a geometry
+        raise _wrong("The geometry cannot be understood as a place.") from error
+
+
+def _validated(geojson: Any, radius_m: Any) -> dict[str, Any]:
     kind = geojson.get("type") if isinstance(geojson, dict) else None
     coordinates = geojson.get("coordinates") if isinstance(geojson, dict) else None
     if kind in ("Point", "LineString"):
-        if radius_m is None or not RADIUS_MIN_M <= radius_m <= RADIUS_MAX_M:
-            raise _wrong(f"A {kind} needs radius_m between {RADIUS_MIN_M:g} and {RADIUS_MAX_M:g} metres.")
-        if kind == "Point":
-            return {"type": "Point", "coordinates": list(_position(coordinates, "the point"))}
-        line = _positions(coordinates, "the line", least=2)
-        _within_extent(np.asarray(_unwrapped(line)))
-        if len(set(line)) < 2:
-            raise _wrong("The line has no length: all its positions are the same.")
-        return {"type": "LineString", "coordinates": [list(position) for position in line]}
+        return _about(kind, coordinates, radius_m)
     if kind not in ("Polygon", "MultiPolygon"):
         raise _wrong("The geometry has to be a Polygon, MultiPolygon, Point or LineString.")
     parts = [coordinates] if kind == "Polygon" else coordinates
     if not isinstance(parts, list | tuple) or not parts:
         raise _wrong(f"The {kind} has no coordinates.")
-    polygons = [_polygon(part, f"polygon {index + 1}" if len(parts) > 1 else "the polygon")
-                for index, part in enumerate(parts)]  # fmt: skip
-    whole = polygons[0] if len(polygons) == 1 else shapely.MultiPolygon(polygons)
-    if not whole.is_valid:
-        raise _wrong(f"The polygons do not fit together: {_reason(whole)}.")
-    _within_extent(shapely.get_coordinates(whole))
-    if shapely.get_num_coordinates(whole) > VERTICES_MAX:
-        raise _wrong(f"The geometry has more than {VERTICES_MAX} positions.")
-    _, local = local_shape({"type": kind, "coordinates": _nested(polygons, kind)}, None)
-    if local.area < AREA_MIN_M2:
+    polygons: list[Any] = []
+    count = 0
+    for index, part in enumerate(parts, start=1):
+        polygon = _polygon(part, f"polygon {index}" if len(parts) > 1 else "the polygon")
+        count += int(shapely.get_num_coordinates(polygon))
+        if count > VERTICES_MAX:
+            raise _wrong(f"The geometry has more than {VERTICES_MAX} positions.")
+        polygons.append(polygon if not polygons else _turned(polygon, polygons[0].exterior.coords[0][0]))
+    polygons = _fitted(polygons)
+    _within_extent(np.concatenate([shapely.get_coordinates(polygon) for polygon in polygons]))
+    _, local = local_shape(_geojson(polygons), None)
+    if not local.area >= AREA_MIN_M2:
         raise _wrong(f"The area is {local.area:.1f} m²; it has to be at least {AREA_MIN_M2:g} m².")
     mended = [part for polygon in polygons for part in _cut_at_antimeridian(polygon)]
-    oriented = [shapely.geometry.polygon.orient(polygon) for polygon in mended]
-    final = "Polygon" if len(oriented) == 1 else "MultiPolygon"
-    return {"type": final, "coordinates": _nested(oriented, final)}
+    return _geojson([shapely.geometry.polygon.orient(polygon) for polygon in mended])
 
 
-def local_shape(geojson: dict[str, Any], radius_m: float | None) -> tuple[Floats, Any]:
-    """A geometry in metres on the plane that touches the earth at its middle: (plane (9,), shapely geometry)."""
-    shape = shapely.geometry.shape(geojson)
-    degrees = shapely.get_coordinates(shape)
-    lon = np.asarray(_unwrapped([(x, y) for x, y in degrees]))[:, 0]
-    middle_lon = (lon.min() + lon.max()) / 2
-    middle_lat = (degrees[:, 1].min() + degrees[:, 1].max()) / 2
-    plane = tangent_plane(float(middle_lat), float(middle_lon))
-
-    def flat(points: NDArray[np.float64]) -> NDArray[np.float64]:
-        return flatten(plane, to_vectors(points[:, 1], points[:, 0]))
-
-    unwrapped = _unwrap_shape(shape)
-    if shape.geom_type != "Point":
-        unwrapped = shapely.segmentize(unwrapped, EDGE_STEP_DEG)
-    local = shapely.transform(unwrapped, flat)
-    if radius_m is not None:
-        local = local.buffer(radius_m, quad_segs=CIRCLE_SEGMENTS)
-    if not local.is_valid:
-        local = shapely.make_valid(local)
-    if local.geom_type == "MultiPolygon":  # halves cut at the antimeridian are one place
-        local = shapely.union_all([local], grid_size=1e-3)
-    return plane, local
-
-
-def signed_distance(
-    shapes: NDArray[np.object_], edges: NDArray[np.object_], inclusion: NDArray[np.bool_], points: Floats
-) -> Floats:
-    """Metres to the edge, (n,): positive where he may be, negative where he may not (outside an inclusion zone)."""
-    spots = shapely.points(points)
-    outside = shapely.distance(shapes, spots)
-    inside = shapely.distance(edges, spots)
-    signed = np.where(outside > 0, outside, -inside)
-    facing: Floats = np.where(inclusion, -signed, signed)
-    return facing
-
-
-def crossed_m(shapes: NDArray[np.object_], starts: Floats, ends: Floats) -> Floats:
-    """How many metres of each straight way from start to end lie within the shape, (n,)."""
-    ways = shapely.linestrings(np.stack([starts, ends], axis=1))
-    lengths: Floats = shapely.length(shapely.intersection(shapes, ways))
-    return lengths
-
-
-def holds_at(zone: CaseZone, time_zone: str, now_ms: int) -> bool:
-    """Whether the zone is in force: within its validity dates and, if it has one, its weekly schedule.
-
-    A schedule that cannot be read counts as always: the zone protects somebody.
-    """
-    if zone.valid_from_ms is not None and now_ms < zone.valid_from_ms:
-        return False
-    if zone.valid_until_ms is not None and now_ms >= zone.valid_until_ms:
-        return False
-    if not zone.schedule:
-        return True
-    try:
-        return any(start <= now_ms < end for start, end in _windows(zone.schedule, time_zone, now_ms))
-    except (KeyError, TypeError, ValueError):
-        return True
-
-
-def next_change_ms(zone: CaseZone, time_zone: str, now_ms: int) -> int | None:
-    """The next moment at which `holds_at` may change; None: never."""
-    moments = [moment for moment in (zone.valid_from_ms, zone.valid_until_ms) if moment is not None]
-    if zone.schedule:
-        try:
-            for start, end in _windows(zone.schedule, time_zone, now_ms):
-                moments += (start, end)
-        except (KeyError, TypeError, ValueError):
-            pass
-    return min((moment for moment in moments if moment > now_ms), default=None)
-
-
-def _windows(schedule: Sequence[dict[str, Any]], time_zone: str, now_ms: int) -> Iterator[tuple[int, int]]:
-    """The schedule's windows from yesterday to a week ahead, in ms; one that ends before it starts ends next day."""
-    try:
-        zone = ZoneInfo(time_zone)
-    except (OSError, ValueError, KeyError):
-        zone = ZoneInfo("UTC")
-    today = from_ms(now_ms).astimezone(zone).date()
-    for offset in range(-1, LOOK_AHEAD_DAYS):
-        day = today + offset * DAY
-        for window in schedule[:WINDOWS_MAX]:
-            if day.isoweekday() in window["days"]:
-                start, end = _moment(day, window["from"], zone), _moment(day, window["to"], zone)
-                yield start, end if end > start else _moment(day + DAY, window["to"], zone)
-
-
-def _moment(day: date, clock: str, zone: ZoneInfo) -> int:
-    if clock == "24:00":
-        return to_ms(datetime.combine(day + DAY, time(), zone))
-    return to_ms(datetime.combine(day, time.fromisoformat(clock), zone))
+def _about(kind: str, coordinates: Any, radius_m: Any) -> dict[str, Any]:
+    """A circle about a point, or all that is near a line."""
+    if not isinstance(radius_m, int | float) or not RADIUS_MIN_M <= radius_m <= RADIUS_MAX_M:
+        raise _wrong(f"A {kind} needs radius_m between {RADIUS_MIN_M:g} and {RADIUS_MAX_M:g} metres.")
+    if kind == "Point":
+        return {"type": "Point", "coordinates": list(_position(coordinates, "The position of the point"))}
+    line = _positions(coordinates, "the line", least=2)
+    _within_extent(np.asarray(unwrapped(line)))
+    if len(set(line)) < 2:
+        raise _wrong("The line has no length: all its positions are the same.")
+    mended = {"type": "LineString", "coordinates": [list(position) for position in line]}
+    local_shape(mended, radius_m)
+    return mended
 
 
 def _wrong(detail: str) -> InvalidInput:
     return InvalidInput(detail, code="geometry_invalid")
 
 
-def _position(value: Any, where: str) -> tuple[float, float]:
+def _position(value: Any, name: str) -> Position:
     if (
         not isinstance(value, list | tuple)
         or len(value) < 2
-        or not all(isinstance(part, int | float) and not isinstance(part, bool) for part in value)
+        or not all(isinstance(part, int | float) and not isinstance(part, bool) for part in value[:2])
     ):
-        raise _wrong(f"A position of {where} is not [longitude, latitude].")
-    lon, lat = float(value[0]), float(value[1])
-    if not (math.isfinite(lon) and math.isfinite(lat)):
-        raise _wrong(f"A position of {where} is not a finite number.")
-    if not (-180 <= lon <= 180 and -LATITUDE_MAX <= lat <= LATITUDE_MAX):
+        raise _wrong(f"{name} is not [longitude, latitude].")
+    if not all(isinstance(part, int) or math.isfinite(part) for part in value[:2]):
+        raise _wrong(f"{name} is not a finite number.")
+    if not (-180 <= value[0] <= 180 and -LATITUDE_MAX <= value[1] <= LATITUDE_MAX):
         raise _wrong(
-            f"A position of {where} is out of range: longitude {lon:g}, latitude {lat:g} (GeoJSON has longitude first)."
+            f"{name} is out of range: longitude {_shown(value[0])}, latitude {_shown(value[1])}"
+            f" (GeoJSON has longitude first; latitude goes to {LATITUDE_MAX:g})."
         )
-    return lon, lat
+    return float(value[0]), float(value[1])
 
 
-def _positions(value: Any, where: str, least: int) -> list[tuple[float, float]]:
+def _shown(part: float) -> str:
+    return f"{part:.10g}" if abs(part) < 1e15 else "beyond any"  # an integer may be longer than a float
+
+
+def _positions(value: Any, where: str, least: int) -> list[Position]:
     if not isinstance(value, list | tuple) or len(value) < least:
         raise _wrong(f"There are fewer than {least} positions in {where}.")
     if len(value) > VERTICES_MAX:
         raise _wrong(f"There are more than {VERTICES_MAX} positions in {where}.")
-    return [_position(item, where) for item in value]
+    return [_position(item, f"Position {number} of {where}") for number, item in enumerate(value, start=1)]
 
 
 def _polygon(rings: Any, where: str) -> Any:
     if not isinstance(rings, list | tuple) or not rings:
         raise _wrong(f"There is no ring in {where}.")
+    if len(rings) > VERTICES_MAX:
+        raise _wrong(f"There are more than {VERTICES_MAX} rings in {where}.")
     checked = []
     for index, ring in enumerate(rings):
         name = f"the outer ring of {where}" if index == 0 else f"hole {index} of {where}"
         positions = _positions(ring, name, least=4)
         if positions[0] != positions[-1]:
             raise _wrong(f"The first and the last position differ in {name}: a ring has to be closed.")
-        checked.append(_unwrapped(positions))
+        if len(set(positions)) < 3:
+            raise _wrong(f"There are fewer than 3 different positions in {name}.")
+        turned = unwrapped(positions)
+        if abs(turned[-1][0] - turned[0][0]) > 180:
+            raise _wrong(f"A ring may not go round a pole; {name} does.")
+        alone = shapely.Polygon(turned)
+        if not alone.is_valid:
+            raise _wrong(f"There is a fault in {name}: {_reason(alone)}.")
+        checked.append(turned)
     anchor = checked[0][0][0]
     for hole in checked[1:]:  # a hole beyond the antimeridian moves to where its outer ring was moved
         shift = 360.0 * round((anchor - hole[0][0]) / 360.0)
@@ -217,6 +197,24 @@ def _polygon(rings: Any, where: str) -> Any:
     return polygon
 
 
+def _turned(polygon: Any, anchor: float) -> Any:
+    """A part beyond the antimeridian, moved to where the first part is."""
+    shift = 360.0 * round((anchor - polygon.exterior.coords[0][0]) / 360.0)
+    return shapely.affinity.translate(polygon, xoff=shift) if shift else polygon
+
+
+def _fitted(polygons: list[Any]) -> list[Any]:
+    """Parts that may stand side by side; those that share an edge (a cut at the antimeridian) become one."""
+    whole = shapely.MultiPolygon(polygons)
+    if whole.is_valid:
+        return polygons
+    merged = shapely.union_all(polygons)
+    area = sum(polygon.area for polygon in polygons)
+    if not merged.is_valid or merged.area < area * (1 - OVERLAP_SHARE):
+        raise _wrong(f"The polygons do not fit together: {_reason(whole)}.")
+    return [part for part in shapely.get_parts(merged).tolist() if part.geom_type == "Polygon"]
+
+
 def _reason(shape: Any) -> str:
     """GEOS's reason as a sentence that says where."""
     reason = str(shapely.is_valid_reason(shape))
@@ -225,32 +223,8 @@ def _reason(shape: Any) -> str:
         return reason
     words = {"Self-intersection": "it crosses itself", "Ring Self-intersection": "a ring touches itself"}
     what = words.get(found[1], found[1].lower())
-    return f"{what} at longitude {float(found[2]):.6f}, latitude {float(found[3]):.6f}"
-
-
-def _unwrapped(positions: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The same ring or line without the jump of 360° where it crosses the antimeridian."""
-    out = [positions[0]]
-    shift = 0.0
-    for (before, _), (lon, lat) in itertools.pairwise(positions):
-        if lon - before > 180:
-            shift -= 360
-        elif lon - before < -180:
-            shift += 360
-        out.append((lon + shift, lat))
-    return out
-
-
-def _unwrap_shape(shape: Any) -> Any:
-    """Each ring without its jump; flattening turns degrees into vectors, so whole turns do not matter."""
-    if shape.geom_type == "MultiPolygon":
-        return shapely.MultiPolygon([_unwrap_shape(part) for part in shape.geoms])
-    if shape.geom_type == "Polygon":
-        rings = [_unwrapped(list(ring.coords)) for ring in (shape.exterior, *shape.interiors)]
-        return shapely.Polygon(rings[0], rings[1:])
-    if shape.geom_type == "LineString":
-        return shapely.LineString(_unwrapped(list(shape.coords)))
-    return shape
+    lon = (float(found[2]) + 180.0) % 360.0 - 180.0
+    return f"{what} at longitude {lon:.6f}, latitude {float(found[3]):.6f}"
 
 
 def _cut_at_antimeridian(polygon: Any) -> list[Any]:
@@ -260,26 +234,23 @@ def _cut_at_antimeridian(polygon: Any) -> list[Any]:
         return [polygon]
     parts = []
     for turn in (-360, 0, 360):
-        band = shapely.box(-180 + turn, -90, 180 + turn, 90)
-        cut = polygon.intersection(band)
+        cut = polygon.intersection(shapely.box(-180 + turn, -90, 180 + turn, 90))
         pieces = cut.geoms if hasattr(cut, "geoms") else [cut]
         parts += [shapely.affinity.translate(piece, xoff=-turn) for piece in pieces if piece.geom_type == "Polygon"]
-    return [part for part in parts if not part.is_empty]
+    return [part for part in parts if part.is_valid and part.area > SLIVER_DEG2]
 
 
 def _within_extent(degrees: NDArray[np.float64]) -> None:
     """Refuse what is larger than a region; (n, 2) longitude, latitude, unwrapped."""
-    corners = to_vectors(
-        np.array([degrees[:, 1].min(), degrees[:, 1].max()]), np.array([degrees[:, 0].min(), degrees[:, 0].max()])
-    )
-    span = float(np.linalg.norm(corners[1] - corners[0]))
-    if span > EXTENT_MAX_M or np.ptp(degrees[:, 0]) > 180:
+    if span_m(degrees) > EXTENT_MAX_M:
         raise _wrong(f"The geometry spans more than {EXTENT_MAX_M / 1000:.0f} km.")
 
 
-def _nested(polygons: Sequence[Any], kind: str) -> list[Any]:
+def _geojson(polygons: Sequence[Any]) -> dict[str, Any]:
     def ring(coords: Any) -> list[list[float]]:
         return [[float(lon), float(lat)] for lon, lat in coords]
 
     parts = [[ring(each.coords) for each in (polygon.exterior, *polygon.interiors)] for polygon in polygons]
-    return parts[0] if kind == "Polygon" else parts
+    if len(parts) == 1:
+        return {"type": "Polygon", "coordinates": parts[0]}
+    return {"type": "MultiPolygon", "coordinates": parts}

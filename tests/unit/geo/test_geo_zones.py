@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,10 @@ import pytest
 import shapely
 from geopy.distance import geodesic
 
-from core.clock import to_ms
-from core.domain.case import CaseZone
 from core.errors import InvalidInput
 from geo.frame import flatten, to_vectors
-from geo.zones import holds_at, local_shape, next_change_ms, signed_distance, validate_geometry
+from geo.shapes import signed_distance
+from geo.zones import local_shape, validate_geometry
 
 
 def degrees(east_m: float, north_m: float) -> list[float]:
@@ -105,107 +103,3 @@ def test_a_circle_and_a_buffered_line_are_places_too() -> None:
 
 def test_the_far_side_of_the_earth_is_far() -> None:
     assert distance_to(polygon(square(500)), -103.05, -43.25) > 10_000_000
-
-
-def zone_with(**changes: Any) -> CaseZone:
-    return CaseZone(id=uuid.UUID(int=1), kind="exclusion", geometry={}, **changes)
-
-
-def moment(text: str) -> int:
-    from datetime import datetime
-
-    return to_ms(datetime.fromisoformat(text))
-
-
-def test_a_schedule_holds_in_its_time_zone() -> None:
-    school = zone_with(schedule=[{"days": [1, 2, 3, 4, 5], "from": "08:00", "to": "18:00"}])
-    assert not holds_at(school, "Asia/Almaty", moment("2026-03-02T07:59:59+05:00"))
-    assert holds_at(school, "Asia/Almaty", moment("2026-03-02T08:00:00+05:00"))
-    assert not holds_at(school, "Asia/Almaty", moment("2026-03-02T18:00:00+05:00"))
-    assert not holds_at(school, "Asia/Almaty", moment("2026-03-07T12:00:00+05:00"))
-    friday = moment("2026-03-06T19:00:00+05:00")
-    assert next_change_ms(school, "Asia/Almaty", friday) == moment("2026-03-09T08:00:00+05:00")
-
-
-def test_a_night_window_reaches_into_the_next_day() -> None:
-    night = zone_with(schedule=[{"days": [7], "from": "22:00", "to": "06:00"}])
-    assert holds_at(night, "UTC", moment("2026-03-09T05:59:00+00:00"))
-    assert not holds_at(night, "UTC", moment("2026-03-09T06:00:00+00:00"))
-    assert not holds_at(night, "UTC", moment("2026-03-10T05:00:00+00:00"))
-
-
-def test_a_schedule_that_cannot_be_read_counts_as_always() -> None:
-    assert holds_at(zone_with(schedule=[{"days": "x"}]), "Nowhere/Land", 0)
-
-
-def zone_moves(transitions: list[Any]) -> list[tuple[str, str]]:
-    return [(each.from_state, each.to_state) for each in transitions if each.kind == "zone"]
-
-
-def test_entering_a_place_warns_and_breaches_without_her_being_known(world: Any) -> None:
-    world.configure(zones=[world.zone(polygon(square(500)), warning_m=300.0)])
-    assert world.ping(1, 12, 2000.0) == []
-    assert zone_moves(world.ping(2, 12, 700.0)) == [("clear", "warning")]
-    [breach] = world.ping(3, 12, 400.0)
-    assert (breach.from_state, breach.to_state) == ("warning", "breach")
-    assert breach.distance_m == pytest.approx(-100, rel=0.02)
-    assert breach.zone_id == uuid.UUID(int=6)
-    assert breach.order_id == uuid.UUID(int=5)
-    assert zone_moves(world.ping(40, 12, 2000.0)) == []
-    assert zone_moves(world.ping(105, 12, 2000.0)) == [("breach", "clear")]
-
-
-def test_a_hole_is_not_the_place(world: Any) -> None:
-    world.configure(zones=[world.zone(polygon(square(500), square(200)))])
-    assert world.ping(1, 12, 0.0) == []
-    assert zone_moves(world.ping(300, 12, 350.0)) == [("clear", "breach")]
-
-
-def test_an_inclusion_zone_left_is_a_breach(world: Any) -> None:
-    world.configure(zones=[world.zone(polygon(square(5000)), kind="inclusion")])
-    assert world.ping(1, 12, 0.0) == []
-    [breach] = world.ping(60, 12, 5600.0)
-    assert breach.to_state == "breach"
-    assert breach.distance_m == pytest.approx(-600, rel=0.02)
-
-
-def test_crossing_a_place_between_two_pings_counts(world: Any) -> None:
-    world.configure(zones=[world.zone(polygon(square(300)))])
-    world.ping(1, 12, -1500.0)
-    [breach] = world.ping(121, 12, 1500.0, speed_mps=25.0)
-    assert breach.detail["crossed"] is True
-
-
-def test_her_own_pings_do_not_enter_his_zone(world: Any) -> None:
-    world.configure(zones=[world.zone(polygon(square(500)))])
-    assert world.ping(1, 11, 0.0) == []
-
-
-def test_a_zone_whose_hours_begin_while_he_is_inside_is_a_breach_then_and_ends_with_them(world: Any) -> None:
-    begin, end = world.start_ms + 10_000, world.start_ms + 20_000
-    world.configure(zones=[world.zone(polygon(square(500)), valid_from_ms=begin, valid_until_ms=end)])
-    assert world.ping(1, 12, 0.0) == []
-    assert zone_moves(world.ticks(2, 10)) == [("clear", "breach")]
-    [clear] = world.ticks(11, 25)
-    assert (clear.to_state, clear.detail["reason"]) == ("clear", "schedule_ended")
-
-
-def test_a_zone_that_leaves_the_configuration_is_clear(world: Any) -> None:
-    world.configure(zones=[world.zone(polygon(square(500)))])
-    world.ping(1, 12, 0.0)
-    [clear] = world.configure(2, zones=[])
-    assert (clear.kind, clear.to_state, clear.detail["reason"]) == ("zone", "clear", "zone_removed")
-
-
-def test_a_suspended_order_suspends_its_zones(world: Any) -> None:
-    zones = [world.zone(polygon(square(500)))]
-    world.configure(zones=zones)
-    world.ping(1, 12, 0.0)
-    assert zone_moves(world.configure(2, zones=zones, active=False)) == [("breach", "clear")]
-    assert zone_moves(world.configure(3, zones=zones)) == [("clear", "breach")]
-
-
-def test_a_shape_that_is_none_is_counted_and_the_order_still_protects(world: Any) -> None:
-    world.configure(zones=[world.zone({"type": "Polygon", "coordinates": "?"})])
-    assert world.engine.refused_total == 1
-    assert [each.to_state for each in world.both(1, 100)] == ["breach"]
