@@ -39,7 +39,7 @@ from core.domain.ping import (
 from core.domain.transition import Transition
 from geo.engine import Engine
 from tests.benchmarks.detection.noise import NAMES, DeviceNoise, key_of
-from tests.benchmarks.detection.pairs import START_MS, Pair, Window, configurations, worn
+from tests.benchmarks.detection.pairs import PEOPLE_MOST, START_MS, Pair, Window, configurations, worn
 from tests.benchmarks.detection.paths import Floats, Walkers, on_earth
 
 CASES_AN_ENTRY: Final = 200
