@@ -1,10 +1,9 @@
-"""Verdicts → transitions: every change of state with its reasons, in an order that no cut of the log alters."""
+"""What changed → transitions: every change of state with its reasons, in an order that no cut of the log alters."""
 
 from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -12,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.domain.case import Case, CaseOrder, CasePerson, CaseZone
+from core.domain.policy import used_by
 from core.domain.transition import Position, Transition, transition_id
-from geo import pulse, separation, states
+from geo import pulse, states
 from geo.frame import Floats, to_degrees
-from geo.proximity import Verdict
 from geo.roster import Ended, Roster
 from geo.rows import HEARD, WORD, Rows
 from geo.track import LIVE, PLACE, PP, RADIUS_68_SIGMA, Bools, Times
 
-KIND_RANK: Final = {"device": 0, "proximity": 1, "zone": 2}
+KIND_RANK: Final = {"device": 0, "proximity": 1, "zone": 2, "approach": 3, "assurance": 4}
 
 
 class Causes(Protocol):
@@ -45,107 +44,31 @@ class Account:
         self._told.clear()
         return out
 
-    def orders(self, verdict: Verdict, now_ms: Sequence[int], causes: Sequence[int]) -> None:
-        """Tell of orders whose rings changed; `now_ms` and `causes` are those of what was asked."""
-        changed = np.flatnonzero((verdict.on != verdict.on_before).any(axis=1))
-        if not changed.size:
-            return
-        by_victim, by_aggressor = separation.closing(verdict.victim[changed], verdict.aggressor[changed])
-        before, after = states.level(verdict.on_before[changed]), states.level(verdict.on[changed])
-        for at, k in enumerate(changed.tolist()):
-            asked = int(verdict.index[k])
-            case, order = self.roster.orders.about[int(verdict.rows[k])]
-            distance = float(verdict.distance_m[k])
-            by_v, by_a = float(by_victim[at]), float(by_aggressor[at])
-            detail: dict[str, Any] = {
-                "alert_m": order.alert_m,
-                "warning_m": max(order.warning_m, order.alert_m),
-                "sigma_m": round(float(verdict.sigma_m[k]), 1),
-            }
-            ring = 0 if verdict.on[k, 0] else 1
-            rose = bool(after[at] > before[at])
-            if rose and verdict.uncertain[k, ring]:
-                detail["uncertain"] = True
-            p_inner = float(verdict.p_inner[k])
-            if rose and verdict.passed[k, ring]:  # the figures are those of the moment it happened
-                detail["distance_now_m"] = round(distance, 2)
-                distance, p_inner = float(verdict.closest_m[k]), float(verdict.p_closest[k])
-                detail["closest_m"] = round(distance, 1)
-            self._tell(
-                case,
-                order,
-                None,
-                states.NAMES[before[at]],
-                states.NAMES[after[at]],
-                cause=int(causes[asked]),
-                at_ms=int(verdict.at_ms[k]),
-                now_ms=int(now_ms[asked]),
-                parties=self.roster.parties(int(verdict.rows[k])),
-                figures={
-                    "distance_m": round(distance, 2),
-                    "p_within": round(p_inner, 6),
-                    "closing_mps": round(by_v + by_a, 2),
-                    "time_to_zone_s": _rounded(separation.time_to_zone_s(distance, order.alert_m, by_v + by_a)),
-                    "attribution": separation.attribution(by_v, by_a),
-                },
-                victim=verdict.victim[k],
-                aggressor=verdict.aggressor[k],
-                detail=detail,
-            )
-
-    def zones(self, verdict: Verdict, now_ms: Sequence[int], causes: Sequence[int]) -> None:
-        """Tell of zones whose rings changed."""
-        changed = np.flatnonzero((verdict.on != verdict.on_before).any(axis=1))
-        for k in changed.tolist():
-            asked = int(verdict.index[k])
-            case, order, zone = self.roster.zones.about[int(verdict.rows[k])]
-            before = int(states.level(verdict.on_before[k : k + 1])[0])
-            after = int(states.level(verdict.on[k : k + 1])[0])
-            detail: dict[str, Any] = {
-                "zone_kind": zone.kind,
-                "warning_m": zone.warning_m,
-                "sigma_m": round(float(verdict.sigma_m[k]), 1),
-            }
-            if after > before and verdict.uncertain[k, 0 if after == 2 else 1]:
-                detail["uncertain"] = True
-            if after > before and verdict.passed[k, 0]:
-                detail["crossed"] = True
-            self._tell(
-                case,
-                order,
-                zone,
-                states.NAMES[before],
-                states.NAMES[after],
-                cause=int(causes[asked]),
-                at_ms=int(verdict.at_ms[k]),
-                now_ms=int(now_ms[asked]),
-                parties=self.roster.parties(int(self.roster.zones.order[int(verdict.rows[k])])),
-                figures={
-                    "distance_m": round(float(verdict.distance_m[k]), 2),
-                    "p_within": round(float(verdict.p_inner[k]), 6),
-                },
-                victim=None,
-                aggressor=verdict.aggressor[k],
-                detail=detail,
-            )
-
     def ended(self, ended: Ended, now_ms: int, cause: int, reason: str) -> None:
-        """Tell that an order or a zone no longer holds: its state is clear, for a reason that is no distance."""
-        self._tell(
-            ended.case,
-            ended.order,
-            ended.zone,
-            states.NAMES[ended.level],
-            states.NAMES[0],
-            cause=cause,
-            at_ms=now_ms,
-            now_ms=now_ms,
-            parties=ended.parties,
-            figures={},
-            victim=None,
-            aggressor=None,
-            detail={"reason": reason},
-        )
+        """Tell that an order or a zone no longer holds: its states are clear, for a reason that is no distance."""
+        changes = [("proximity" if ended.zone is None else "zone", states.NAMES[ended.level], states.NAMES[0])]
+        if ended.predicted:
+            changes.append(("approach", "predicted", "none"))
+        if ended.unknown:
+            changes.append(("assurance", "unknown", "likely"))
+        for kind, before, after in changes:
+            if before == after:
+                continue
+            self.tell(
+                kind,
+                ended.case,
+                ended.order,
+                ended.zone,
+                (before, after),
+                cause=cause,
+                at_ms=now_ms,
+                now_ms=now_ms,
+                parties=ended.parties,
+                figures={},
+                victim=None,
+                aggressor=None,
+                detail={"reason": reason, "policy": used_by(ended.order)},
+            )
 
     def device(
         self, row: int, signal: str, change: tuple[str, str], *, cause: int, at_ms: int, now_ms: int, **facts: Any
@@ -226,13 +149,13 @@ class Account:
             link = int(orders.next[row, link & 1])
         return "unknown" if unknown and worst == 0 else states.NAMES[worst]
 
-    def _tell(
+    def tell(
         self,
+        kind: str,
         case: Case,
         order: CaseOrder,
         zone: CaseZone | None,
-        before: str,
-        after: str,
+        change: tuple[str, str],
         *,
         cause: int,
         at_ms: int,
@@ -243,16 +166,16 @@ class Account:
         aggressor: Floats | None,
         detail: dict[str, Any],
     ) -> None:
+        """Tell of an order or a zone, from `change[0]` to `change[1]`."""
         entry, index = self.causes[cause]
-        kind = "proximity" if zone is None else "zone"
         subject: uuid.UUID = order.id if zone is None else zone.id
         transition = Transition(
             id=transition_id(self.shard, entry, index, subject, kind),
             shard=self.shard,
             entry=entry,
             kind=kind,
-            from_state=before,
-            to_state=after,
+            from_state=change[0],
+            to_state=change[1],
             at_ms=at_ms,
             evaluated_ms=now_ms,
             agency_id=case.agency_id,
@@ -270,10 +193,6 @@ class Account:
         )
         key = (cause, case.number, KIND_RANK[kind], f"{order.number:012d}", "" if zone is None else str(zone.id))
         self._told.append((key, transition))
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else round(value, 1)
 
 
 def _age_s(fix: Floats | None, now_ms: int) -> float | None:

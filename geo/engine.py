@@ -11,26 +11,30 @@ between ticks): silence is measured in it, so an outage of the service is nobody
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from core.domain.case import decode_cases
-from core.domain.log import CONFIGURATION, PINGS, TICK, Entry
+from core.domain.log import CONFIGURATION, PAST, PINGS, TICK, Entry
+from core.domain.past import Want
 from core.domain.ping import FLAG_BACKLOG, RECORD_BYTES
 from core.domain.transition import Transition
-from geo import memory, proximity, pulse, showing, trespass
+from geo import memory, proximity, pulse, showing, sightings
 from geo.account import Account
-from geo.fix_filter import NOTE_ACCEPTED, advance
+from geo.asking import Asking
+from geo.fix_filter import NOTE_ACCEPTED, NOTE_SUSPECT, advance
 from geo.frame import Floats
+from geo.judging import Judging
 from geo.memory import EngineChanges, Meta
-from geo.roster import Ended, Roster
-from geo.rows import HEARD, NEVER, SERVICE, SILENT_BIT, WORD, Rows
+from geo.retrospect import Retrospect
+from geo.roster import Roster
+from geo.rows import HEARD, LATE_BIT, NEVER, SERVICE, SILENT_BIT, WORD, Rows
 from geo.run import EVERYTHING, Index, Run, rounds, with_copies
 from geo.strangers import Strangers
-from geo.track import Times, candidates, is_newer
+from geo.track import LIVE, SERVICE_MS, Times, candidates, is_newer
 
 __all__ = ["Engine", "EngineChanges"]
 
@@ -47,10 +51,17 @@ class Engine:
         """`outage_after_ms`: gap between ticks that counts as an outage; None: none does (a replay has no outages)."""
         self.shard = shard
         self._outage_after_ms = outage_after_ms
-        self._roster = Roster()
         self._meta = Meta()
         self._strangers = Strangers()
-        self._account = Account(shard, self._roster)
+        self._past = Retrospect(shard)
+        self._use(Roster())
+
+    def _use(self, roster: Roster) -> None:
+        """Work on these tables from now on."""
+        self._roster = roster
+        self._account = Account(self.shard, roster)
+        self._asking = Asking()
+        self._judging = Judging(roster, self._account, self._asking)
 
     @property
     def records_total(self) -> int:
@@ -76,11 +87,22 @@ class Engine:
     def next_deadline_ms(self) -> int | None:
         """Log time of the earliest deadline; a tick at or after it acts on it. None: nothing waits."""
         roster = self._roster
-        silence = int(roster.devices.due.min())
+        silence = min(int(roster.devices.due.min()), int(roster.orders.tell_ms.min()))
         due = min(int(roster.orders.due.min()), int(roster.zones.due.min()))
         if silence != NEVER:
             due = min(due, silence + self._meta.paused_ms)
+        if self._past.has_notes:
+            due = min(due, self._meta.last_ms)
         return None if due == NEVER else due
+
+    @property
+    def wants_dropped_total(self) -> int:
+        """Stretches of history that are not asked for because there were too many."""
+        return self._past.dropped_total
+
+    def wants(self, limit: int) -> list[Want]:
+        """Stretches of history that a retrospective check asks for, the longest waiting first, at most `limit`."""
+        return self._past.wants(self._roster, limit)
 
     def case_versions(self) -> dict[int, int]:
         """Case number → version of the configuration in force."""
@@ -97,19 +119,23 @@ class Engine:
                 waiting += len(entry.payload) // RECORD_BYTES
                 continue
             if run:
-                out += self._pings(Run(run))
+                out += self._past.heed(self._pings(Run(run)))
                 run, waiting = [], 0
             if entry.kind == PINGS:
                 run.append(entry)
                 waiting = len(entry.payload) // RECORD_BYTES
             elif entry.kind == TICK:
-                out += self._tick(entry)
+                out += self._past.heed(self._tick(entry))
             elif entry.kind == CONFIGURATION:
-                out += self._configure(entry)
+                out += self._past.heed(self._configure(entry))
+            elif entry.kind == PAST:
+                told = self._past.take(entry, self._roster)
+                self._meta.refused_total += told is None
+                out += told or []
             else:
                 self._meta.refused_total += 1
         if run:
-            out += self._pings(Run(run))
+            out += self._past.heed(self._pings(Run(run)))
         if entries:
             self._meta.last_ms = entries[-1].ms
         return out
@@ -118,14 +144,16 @@ class Engine:
         """What changed since the last call, to be written with the log's cursor in one step."""
         changes = memory.take_changes(self._roster, self._meta)
         changes.state.update(self._strangers.take_changes())
+        changes.state.update(self._past.take_changes())
+        changes.asks.extend(self._asking.take(self._roster))
         return changes
 
     def restore(self, fields: Mapping[bytes, bytes]) -> None:
         """Become the engine that gave these fields away over time."""
-        self._roster = Roster()
-        self._account = Account(self.shard, self._roster)
+        self._use(Roster())
         self._meta = memory.restore(self._roster, fields)
         self._strangers = Strangers.restored(fields)
+        self._past = Retrospect.restored(self.shard, fields)
         for entry in self._roster.cases.values():
             for row in entry.orders:
                 self._roster.refresh_order(row, self._meta.clock_ms)
@@ -133,6 +161,8 @@ class Engine:
                 self._roster.refresh_zone(row, self._meta.clock_ms)
             for row in entry.people:
                 self._roster.set_hot(row)
+            if entry.orders:
+                self._judging.foresee(np.asarray(entry.orders))
 
     # --- pings
 
@@ -143,11 +173,11 @@ class Engine:
         lookup, devices = self._roster.lookup, self._roster.devices
         rows = lookup.take(run.records["device"], mode="clip")
         known = rows >= 0
-        # an older ping of an upload matters only if it bears an alarm
-        idle = (run.records["flags"] & np.uint32(FLAG_BACKLOG)) != 0
-        if idle.any():
-            idle &= pulse.alarms(run.records["flags"]) == 0
-            taken = np.flatnonzero(known & ~idle)
+        # an older ping of an upload matters to history, and here only if it bears an alarm
+        late = (run.records["flags"] & np.uint32(FLAG_BACKLOG)) != 0
+        if late.any():
+            self._past.note(run.records, run.now_ms, late & known)
+            taken = np.flatnonzero(known & ~(late & (pulse.alarms(run.records["flags"]) == 0)))
         else:
             taken = known.nonzero()[0]
         unknown = len(rows) - int(np.count_nonzero(known))
@@ -163,8 +193,11 @@ class Engine:
         if copied:
             records, now_ms = run.records.take(cause), run.now_ms.take(cause)
         fixes, may = candidates(records, now_ms)
+        heard = sightings.read(run)
         for some in rounds(devices.case.take(rows), cause, ordered_already=not copied):
             self._round(rows[some], records[some], now_ms[some], fixes[some], may[some], cause[some])
+            if heard:
+                self._sight(heard, rows[some], records[some], now_ms[some], cause[some])
         return self._account.close()
 
     def _round(
@@ -174,32 +207,37 @@ class Engine:
         devices = self._roster.devices
         held = devices.pulse.take(rows, axis=0)
         live_ms = np.minimum(records["at_ms"], now_ms)
-        beaten, newest = pulse.beat(
-            held, now_ms, now_ms - self._meta.paused_ms, live_ms, records["flags"], records["battery_pct"]
-        )
-        primary = devices.primary.take(rows)
-        devices.pulse[rows] = beaten
-        devices.due[rows] = np.where(primary, beaten[:, SERVICE] + devices.limit_ms.take(rows), NEVER)
-        devices.dirty[rows] = True
+        service_ms = now_ms - self._meta.paused_ms
+        beaten, newest = pulse.beat(held, now_ms, service_ms, live_ms, records["flags"], records["battery_pct"])
         before = devices.fix.take(rows, axis=0)
         newer = may & is_newer(fixes, before, now_ms)
-        if newer.any():
-            taken = EVERYTHING if newer.all() else newer.nonzero()[0]
-            fixes, records_taken, moved, moved_ms = fixes[taken], records[taken], rows[taken], now_ms[taken]
-            new, notes = advance(before[taken], fixes, records_taken["heading_deg"])
-            devices.fix[moved] = new
-            showing.keep(devices, moved, records_taken, moved_ms, fixes)
-            accepted = (notes & NOTE_ACCEPTED) != 0
-            if accepted.all():
-                self._move(moved, moved_ms, cause[taken])
-            elif accepted.any():
-                self._move(moved[accepted], moved_ms[accepted], cause[taken][accepted])
+        every = bool(newer.all())
+        taken: Index | slice = EVERYTHING if every else newer.nonzero()[0]
+        if not every:
+            self._past.note(records, now_ms, may & ~newer & (live_ms < before[:, LIVE]))
+        some = every or bool(newer.any())
+        if some:
+            new, notes = advance(before[taken], fixes[taken], records["heading_deg"][taken])
+            new[:, SERVICE_MS] = np.where(notes & NOTE_ACCEPTED, service_ms[taken], new[:, SERVICE_MS])
+            beaten[taken, WORD] = pulse.find(beaten[taken, WORD], notes)
+            devices.fix[rows[taken]] = new
+        primary = devices.primary.take(rows)
+        devices.pulse[rows] = beaten
+        devices.due[rows] = np.where(primary, beaten[:, SERVICE] + devices.late_ms.take(rows), NEVER)
+        devices.dirty[rows] = True
+        if some:
+            moved, moved_ms = rows[taken], now_ms[taken]
+            showing.keep(devices, moved, records[taken], moved_ms, fixes[taken])
+            self._move(moved, moved_ms, cause[taken], (notes & NOTE_SUSPECT) != 0)
         changed = np.flatnonzero(((beaten[:, WORD] ^ held[:, WORD]) != 0) & primary)
         if changed.size:
             self._account.pulses(changed, rows, held, beaten, newest, records, now_ms, cause)
 
-    def _move(self, rows: Rows, now_ms: Times, cause: Index) -> None:
-        """Devices have new fixes: settle which is the person's, and judge what that touches."""
+    def _move(self, rows: Rows, now_ms: Times, cause: Index, doubted: NDArray[np.bool_]) -> None:
+        """Devices have new fixes: settle which is the person's, and judge what that touches.
+
+        One that is doubted does not move anybody, but may be a warning, so it is judged as if nobody had moved.
+        """
         devices, people = self._roster.devices, self._roster.people
         persons = devices.person.take(rows)
         alone = devices.alone.take(rows)
@@ -207,56 +245,40 @@ class Engine:
             rivals = np.flatnonzero(~alone)
             alone[rivals] = self._roster.takes_over(rows[rivals], people.best.take(persons[rivals]), now_ms[rivals])
             keep = alone.nonzero()[0]
-            rows, persons, now_ms, cause = rows[keep], persons[keep], now_ms[keep], cause[keep]
+            rows, persons, now_ms, cause, doubted = (
+                rows[keep], persons[keep], now_ms[keep], cause[keep], doubted[keep],
+            )  # fmt: skip
             devices.dirty[people.best[persons[people.best[persons] >= 0]]] = True
         people.best[persons] = rows
         order_rows, side, index = proximity.orders_of(people, self._roster.orders, persons)
         if order_rows.size:
-            self._judge(order_rows, now_ms.take(index), cause.take(index), side)
+            if doubted.any():
+                side = np.where(doubted.take(index), proximity.NOBODY, side)
+            self._judging.orders(order_rows, now_ms.take(index), cause.take(index), side)
 
-    # --- judging
-
-    def _judge(self, order_rows: Index, now_ms: Times, cause: Index, side: Index) -> None:
-        """Judge orders, and the zones of those whose aggressor moved (or whose configuration changed)."""
-        roster = self._roster
-        verdict = proximity.judge(roster.devices, roster.people, roster.orders, order_rows, now_ms, side)
-        if verdict is not None:
-            self._write(roster.orders, verdict)
-            self._account.orders(verdict, now_ms.tolist(), cause.tolist())
-            for row in verdict.rows[(verdict.on != verdict.on_before).any(axis=1)].tolist():
-                for person in roster.orders.party[row].tolist():
-                    roster.set_hot(person)
-        if not roster.zones.in_use:
-            return
-        his = np.flatnonzero(side != 0)
-        zone_rows, index = trespass.zones_of(roster.orders, roster.zones, order_rows[his])
-        if zone_rows.size:
-            whose = his[index]
-            self._judge_zones(zone_rows, now_ms[whose], cause[whose], moved=bool(side[his[0]] == 1))
-
-    def _judge_zones(self, zone_rows: Index, now_ms: Times, cause: Index, *, moved: bool) -> None:
-        roster = self._roster
-        verdict = trespass.judge(roster.devices, roster.people, roster.orders, roster.zones, zone_rows, now_ms, moved)
-        if verdict is not None:
-            self._write(roster.zones, verdict)
-            self._account.zones(verdict, now_ms.tolist(), cause.tolist())
-
-    @staticmethod
-    def _write(table: Any, verdict: proximity.Verdict) -> None:
-        changed = (verdict.on != verdict.on_before) | (verdict.out_ms != verdict.out_before_ms)
-        some = np.flatnonzero(changed.any(axis=1))
-        if some.size:
-            rows = verdict.rows[some]
-            table.on[rows] = verdict.on[some]
-            table.out_ms[rows] = verdict.out_ms[some]
-            table.dirty[rows] = True
+    def _sight(
+        self, heard: dict[int, list[int]], rows: Rows, records: NDArray[np.void], now_ms: Times, cause: Index
+    ) -> None:
+        """Bracelets heard by radio: their wearers are near, whatever the satellites say."""
+        for k in np.flatnonzero(np.isin(cause, list(heard))).tolist():
+            found = sightings.orders_of(self._roster, int(rows[k]), heard[int(cause[k])])
+            if found and int(now_ms[k]) - int(records["at_ms"][k]) <= sightings.FRESH_MS:
+                count = len(found)
+                self._judging.orders(
+                    np.asarray(found),
+                    np.full(count, now_ms[k], np.int64),
+                    np.full(count, cause[k], np.int64),
+                    np.full(count, proximity.NOBODY, np.int64),
+                    np.ones(count, dtype=np.bool_),
+                )
 
     # --- time and configuration
 
     def _tick(self, entry: Entry) -> list[Transition]:
         """Pause the service clock if nobody was there; then act on every deadline that has come."""
         meta = self._meta
-        gap_ms = entry.ms - meta.tick_ms if meta.tick_ms else 0
+        before_ms = meta.tick_ms
+        gap_ms = entry.ms - before_ms if before_ms else 0
         outage = self._outage_after_ms is not None and gap_ms > self._outage_after_ms
         if outage or entry.payload == b"paused":
             self._pause(gap_ms, entry.ms)
@@ -264,6 +286,8 @@ class Engine:
         self._account.causes = [(entry.id, 0)]
         self._advance(entry.ms)
         self._silence(entry.ms)
+        self._judging.unknown(entry.ms - meta.paused_ms, entry.ms)
+        self._past.tick(entry, before_ms, self._roster)
         return self._account.close()
 
     def _pause(self, gap_ms: int, now_ms: int) -> None:
@@ -273,29 +297,35 @@ class Engine:
         service_ms = now_ms - self._meta.paused_ms
         early = np.flatnonzero((devices.pulse[:, SERVICE] > service_ms) & (devices.pulse[:, HEARD] > 0))
         devices.pulse[early, SERVICE] = service_ms
+        devices.fix[early, SERVICE_MS] = np.minimum(devices.fix[early, SERVICE_MS], service_ms)
         devices.dirty[early] = True
         for row in early.tolist():
             self._roster.set_due(row)
+        if early.size:
+            self._judging.foresee(np.flatnonzero(self._roster.orders.party[:, 0] >= 0))
 
     def _silence(self, now_ms: int) -> None:
         devices = self._roster.devices
         service_ms = now_ms - self._meta.paused_ms
         for row in np.flatnonzero(devices.due <= service_ms).tolist():
-            late_ms = service_ms - int(devices.due[row])
+            word = int(devices.pulse[row, WORD])
             heard_ms = int(devices.pulse[row, HEARD])
-            devices.pulse[row, WORD] |= SILENT_BIT
-            devices.due[row] = NEVER
+            late_ms = service_ms - int(devices.due[row])
+            only_late = not word & LATE_BIT and devices.late_ms[row] < devices.limit_ms[row]
+            devices.pulse[row, WORD] |= LATE_BIT if only_late else SILENT_BIT
             devices.dirty[row] = True
+            allowed_ms = int(devices.late_ms[row] if not word & LATE_BIT else devices.limit_ms[row])
             self._account.device(
                 row,
                 "silence",
-                ("reporting", "silent"),
+                ("late" if word & LATE_BIT else "reporting", "late" if only_late else "silent"),
                 cause=0,
                 at_ms=now_ms - late_ms,
                 now_ms=now_ms,
                 last_heard_ms=heard_ms or None,
-                allowed_s=int(devices.limit_ms[row]) / 1000,
+                allowed_s=allowed_ms / 1000,
             )
+            self._roster.set_due(row)
 
     def _advance(self, now_ms: int) -> None:
         """Begin and end what begins and ends by now; judge what begins."""
@@ -303,17 +333,17 @@ class Engine:
         self._meta.clock_ms = now_ms
         began = []
         for row in np.flatnonzero(roster.orders.due <= now_ms).tolist():
-            self._roster.refresh_order(row, self._meta.clock_ms)
+            roster.refresh_order(row, now_ms)
             began.append(row)
-            self._end_if_idle(row, 0, "validity_ended")
+            self._judging.end_if_idle(row, now_ms, 0, "validity_ended")
         zones = np.flatnonzero(roster.zones.due <= now_ms).tolist()
         for row in zones:
-            self._roster.refresh_zone(row, self._meta.clock_ms)
-            self._end_zone_if_idle(row, 0, "schedule_ended")
+            roster.refresh_zone(row, now_ms)
+            self._judging.end_zone_if_idle(row, now_ms, 0, "schedule_ended")
         if began:
-            self._judge_level(np.asarray(began), now_ms, 0)
+            self._judging.level(np.asarray(began), now_ms, 0)
         if zones:
-            self._judge_zones(
+            self._judging.zones(
                 np.asarray(zones), np.full(len(zones), now_ms), np.zeros(len(zones), np.int64), moved=False
             )
 
@@ -326,70 +356,28 @@ class Engine:
         # cause 0 is the time that the entry brings, cause k + 1 its k-th case
         self._account.causes = [(entry.id, index - 1) for index in range(len(cases) + 1)]
         self._advance(entry.ms)
+        roster, judging = self._roster, self._judging
         for cause, case in enumerate(cases, start=1):
-            ended = self._roster.apply(case, entry.ms - self._meta.paused_ms)
+            ended = roster.apply(case, entry.ms - self._meta.paused_ms)
             if ended is None:
                 continue
             for each in ended:
                 self._account.ended(each, entry.ms, cause, "order_removed" if each.zone is None else "zone_removed")
-            rows = self._roster.cases[case.number]
+            rows = roster.cases[case.number]
             for row in rows.orders:
-                self._roster.refresh_order(row, self._meta.clock_ms)
-                self._end_if_idle(row, cause, "order_inactive")
+                roster.refresh_order(row, entry.ms)
+                judging.end_if_idle(row, entry.ms, cause, "order_inactive")
             for row in rows.zones:
-                self._roster.refresh_zone(row, self._meta.clock_ms)
-                self._end_zone_if_idle(row, cause, "zone_inactive")
-            known = [row for row in rows.orders if self._roster.people.best[self._roster.orders.party[row, 1]] >= 0]
+                roster.refresh_zone(row, entry.ms)
+                judging.end_zone_if_idle(row, entry.ms, cause, "zone_inactive")
+            known = [row for row in rows.orders if roster.people.best[roster.orders.party[row, 1]] >= 0]
             if known:
-                self._judge_level(np.asarray(known), entry.ms, cause)
+                judging.level(np.asarray(known), entry.ms, cause)
             for row in rows.people:
-                self._roster.set_hot(row)
+                roster.set_hot(row)
         out = self._account.close()
-        taken_up = self._strangers.take_up(self._roster.lookup, entry)
+        taken_up = self._strangers.take_up(roster.lookup, entry)
         if taken_up is not None:
             self._meta.records_total -= len(taken_up.records)  # they were counted when they came
             out += self._pings(taken_up)
         return out
-
-    def _judge_level(self, order_rows: Index, now_ms: int, cause: int) -> None:
-        """Judge by where people are, nobody having moved: level, not edge."""
-        count = len(order_rows)
-        self._judge(
-            order_rows.astype(np.int64),
-            np.full(count, now_ms, np.int64),
-            np.full(count, cause, np.int64),
-            np.full(count, proximity.NOBODY, np.int64),
-        )
-
-    def _end_if_idle(self, row: int, cause: int, reason: str) -> None:
-        """An order that does not hold is clear, whatever the distance, and so are its zones."""
-        orders = self._roster.orders
-        if orders.live[row]:
-            return
-        if orders.on[row].any():
-            case, order = orders.about[row]
-            ended = Ended(case, order, None, 2 if orders.on[row, 0] else 1, self._roster.parties(row))
-            self._clear(orders, row)
-            self._account.ended(ended, self._meta.clock_ms, cause, reason)
-            for person in orders.party[row].tolist():
-                self._roster.set_hot(person)
-        zone = int(orders.zone[row])
-        while zone >= 0:
-            self._end_zone_if_idle(zone, cause, reason)
-            zone = int(self._roster.zones.next[zone])
-
-    def _end_zone_if_idle(self, row: int, cause: int, reason: str) -> None:
-        zones = self._roster.zones
-        order_row = int(zones.order[row])
-        if (zones.live[row] and self._roster.orders.live[order_row]) or not zones.on[row].any():
-            return
-        case, order, zone = zones.about[row]
-        ended = Ended(case, order, zone, 2 if zones.on[row, 0] else 1, self._roster.parties(order_row))
-        self._clear(zones, row)
-        self._account.ended(ended, self._meta.clock_ms, cause, reason)
-
-    @staticmethod
-    def _clear(table: Any, row: int) -> None:
-        table.on[row] = False
-        table.out_ms[row] = 0
-        table.dirty[row] = True

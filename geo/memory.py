@@ -3,17 +3,18 @@
 m                          meta: clocks and counters
 c <case number>            the case's configuration, msgpack
 d <case number> <number>   a device's fix, pulse and whether it is its person's best
-o <order number>           an order's rings, only while one is on
+o <order number>           an order's rings, approach and assurance, once there is any
 z <zone id>                a zone's rings, only while one is on
 u <number>                 the newest record of a device no case knows yet (geo.strangers)
 """
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -30,6 +31,8 @@ FORMAT_VERSION: Final = 2
 PAIR_KEY: Final = struct.Struct("<II")
 NUMBER_KEY: Final = struct.Struct("<I")
 RINGS: Final = struct.Struct("<Bqq")
+ORDER: Final = struct.Struct("<BBqqqqqdq")
+"""Bits (inner, outer, predicted), assurance, `out_ms` twice, `away_ms`, `sure_ms`, `poor_ms`, `p_legal`, its time."""
 FIX_BYTES: Final = 8 * EXACT + 4 * (WIDTH - EXACT)
 DEVICE_BYTES: Final = FIX_BYTES + 8 * PULSE_WIDTH + 1
 
@@ -47,7 +50,7 @@ class EngineChanges:
     """(device number, LIVE_FORMAT bytes): newest fixes, at most once a second a device."""
     places: list[tuple[float, float, int]]
     """(longitude, latitude, device number) of the same."""
-    asks: list[tuple[int, float]] = field(default_factory=list)
+    asks: list[tuple[int, float]] = dataclasses.field(default_factory=list)
     """(device number, seconds between its pings) it should be told from now on; what changed only."""
 
 
@@ -84,7 +87,7 @@ def take_changes(roster: Roster, meta: Meta) -> EngineChanges:
         state[b"c" + NUMBER_KEY.pack(number)] = None if case is None else _encode_case(case)
     roster.changed.clear()
     _take_devices(roster, state)
-    _take_rings(roster.orders, state)
+    _take_orders(roster.orders, state)
     _take_rings(roster.zones, state)
     state[META] = META_FORMAT.pack(
         FORMAT_VERSION,
@@ -133,7 +136,7 @@ def restore(roster: Roster, fields: Mapping[bytes, bytes]) -> Meta:
                 if value[-1]:
                     roster.people.best[devices.person[row]] = row
         elif kind == b"o":
-            _restore_rings(orders, order_rows.get(PAIR_KEY.unpack(field[1:])), value)
+            _restore_order(orders, order_rows.get(PAIR_KEY.unpack(field[1:])), value)
         elif kind == b"z":
             key = (NUMBER_KEY.unpack(field[1:5])[0], uuid.UUID(bytes=field[5:]))
             _restore_rings(zones, zone_rows.get(key), value)
@@ -161,20 +164,53 @@ def _take_devices(roster: Roster, state: dict[bytes, bytes | None]) -> None:
         state[b"d" + PAIR_KEY.pack(case, number)] = data[k * DEVICE_BYTES : (k + 1) * DEVICE_BYTES]
 
 
-def _take_rings(table: Orders | Zones, state: dict[bytes, bytes | None]) -> None:
+def _take_orders(orders: Orders, state: dict[bytes, bytes | None]) -> None:
+    for row in np.flatnonzero(orders.dirty).tolist():
+        case, order = orders.about[row]
+        inner, outer = orders.on[row].tolist()
+        bits = inner | outer << 1 | bool(orders.predicted[row]) << 2
+        assured = int(orders.assured[row])
+        state[b"o" + PAIR_KEY.pack(case.number, order.number)] = (
+            ORDER.pack(
+                bits,
+                assured,
+                *orders.out_ms[row].tolist(),
+                int(orders.away_ms[row]),
+                int(orders.sure_ms[row]),
+                int(orders.poor_ms[row]),
+                float(orders.p_legal[row]),
+                int(orders.p_legal_ms[row]),
+            )
+            if bits or assured
+            else None
+        )
+    orders.dirty[:] = False
+
+
+def _restore_order(orders: Orders, row: int | None, value: bytes) -> None:
+    if row is not None and len(value) == ORDER.size:
+        bits, assured, inner_ms, outer_ms, away_ms, sure_ms, poor_ms, p_legal, p_legal_ms = ORDER.unpack(value)
+        orders.on[row] = (bits & 1, bits >> 1 & 1)
+        orders.out_ms[row] = (inner_ms, outer_ms)
+        orders.predicted[row] = bits >> 2 & 1
+        orders.away_ms[row] = away_ms
+        orders.assured[row] = assured
+        orders.sure_ms[row] = sure_ms
+        orders.poor_ms[row] = poor_ms
+        orders.p_legal[row] = p_legal
+        orders.p_legal_ms[row] = p_legal_ms
+
+
+def _take_rings(table: Zones, state: dict[bytes, bytes | None]) -> None:
     for row in np.flatnonzero(table.dirty).tolist():
-        if isinstance(table, Zones):
-            case, _, zone = table.about[row]
-            field = b"z" + NUMBER_KEY.pack(case.number) + zone.id.bytes
-        else:
-            case, order = table.about[row]
-            field = b"o" + PAIR_KEY.pack(case.number, order.number)
+        case, _, zone = table.about[row]
+        field = b"z" + NUMBER_KEY.pack(case.number) + zone.id.bytes
         inner, outer = table.on[row].tolist()
         state[field] = RINGS.pack(inner | outer << 1, *table.out_ms[row].tolist()) if inner or outer else None
     table.dirty[:] = False
 
 
-def _restore_rings(table: Orders | Zones, row: int | None, value: bytes) -> None:
+def _restore_rings(table: Zones, row: int | None, value: bytes) -> None:
     if row is not None and len(value) == RINGS.size:
         bits, inner_ms, outer_ms = RINGS.unpack(value)
         table.on[row] = (bits & 1, bits >> 1 & 1)

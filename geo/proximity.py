@@ -1,4 +1,4 @@
-"""The rule of orders: two fixes and two radii → rings on or off. Pure: the engine writes what comes out."""
+"""The rule of orders: two estimates and two radii → rings, approach, assurance. Pure: `geo.judging` writes it down."""
 
 from __future__ import annotations
 
@@ -8,16 +8,51 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from geo import separation, states
-from geo.fix_filter import variance
+from geo import approach, assurance, separation, states
+from geo.fix_filter import estimate, suspected, velocity
 from geo.frame import Floats
-from geo.rows import Devices, Orders, People, Rows
-from geo.track import GAP, LIVE, PLACE, PP, STEP, Bools, Times
+from geo.pulse import ALARM_BITS
+from geo.rows import WORD, Devices, Orders, People, Rows
+from geo.track import GAP, LIVE, PLACE, PP, SERVICE_MS, STEP, SUSPECT, Bools, Times
 
 WAY_MAX_MS: Final = 180_000
 """Two fixes further apart than this are not joined by a straight way."""
 NOBODY: Final = -1
 """Side of an evaluation that no fix caused: a configuration, a beginning."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How n orders stand at a moment: both parties brought to one time."""
+
+    rows: NDArray[np.int64]
+    index: NDArray[np.int64]
+    """Where each stood in what was asked."""
+    now_ms: Times
+    side: NDArray[np.int64]
+    """Who moved: 0 victim, 1 aggressor, -1 nobody."""
+    best: Rows
+    """(n, 2): the device rows that speak for the victim and the aggressor."""
+    victim: Floats
+    aggressor: Floats
+    """Their fixes, (n, WIDTH)."""
+    apart: Floats
+    """Aggressor less victim, both at `now_ms`, (n, 3) metres."""
+    distance_m: Floats
+    variance_victim: Floats
+    variance_aggressor: Floats
+    sigma_m: Floats
+    heard: Bools
+    """His bracelet was heard by her unit just now."""
+
+    def take(self, some: NDArray[np.int64]) -> View:
+        """The same of some of them."""
+        return View(
+            self.rows.take(some), self.index.take(some), self.now_ms.take(some), self.side.take(some),
+            self.best.take(some, axis=0), self.victim.take(some, axis=0), self.aggressor.take(some, axis=0),
+            self.apart.take(some, axis=0), self.distance_m.take(some), self.variance_victim.take(some),
+            self.variance_aggressor.take(some), self.sigma_m.take(some), self.heard.take(some),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,77 +83,136 @@ class Verdict:
     victim: Floats
     aggressor: Floats
     """Their fixes, (n, WIDTH)."""
+    heard: Bools | None = None
+    """(n,): entered because his bracelet was heard; None: nobody listens."""
 
 
-def judge(
-    devices: Devices, people: People, orders: Orders, rows: NDArray[np.int64], now_ms: Times, side: NDArray[np.int64]
-) -> Verdict | None:
-    """Evaluate order rows (n,) at `now_ms` (n,), `side` (n,) having moved: 0 victim, 1 aggressor, -1 nobody.
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Of n orders: whether he is predicted to be inside soon."""
 
-    Returns a verdict on those that are on or may come on (most pairs are far apart); None when there is none.
-    """
+    view: View
+    before: Bools
+    after: Bools
+    away_before_ms: Times
+    away_ms: Times
+    p: Floats
+    eta_s: Floats
+    entered: Bools
+
+
+@dataclass(frozen=True, slots=True)
+class Assurance:
+    """Of n orders: how sure separation is, and when that ends."""
+
+    view: View
+    before: NDArray[np.int8]
+    after: NDArray[np.int8]
+    sure_before_ms: Times
+    sure_ms: Times
+    poor_before_ms: Times
+    poor_ms: Times
+    bound_m: Floats
+
+
+def look(
+    devices: Devices,
+    people: People,
+    orders: Orders,
+    rows: NDArray[np.int64],
+    now_ms: Times,
+    side: NDArray[np.int64],
+    heard: Bools | None = None,
+) -> View | None:
+    """Order rows (n,) at `now_ms` (n,), of those in force whose parties have been seen; None when there is none."""
     best = people.best.take(orders.party.take(rows, axis=0))
+    if heard is None:
+        heard = np.zeros(len(rows), dtype=np.bool_)
+    elif (best < 0).any():  # heard, though one of them never gave a position
+        for k, side_of in np.argwhere((best < 0) & heard[:, None]).tolist():
+            best[k, side_of] = people.about[int(orders.party[rows[k], side_of])][1][0]
     usable = (best >= 0).all(axis=1) & orders.live.take(rows)
     index = np.arange(len(rows))
     if not usable.all():
         index = usable.nonzero()[0]
         if not index.size:
             return None
-        rows, now_ms, side, best = rows[index], now_ms[index], side[index], best[index]
+        rows, now_ms, side, best, heard = rows[index], now_ms[index], side[index], best[index], heard[index]
     victim = devices.fix.take(best[:, 0], axis=0)
     aggressor = devices.fix.take(best[:, 1], axis=0)
-    apart = aggressor[:, PLACE] - victim[:, PLACE]
+    place_v, variance_v = estimate(victim, now_ms)
+    place_a, variance_a = estimate(aggressor, now_ms)
+    apart = place_a - place_v
     distance = np.sqrt(np.einsum("ij,ij->i", apart, apart))
-    variance_v, variance_a = variance(victim, now_ms), variance(aggressor, now_ms)
     sigma = np.sqrt(variance_v + variance_a)
-    his = side == 1
-    step = _step(np.where(his[:, None], aggressor, victim), his, side)
+    return View(
+        rows, index, now_ms, side, best, victim, aggressor, apart, distance, variance_v, variance_a, sigma, heard
+    )
+
+
+def judge(devices: Devices, orders: Orders, view: View) -> Verdict | None:
+    """The rings of those that are on or may come on (most pairs are far apart); None when there is none."""
+    step = _step(view)
     stride = np.sqrt(np.einsum("ij,ij->i", step, step))
-    limits = orders.limits.take(rows, axis=0)
-    on = orders.on.take(rows, axis=0)
-    near = distance - stride - separation.CERTAIN_SIGMAS * sigma < limits[:, 1]
-    near |= on[:, 1]
+    limits = orders.limits.take(view.rows, axis=0)
+    on = orders.on.take(view.rows, axis=0)
+    near = view.distance_m - stride - separation.CERTAIN_SIGMAS * view.sigma_m < limits[:, 1]
+    near |= on[:, 1] | view.heard
+    doubted = doubted_m(view)
+    if doubted is not None:
+        near |= doubted < limits[:, 1]
     if not near.all():
         keep = near.nonzero()[0]
         if not keep.size:
             return None
-        index, rows, now_ms, his, side, distance, sigma, stride, variance_v, variance_a = (
-            each.take(keep)
-            for each in (index, rows, now_ms, his, side, distance, sigma, stride, variance_v, variance_a)
-        )
-        best, victim, aggressor, apart, step, limits, on = (
-            each.take(keep, axis=0) for each in (best, victim, aggressor, apart, step, limits, on)
-        )
+        view = view.take(keep)
+        step, limits, on = (each.take(keep, axis=0) for each in (step, limits, on))
+        stride = stride.take(keep)
+        doubted = None if doubted is None else doubted.take(keep)
+    distance, sigma = view.distance_m, view.sigma_m
     radii = limits[:, :2]
-    p_enter = orders.p_enter.take(rows)[:, None]
+    p_enter = orders.p_enter.take(view.rows)[:, None]
     p = separation.p_within(radii, distance[:, None], sigma[:, None])
     likely = p >= p_enter
     blind = separation.is_blind(radii, sigma[:, None]) & (distance[:, None] <= radii)
     entered = likely | blind
-    way = np.where(his, aggressor[:, PP] + variance_v, victim[:, PP] + variance_a)
-    passed, closest, p_passed, share = _passed(apart, step, distance - stride, radii, np.sqrt(way), p_enter, entered)
+    his = view.side == 1
+    way = np.where(
+        his,
+        view.aggressor[:, PP] + view.variance_victim,
+        view.victim[:, PP] + view.variance_aggressor,
+    )
+    passed, closest, p_passed, share = _passed(
+        view.apart, step, distance - stride, radii, np.sqrt(way), p_enter, entered
+    )
     up = entered | passed
+    up[:, 0] |= view.heard
     up[:, 1] |= up[:, 0]
+    if doubted is not None:
+        up[:, 1] |= doubted <= radii[:, 1]
     if not (up.any() or on.any()):
         return None
-    out_before = orders.out_ms.take(rows, axis=0)
-    fresh = (now_ms - victim[:, LIVE] <= devices.fresh_ms.take(best[:, 0])) & (
-        now_ms - aggressor[:, LIVE] <= devices.fresh_ms.take(best[:, 1])
-    )
+    out_before = orders.out_ms.take(view.rows, axis=0)
+    exits = limits[:, 2:]
+    out = states.is_out(distance, sigma, exits)
+    if on.any():
+        out &= separation.p_within(exits, distance[:, None], sigma[:, None]) <= orders.p_exit.take(view.rows)[:, None]
     on_now, out_now = states.step(
         on,
         out_before,
         up,
-        states.is_out(distance, sigma, limits[:, 2:]),
-        fresh,
-        now_ms,
-        np.minimum(victim[:, LIVE], aggressor[:, LIVE]),
+        out,
+        fresh(devices, view),
+        view.now_ms,
+        np.minimum(view.victim[:, LIVE], view.aggressor[:, LIVE]),
+        orders.hold_ms.take(view.rows),
     )
-    mover = np.where(his[:, None], aggressor, victim)
-    moved_at = mover[:, LIVE] - np.where(passed.any(axis=1), (1 - share) * mover[:, GAP], 0)
+    mover = np.where(his[:, None], view.aggressor, view.victim)
+    on_way = passed.any(axis=1)
+    moved_at = mover[:, LIVE] - np.where(on_way, (1 - share) * mover[:, GAP], 0)
     return Verdict(
-        rows=rows,
-        index=index,
+        rows=view.rows,
+        index=view.index,
         on_before=on,
         on=on_now,
         out_before_ms=out_before,
@@ -130,19 +224,124 @@ def judge(
         closest_m=closest,
         p_closest=p_passed,
         passed=passed,
-        at_ms=np.where(side == NOBODY, now_ms, moved_at),
-        victim=victim,
-        aggressor=aggressor,
+        at_ms=np.where(view.side == NOBODY, view.now_ms, moved_at),
+        victim=view.victim,
+        aggressor=view.aggressor,
+        heard=view.heard & ~entered[:, 0],
     )
 
 
-def _step(mover: Floats, his: Bools, side: NDArray[np.int64]) -> Floats:
-    """How the difference vector (aggressor less victim) changed with the mover's last step, (n, 3)."""
-    gap = mover[:, GAP]
-    joined = (side != NOBODY) & (gap > 0) & (gap <= WAY_MAX_MS)
-    sign = np.where(joined, np.where(his, 1.0, -1.0), 0.0)
-    step: Floats = mover[:, STEP] * sign[:, None]
+def predict(devices: Devices, orders: Orders, view: View) -> Prediction | None:
+    """Whether he will be inside soon, of those in the warning ring (its rings being written already)."""
+    on = orders.on.take(view.rows, axis=0)
+    before = orders.predicted.take(view.rows)
+    asked = np.flatnonzero(before | (on[:, 1] & ~on[:, 0]))
+    if not asked.size:
+        return None
+    view, before, inside = view.take(asked), before[asked], on[asked, 0]
+    by_victim, by_aggressor = approach.closing(view.victim, view.aggressor, view.apart, view.distance_m)
+    coming = (by_victim + by_aggressor >= approach.CLOSING_LEAST_MPS) & ~inside
+    p, eta = np.zeros(asked.size), np.zeros(asked.size)
+    some = np.flatnonzero(coming)
+    if some.size:
+        part = view.take(some)
+        p[some], eta[some] = approach.chance(
+            part.victim, part.aggressor, part.now_ms, orders.limits[part.rows, 0], orders.horizon_s[part.rows]
+        )
+    needed = orders.p_approach.take(view.rows)
+    up = coming & (p >= needed)
+    if not (up.any() or before.any()):
+        return None
+    away = orders.away_ms.take(view.rows)
+    lost = fresh(devices, view) & (p < approach.LOST_SHARE * needed)
+    after, away_after = approach.step(
+        before, away, up, lost, before & inside, orders.hold_ms.take(view.rows), view.now_ms
+    )
+    return Prediction(view, before, after, away, away_after, p, eta, inside)
+
+
+def assure(devices: Devices, orders: Orders, view: View) -> Assurance:
+    """How sure separation is, by the fixes there are; what silence makes of it is `deadlines`."""
+    rows = view.rows
+    radius = orders.limits[rows, 0]
+    ages_s = (2.0 * view.now_ms - view.victim[:, LIVE] - view.aggressor[:, LIVE]) / 1000.0
+    bound = assurance.lower_bound_m(view.distance_m, _sigmas(view.victim, view.aggressor), ages_s)
+    good = devices.fresh_ms.take(view.best)
+    before, sure, poor_ms = orders.assured.take(rows), orders.sure_ms.take(rows), orders.poor_ms.take(rows)
+    after, sure_after, poor_after = assurance.step(
+        before,
+        sure,
+        poor_ms,
+        bound,
+        radius,
+        assurance.is_poor(view.distance_m, view.sigma_m, radius),
+        fresh(devices, view),
+        good.max(axis=1),
+        view.now_ms,
+    )
+    return Assurance(view, before, after, sure, sure_after, poor_ms, poor_after, bound)
+
+
+def deadlines(devices: Devices, orders: Orders, rows: NDArray[np.int64], best: Rows) -> Times:
+    """Service times at which unknown separation of order rows (n,) is to be told; a function of fixes alone."""
+    victim = devices.fix.take(best[:, 0], axis=0)
+    aggressor = devices.fix.take(best[:, 1], axis=0)
+    apart = aggressor[:, PLACE] - victim[:, PLACE]
+    gap = np.sqrt(np.einsum("ij,ij->i", apart, apart))
+    by_victim, by_aggressor = approach.closing(victim, aggressor, apart, gap)
+    limits = orders.limits.take(rows, axis=0)
+    return assurance.deadline_ms(
+        service_ms=np.stack([victim[:, SERVICE_MS], aggressor[:, SERVICE_MS]], axis=1),
+        fresh_ms=devices.fresh_ms.take(best),
+        gap_m=gap,
+        sigma_sum_m=_sigmas(victim, aggressor),
+        closing_mps=np.stack([by_victim, by_aggressor], axis=1),
+        radius_m=limits[:, 0],
+        warning_m=limits[:, 1],
+        horizon_s=orders.horizon_s.take(rows),
+        grace_ms=orders.grace_ms.take(rows),
+        feared=orders.on[rows, 0] | orders.predicted.take(rows),
+        tampered=(devices.pulse[best[:, 1], WORD] & ALARM_BITS) != 0,
+    )
+
+
+def fresh(devices: Devices, view: View) -> Bools:
+    """Where both parties' fixes are no older than two of their intervals, (n,)."""
+    good = devices.fresh_ms.take(view.best)
+    both: Bools = (view.now_ms - view.victim[:, LIVE] <= good[:, 0]) & (
+        view.now_ms - view.aggressor[:, LIVE] <= good[:, 1]
+    )
+    return both
+
+
+def _sigmas(victim: Floats, aggressor: Floats) -> Floats:
+    """Sum of both standard deviations an axis when each was last seen, (n,)."""
+    both: Floats = np.sqrt(victim[:, PP]) + np.sqrt(aggressor[:, PP])
+    return both
+
+
+def _step(view: View) -> Floats:
+    """How the difference vector changed over the mover's last step, (n, 3): his or her way less the other's."""
+    his = (view.side == 1)[:, None]
+    mover, other = np.where(his, view.aggressor, view.victim), np.where(his, view.victim, view.aggressor)
+    gap_ms = mover[:, GAP]
+    joined = (view.side != NOBODY) & (gap_ms > 0) & (gap_ms <= WAY_MAX_MS)
+    way = mover[:, STEP] - velocity(other) * (gap_ms / 1000.0)[:, None]
+    sign = np.where(joined, np.where(view.side == 1, 1.0, -1.0), 0.0)
+    step: Floats = way * sign[:, None]
     return step
+
+
+def doubted_m(view: View) -> Floats | None:
+    """How near the other he or she would be if a fix that is not believed yet were true; None: no such fix."""
+    doubted_v, doubted_a = suspected(view.victim)[0], suspected(view.aggressor)[0]
+    if not (doubted_v.any() or doubted_a.any()):
+        return None
+    between = view.aggressor[:, PLACE] - view.victim[:, PLACE]
+    to_v = np.linalg.norm(between - view.victim[:, SUSPECT], axis=1)
+    to_a = np.linalg.norm(between + view.aggressor[:, SUSPECT], axis=1)
+    nearest: Floats = np.minimum(np.where(doubted_v, to_v, np.inf), np.where(doubted_a, to_a, np.inf))
+    return nearest
 
 
 def _passed(

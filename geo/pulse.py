@@ -12,8 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.domain.ping import SHIFT_CASING, SHIFT_JAMMING, SHIFT_MOCK, SHIFT_STRAP
+from geo.fix_filter import NOTE_ACCEPTED, NOTE_CONFLICT, NOTE_FROZEN, NOTE_JUMP
 from geo.frame import Floats
-from geo.rows import ALARM_AT, BATTERY_SHIFT, HEARD, HEARD_BIT, SERVICE, SIGNAL_AT, SILENT_BIT, WORD
+from geo.rows import (
+    ALARM_AT,
+    BATTERY_SHIFT,
+    CONFLICT_BIT,
+    FROZEN_BIT,
+    HEARD,
+    HEARD_BIT,
+    JUMPED_BIT,
+    LATE_BIT,
+    SERVICE,
+    SIGNAL_AT,
+    SILENT_BIT,
+    WORD,
+)
 from geo.track import Bools, Times
 
 SIGNALS: Final = (
@@ -24,6 +38,16 @@ SIGNALS: Final = (
 )
 """Name, bit in the word, states."""
 ALARM_BITS: Final = sum(bit for _, bit, _, _ in SIGNALS)
+TOLD: Final = (
+    *SIGNALS[:3],
+    ("mock", 1 << SHIFT_MOCK | CONFLICT_BIT, "no", "yes"),
+    ("jump", JUMPED_BIT, "no", "yes"),
+    ("frozen", FROZEN_BIT, "no", "yes"),
+)
+"""Name, bits of which any is an alarm, states: what a device says, and what its fixes give away (`geo.fix_filter`)."""
+FOUND_BITS: Final = FROZEN_BIT | CONFLICT_BIT | JUMPED_BIT
+
+NOTES: Final = NOTE_JUMP | NOTE_FROZEN | NOTE_CONFLICT
 
 BATTERY_NAMES: Final = ("ok", "low", "critical")
 BATTERY_MASK: Final = 0b11 << BATTERY_SHIFT
@@ -51,7 +75,7 @@ def beat(
     new[:, HEARD] = now_ms
     new[:, SERVICE] = service_ms
     new[:, SIGNAL_AT] = np.maximum(live_ms, held[:, SIGNAL_AT])
-    word = (held[:, WORD] | HEARD_BIT) & ~SILENT_BIT
+    word = (held[:, WORD] | HEARD_BIT) & ~(SILENT_BIT | LATE_BIT)
     opened = alarms(flags)
     if (opened | (word & ALARM_BITS)).any():
         wide = flags.astype(np.int64)
@@ -78,12 +102,22 @@ def _battery(state: NDArray[np.int64], pct: Floats) -> NDArray[np.int64]:
 def changes(before: int, after: int) -> list[tuple[str, str, str]]:
     """Signals that differ between two words: (signal, from, to)."""
     out = []
-    for name, bit, well, alarm in SIGNALS:
-        if (before ^ after) & bit:
-            out.append((name, alarm, well) if before & bit else (name, well, alarm))
+    for name, bits, well, alarm in TOLD:
+        if bool(before & bits) != bool(after & bits):
+            out.append((name, alarm, well) if before & bits else (name, well, alarm))
     left, right = (before & BATTERY_MASK) >> BATTERY_SHIFT, (after & BATTERY_MASK) >> BATTERY_SHIFT
     if left != right:
         out.append(("battery", BATTERY_NAMES[left], BATTERY_NAMES[right]))
-    if before & SILENT_BIT and not after & SILENT_BIT:
-        out.append(("silence", "silent", "reporting"))
+    if before & (SILENT_BIT | LATE_BIT) and not after & (SILENT_BIT | LATE_BIT):
+        out.append(("silence", "silent" if before & SILENT_BIT else "late", "reporting"))
     return out
+
+
+def find(words: Times, notes: Times) -> Times:
+    """Words (n,) with what the fixes of the same devices gave away (`geo.fix_filter` notes, (n,))."""
+    if not ((notes & NOTES) | (words & FOUND_BITS)).any():
+        return words
+    found = np.where(notes & NOTE_FROZEN, FROZEN_BIT, 0) | np.where(notes & NOTE_CONFLICT, CONFLICT_BIT, 0)
+    # a jump is over with the next fix that is believed
+    found |= np.where(notes & NOTE_JUMP, JUMPED_BIT, np.where(notes & NOTE_ACCEPTED, 0, words & JUMPED_BIT))
+    return (words & ~FOUND_BITS) | found

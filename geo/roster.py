@@ -7,24 +7,35 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-import shapely
 
 from core.domain.case import Case, CaseOrder, CasePerson, CaseZone
 from core.domain.ping import SHIFT_CASING, SHIFT_STRAP
 from geo import zones as places
+from geo.assurance import UNKNOWN
 from geo.fix_filter import variance
-from geo.rows import HEARD_BIT, NEVER, SERVICE, SILENT_BIT, WORD, Devices, Orders, People, Rows, Zones
+from geo.rows import HEARD_BIT, LATE_BIT, NEVER, SERVICE, SILENT_BIT, WORD, Devices, Orders, People, Rows, Zones
 from geo.track import LIVE, PP, Bools, Times
 
-SILENCE_INTERVALS: Final = 3
-SILENCE_LEAST_MS: Final = 180_000
+SILENCE_INTERVALS: Final = 20
+SILENCE_BOUNDS_MS: Final = (180_000, 1_200_000)
+"""A device that is merely not heard is called silent after so many intervals, within these bounds: what its silence
+makes of the separation is told sooner, by assurance."""
 SILENCE_INTERVALS_HOT: Final = 2
 SILENCE_LEAST_HOT_MS: Final = 30_000
 """So that a device asked every few seconds is not called silent for a tunnel."""
+LATE_INTERVALS: Final = 2
+LATE_LEAST_MS: Final = 120_000
+"""Silence after which the wearer is prompted."""
 FRESH_INTERVALS: Final = 2
 FRESH_LEAST_MS: Final = 10_000
 DEVICE_NUMBER_MAX: Final = 1 << 26
 """Numbers are dense; a greater one is a fault, not a device."""
+
+FELT_BY_DEVICES: Final = ("fix", "pulse", "live", "asked_s", "judged_ms", "rest_ms", "rest_place")
+FELT_BY_ORDERS: Final = (
+    "on", "out_ms", "predicted", "away_ms", "assured", "sure_ms", "poor_ms", "p_legal", "p_legal_ms",
+)  # fmt: skip
+"""Columns that outlive a new configuration of their order."""
 
 NOT_WORN_BITS: Final = 1 << SHIFT_STRAP | 1 << SHIFT_CASING
 WORN: Final[dict[str, int]] = {"bracelet": 2, "victim_unit": 1, "phone": 1, "tracker": 0}
@@ -39,6 +50,8 @@ class Ended:
     zone: CaseZone | None
     level: int
     parties: tuple[Any, Any]
+    predicted: bool = False
+    unknown: bool = False
 
 
 @dataclass(slots=True)
@@ -99,26 +112,30 @@ class Roster:
         return ended
 
     def set_hot(self, person: int) -> None:
-        """Set the silence allowed to a person's devices by whether one of her orders is in warning or breach."""
+        """Set the silence allowed to a person's devices by whether one of her orders is in breach or approach."""
         hot = False
         link = int(self.people.link[person])
         while link >= 0:
-            hot |= bool(self.orders.on[link >> 1].any())
+            hot |= bool(self.orders.on[link >> 1, 0] or self.orders.predicted[link >> 1])
             link = int(self.orders.next[link >> 1, link & 1])
         for row in self.people.about[person][1]:
             interval_ms = int(self.devices.about[row][2].interval_s * 1000)
             if hot:
                 limit = max(SILENCE_INTERVALS_HOT * interval_ms, SILENCE_LEAST_HOT_MS)
             else:
-                limit = max(SILENCE_INTERVALS * interval_ms, SILENCE_LEAST_MS)
+                limit = min(max(SILENCE_INTERVALS * interval_ms, SILENCE_BOUNDS_MS[0]), SILENCE_BOUNDS_MS[1])
+                limit = max(limit, SILENCE_INTERVALS_HOT * interval_ms)
             self.devices.limit_ms[row] = limit
+            self.devices.late_ms[row] = min(limit, max(LATE_INTERVALS * interval_ms, LATE_LEAST_MS))
             self.set_due(row)
 
     def set_due(self, row: int) -> None:
-        """Set when a device counts as silent from what it is allowed and when it was last heard."""
-        word = int(self.devices.pulse[row, WORD])
-        waits = word & HEARD_BIT and not word & SILENT_BIT and self.devices.primary[row]
-        self.devices.due[row] = self.devices.pulse[row, SERVICE] + self.devices.limit_ms[row] if waits else NEVER
+        """Set when a device counts as late, or silent, from what it is allowed and when it was last heard."""
+        devices = self.devices
+        word = int(devices.pulse[row, WORD])
+        waits = word & HEARD_BIT and not word & SILENT_BIT and devices.primary[row]
+        allowed_ms = devices.limit_ms[row] if word & LATE_BIT else devices.late_ms[row]
+        devices.due[row] = devices.pulse[row, SERVICE] + allowed_ms if waits else NEVER
 
     def refresh_order(self, row: int, now_ms: int) -> None:
         """Set whether an order holds now, and when that may change."""
@@ -170,12 +187,14 @@ class Roster:
             devices.primary[own] = person.primary
             devices.rank[own] = WORN.get(device.kind, 0)
             devices.fresh_ms[own] = max(FRESH_INTERVALS * device.interval_s * 1000, FRESH_LEAST_MS)
+            devices.expected_s[own] = device.interval_s
             devices.about[own] = (entry.case, person, device)
             self._enrol(device.number, own)
             before = kept.devices.get(device.number) or felt.get(device.number)
             if before is not None:
-                devices.fix[own], devices.pulse[own], devices.live[own] = before[:3]
-                if before[3]:
+                for name, value in zip(FELT_BY_DEVICES, before[0], strict=True):
+                    getattr(devices, name)[own] = value
+                if before[1]:
                     people.best[row] = own
             elif device.since_ms > 0:
                 devices.pulse[own, SERVICE] = max(service_ms, device.since_ms)
@@ -194,14 +213,19 @@ class Roster:
         orders.about[row] = (entry.case, order)
         outer = max(order.warning_m, order.alert_m)
         orders.limits[row] = (order.alert_m, outer, order.alert_m + order.exit_margin_m, outer + order.exit_margin_m)
-        orders.p_enter[row] = order.p_enter
+        orders.p_enter[row], orders.p_exit[row] = order.p_enter, order.p_exit
+        orders.hold_ms[row] = int(order.hold_s * 1000)
+        orders.legal_m[row] = order.legal_m or order.alert_m
+        orders.horizon_s[row], orders.p_approach[row] = order.horizon_s, order.p_approach
+        orders.p_unknown[row], orders.grace_ms[row] = order.p_unknown, order.grace_s * 1000.0
         for side, number in enumerate((order.victim, order.aggressor)):
             person = person_rows[number]
             orders.party[row, side] = person
             orders.next[row, side] = self.people.link[person]
             self.people.link[person] = 2 * row + side
-        if (before := kept.rings.get(order.id)) is not None:
-            orders.on[row], orders.out_ms[row] = before
+        if (felt := kept.orders.get(order.id)) is not None:
+            for name, value in zip(FELT_BY_ORDERS, felt, strict=True):
+                getattr(orders, name)[row] = value
             orders.dirty[row] = True
         for zone in reversed(order.zones):
             self._add_zone(entry, order, row, zone, kept)
@@ -209,29 +233,22 @@ class Roster:
     def _add_zone(self, entry: Entry, order: CaseOrder, order_row: int, zone: CaseZone, kept: _Kept) -> None:
         zones = self.zones
         try:
-            plane, shape = places.local_shape(zone.geometry, zone.radius_m)
-            if shape.is_empty:
-                raise ValueError("an empty shape")
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, shapely.errors.ShapelyError):
+            survey = places.survey(zone, order.exit_margin_m)
+        except ValueError:
             self.shapes_refused += 1
             return
         row = zones.take()
         entry.zones.append(row)
         zones.about[row] = (entry.case, order, zone)
-        outer = max(zone.warning_m, 0.0)
-        zones.limits[row] = (0.0, outer, order.exit_margin_m, outer + order.exit_margin_m)
-        zones.p_enter[row] = order.p_enter
+        zones.limits[row] = survey.limits
+        zones.p_enter[row], zones.p_exit[row] = order.p_enter, order.p_exit
+        zones.hold_ms[row] = int(order.hold_s * 1000)
         zones.order[row] = order_row
         zones.next[row] = self.orders.zone[order_row]
         self.orders.zone[order_row] = row
-        zones.plane[row] = plane
-        zones.reach_m[row] = float(np.linalg.norm(shapely.get_coordinates(shape), axis=1).max())
-        zones.size_m[row] = float(np.sqrt(shape.area / np.pi))
+        zones.plane[row], zones.reach_m[row], zones.size_m[row] = survey.plane, survey.reach_m, survey.size_m
         zones.inclusion[row] = zone.kind == "inclusion"
-        edge = shape.boundary
-        shapely.prepare(shape)
-        shapely.prepare(edge)
-        zones.shape[row], zones.edge[row] = shape, edge
+        zones.shape[row], zones.edge[row] = survey.shape, survey.edge
         if (before := kept.rings.get(zone.id)) is not None:
             zones.on[row], zones.out_ms[row] = before
             zones.dirty[row] = True
@@ -261,17 +278,18 @@ class Roster:
         row = int(self.lookup[number]) if 0 <= number < len(self.lookup) else -1
         return self._feelings(row) if row >= 0 else None
 
-    def _feelings(self, row: int) -> tuple[Any, Any, Any, bool]:
+    def _feelings(self, row: int) -> tuple[tuple[Any, ...], bool]:
         devices = self.devices
         best = bool(self.people.best[devices.person[row]] == row)
-        return devices.fix[row].copy(), devices.pulse[row].copy(), devices.live[row].copy(), best
+        return tuple(getattr(devices, name)[row].copy() for name in FELT_BY_DEVICES), best
 
     def _set_aside(self, old: Entry) -> _Kept:
         kept = _Kept()
         for row in old.devices:
             kept.devices[int(self.devices.number[row])] = self._feelings(row)
         for row in old.orders:
-            kept.rings[self.orders.about[row][1].id] = (self.orders.on[row].copy(), self.orders.out_ms[row].copy())
+            felt = tuple(getattr(self.orders, name)[row].copy() for name in FELT_BY_ORDERS)
+            kept.orders[self.orders.about[row][1].id] = felt
         for row in old.zones:
             kept.rings[self.zones.about[row][2].id] = (self.zones.on[row].copy(), self.zones.out_ms[row].copy())
         return kept
@@ -282,15 +300,35 @@ class Roster:
         zones_staying = {zone.id for order in new.orders if order.id in staying for zone in order.zones}
         out = []
         for row in old.orders:
-            case, order = self.orders.about[row]
-            if order.id not in staying and self.orders.on[row].any():
-                out.append(Ended(case, order, None, 2 if self.orders.on[row, 0] else 1, self.parties(row)))
+            _, order = self.orders.about[row]
+            if order.id not in staying and self.is_telling(row):
+                out.append(self.ended_order(row))
         for row in old.zones:
             case, order, zone = self.zones.about[row]
             if zone.id not in zones_staying and self.zones.on[row].any():
                 parties = self.parties(int(self.zones.order[row]))
                 out.append(Ended(case, order, zone, 2 if self.zones.on[row, 0] else 1, parties))
         return out
+
+    def is_telling(self, order_row: int) -> bool:
+        """Whether an order's state is other than at peace: a ring on, an approach, separation unknown."""
+        orders = self.orders
+        return bool(orders.on[order_row].any() or orders.predicted[order_row] or orders.assured[order_row] == UNKNOWN)
+
+    def ended_order(self, order_row: int) -> Ended:
+        """What an order was at its end."""
+        orders = self.orders
+        case, order = orders.about[order_row]
+        on = orders.on[order_row]
+        return Ended(
+            case,
+            order,
+            None,
+            2 if on[0] else 1 if on[1] else 0,
+            self.parties(order_row),
+            bool(orders.predicted[order_row]),
+            bool(orders.assured[order_row] == UNKNOWN),
+        )
 
     def parties(self, order_row: int) -> tuple[CasePerson, CasePerson]:
         """The victim and the aggressor of an order."""
@@ -324,5 +362,6 @@ class Roster:
 class _Kept:
     """What was felt about the rows of a case while they are made anew."""
 
-    devices: dict[int, tuple[Any, Any, Any, bool]] = field(default_factory=dict)
+    devices: dict[int, tuple[tuple[Any, ...], bool]] = field(default_factory=dict)
+    orders: dict[uuid.UUID, tuple[Any, ...]] = field(default_factory=dict)
     rings: dict[uuid.UUID, tuple[Any, Any]] = field(default_factory=dict)

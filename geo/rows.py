@@ -35,6 +35,12 @@ PULSE_WIDTH: Final = 5
 BATTERY_SHIFT: Final = 20
 SILENT_BIT: Final = 1 << 22
 HEARD_BIT: Final = 1 << 23
+LATE_BIT: Final = 1 << 24
+"""Not heard for so long that the wearer is prompted."""
+FROZEN_BIT: Final = 1 << 25
+CONFLICT_BIT: Final = 1 << 26
+"""Wi-Fi or cell place the device elsewhere than the satellites."""
+JUMPED_BIT: Final = 1 << 27
 
 LIVE_ROW: Final = np.dtype(
     [
@@ -104,6 +110,7 @@ class Devices(Table):
         "primary": (np.bool_, 0, False),
         "rank": (np.int8, 0, 0),
         "fresh_ms": (np.float64, 0, 0.0),
+        "late_ms": (np.int64, 0, 0),
         "limit_ms": (np.int64, 0, 0),
         "due": (np.int64, 0, NEVER),
         "fix": (np.float64, WIDTH, 0.0),
@@ -112,6 +119,14 @@ class Devices(Table):
         "shown_ms": (np.int64, 0, 0),
         "show": (np.bool_, 0, False),
         "live": (LIVE_ROW, 0, 0),
+        "expected_s": (np.float32, 0, 60.0),
+        "asked_s": (np.float32, 0, 0.0),
+        "ask": (np.bool_, 0, False),
+        "judged_ms": (np.int64, 0, 0),
+        "longer_ms": (np.int64, 0, 0),
+        "rest_ms": (np.int64, 0, 0),
+        "rest_place": (np.float64, 3, 0.0),
+        "turn": (np.int32, 0, 0),
     }
     number: NDArray[np.int64]
     case: NDArray[np.int64]
@@ -125,16 +140,32 @@ class Devices(Table):
     """How much a device is worn rather than carried: a worn one is not outvoted by one left at home."""
     fresh_ms: Floats
     """Age up to which a fix is fresh."""
+    late_ms: Times
+    """Silence after which the wearer is prompted, or, where that is the limit, which counts as silence at once."""
     limit_ms: Times
     """Silence allowed at present."""
     due: Times
-    """Service time at which it counts as silent."""
+    """Service time at which it counts as late, or as silent."""
     fix: Floats
     pulse: Times
     dirty: Bools
     shown_ms: Times
     show: Bools
     live: NDArray[np.void]
+    expected_s: NDArray[np.float32]
+    asked_s: NDArray[np.float32]
+    """Seconds between pings it was told last; 0: nothing yet."""
+    ask: Bools
+    """Whether that is to be told."""
+    judged_ms: Times
+    """When its wait was last worked out."""
+    longer_ms: Times
+    """Since when a longer one is wanted; 0: none is."""
+    rest_ms: Times
+    """Since when its wearer stays at `rest_place`."""
+    rest_place: Floats
+    turn: Rows
+    """Scratch of `geo.asking`."""
     about: list[tuple[Case, CasePerson, CaseDevice]]
 
 
@@ -156,6 +187,9 @@ class Ringed(Table):
     limits: Floats
     """(n, 4): inner and outer radius, and the same with the exit margin."""
     p_enter: Floats
+    p_exit: Floats
+    hold_ms: Times
+    """Least time outside before a ring falls."""
     live: Bools
     on: Bools
     out_ms: Times
@@ -167,6 +201,8 @@ class Ringed(Table):
 RINGS: Final[dict[str, tuple[DTypeLike, int, Any]]] = {
     "limits": (np.float64, 4, 0.0),
     "p_enter": (np.float64, 0, 0.5),
+    "p_exit": (np.float64, 0, 0.05),
+    "hold_ms": (np.int64, 0, 60_000),
     "live": (np.bool_, 0, False),
     "on": (np.bool_, 2, False),
     "out_ms": (np.int64, 2, 0),
@@ -183,6 +219,19 @@ class Orders(Ringed):
         "party": (np.int32, 2, -1),
         "next": (np.int32, 2, -1),
         "zone": (np.int32, 0, -1),
+        "legal_m": (np.float64, 0, 0.0),
+        "horizon_s": (np.float64, 0, 300.0),
+        "p_approach": (np.float64, 0, 0.5),
+        "p_unknown": (np.float64, 0, 0.2),
+        "grace_ms": (np.float64, 0, 300_000.0),
+        "predicted": (np.bool_, 0, False),
+        "away_ms": (np.int64, 0, 0),
+        "assured": (np.int8, 0, 0),
+        "sure_ms": (np.int64, 0, 0),
+        "poor_ms": (np.int64, 0, 0),
+        "tell_ms": (np.int64, 0, NEVER),
+        "p_legal": (np.float64, 0, 0.0),
+        "p_legal_ms": (np.int64, 0, 0),
     }
     party: Rows
     """(n, 2): person rows of the victim and the aggressor."""
@@ -190,6 +239,27 @@ class Orders(Ringed):
     """(n, 2): the next link of the victim's and of the aggressor's orders."""
     zone: Rows
     """First zone of the order; -1: none."""
+    legal_m: Floats
+    horizon_s: Floats
+    p_approach: Floats
+    p_unknown: Floats
+    grace_ms: Floats
+    predicted: Bools
+    """Whether he is predicted to be inside soon."""
+    away_ms: Times
+    """Since when that is no longer likely; 0: it is."""
+    assured: NDArray[np.int8]
+    """A state of `geo.assurance`."""
+    sure_ms: Times
+    """When separation was last guaranteed, to the minute."""
+    poor_ms: Times
+    """Since when fixes are too poor to tell; 0: they are not."""
+    tell_ms: Times
+    """Service time at which unknown separation is told; follows from the fixes, is not stored."""
+    p_legal: Floats
+    """Greatest probability, during the present breach, of being within the order's own distance."""
+    p_legal_ms: Times
+    """And when that was."""
     about: list[tuple[Case, CaseOrder]]
 
 

@@ -29,6 +29,14 @@ class Run:
         self.torn = sum(1 for entry in entries if len(entry.payload) % RECORD_BYTES)
         """Entries that do not end with a whole record."""
 
+    def extras(self) -> list[tuple[int, bytes]]:
+        """Of entries with rare fields: the index of their first record here, and the fields."""
+        return [
+            (int(start), entry.extras)
+            for start, entry in zip(self._starts.tolist(), self._entries, strict=True)
+            if entry.extras is not None
+        ]
+
     def __getitem__(self, record: int) -> tuple[str, int]:
         """Id of the entry a record stands in, and its index there."""
         at = int(np.searchsorted(self._starts, record, side="right")) - 1

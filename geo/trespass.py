@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from geo import separation, states
-from geo.fix_filter import variance
+from geo.fix_filter import estimate
 from geo.frame import Floats, flatten
 from geo.proximity import WAY_MAX_MS, Verdict
 from geo.rows import Devices, Orders, People, Zones
-from geo.shapes import least_on_way, signed_distance
+from geo.shapes import least_on_way, signed_distance, way_clearance
 from geo.track import GAP, LIVE, PLACE, PP, STEP, Bools, Times
 
 CROSSING_SIGMAS: Final = 2.0
@@ -69,11 +69,14 @@ def judge(
     rows, now_ms, best = rows[index], now_ms[index], best[index]
     fix = devices.fix.take(best, axis=0)
     planes = zones.plane.take(rows, axis=0)
-    here, before = flatten(planes, fix[:, PLACE]), flatten(planes, fix[:, PLACE] - fix[:, STEP])
+    expected, spread = estimate(fix, now_ms)
+    # who moved is judged by where his fix was; by where he is expected now, when it is the zone that changed
+    here = flatten(planes, fix[:, PLACE] if moved else expected)
+    before = flatten(planes, fix[:, PLACE] - fix[:, STEP])
     gap = fix[:, GAP]
     joined = (gap > 0) & (gap <= WAY_MAX_MS) & moved
     before[~joined] = here[~joined]
-    sigma = np.sqrt(variance(fix, now_ms))
+    sigma = np.sqrt(spread)
     limits = zones.limits.take(rows, axis=0)
     on = zones.on.take(rows, axis=0)
     inclusion = zones.inclusion.take(rows)
@@ -166,8 +169,12 @@ def _passed(
     passed = np.zeros(radii.shape, dtype=np.bool_)
     least, p_least, share = np.zeros(len(radii)), np.zeros(len(radii)), np.ones(len(radii))
     # the distance changes by no more than the way: what is further off than both of its ends allow needs no look
-    near = (signed - stride)[:, None] <= radii + separation.CERTAIN_SIGMAS * sigma[:, None] * (p_enter < 0.5)
+    grey = separation.CERTAIN_SIGMAS * sigma[:, None] * (p_enter < 0.5)
+    near = (signed - stride)[:, None] <= radii + grey
     some = np.flatnonzero(joined & (near & ~entered).any(axis=1))
+    if some.size:
+        clear = way_clearance(shapes[some], edges[some], inclusion[some], before[some], here[some])
+        some = some[(clear[:, None] <= radii[some] + grey[some]).any(axis=1)]
     if not some.size:
         return passed, least, p_least, share
     shapes, edges, inclusion = shapes[some], edges[some], inclusion[some]

@@ -23,29 +23,46 @@ def signals(transitions: list[Transition]) -> list[tuple[str, str, str]]:
     return [(each.detail["signal"], each.from_state, each.to_state) for each in transitions if each.kind == "device"]
 
 
-def test_a_device_is_silent_three_minutes_after_it_was_last_heard_and_reports_again(world: Any) -> None:
+def test_a_device_is_late_after_two_minutes_silent_after_twenty_intervals_and_reports_again(world: Any) -> None:
     world.configure()
     world.tick(1)
     world.ping(2, 12, 9000.0)
-    assert signals(world.ticks(3, 181)) == []
-    [silent] = world.tick(182)
-    assert signals([silent]) == [("silence", "reporting", "silent")]
+    assert signals(world.ticks(3, 121)) == []
+    assert signals(world.tick(122)) == [("silence", "reporting", "late")]
+    assert signals(world.ticks(123, 1201)) == []
+    [silent] = world.tick(1202)
+    assert signals([silent]) == [("silence", "late", "silent")]
     assert silent.device_id == uuid.UUID(int=12)
     assert silent.aggressor_id == uuid.UUID(int=2)
     assert silent.order_id is None
     assert silent.detail["party"] == "aggressor"
-    assert silent.at_ms == world.start_ms + 182_000
-    assert signals(world.ticks(183, 400)) == []
-    [back] = world.ping(401, 12, None)
+    assert silent.at_ms == world.start_ms + 1_202_000
+    assert signals(world.ticks(1203, 1400)) == []
+    [back] = world.ping(1401, 12, None)
     assert signals([back]) == [("silence", "silent", "reporting")]
-    assert back.detail["silent_s"] == 399
+    assert back.detail["silent_s"] == 1399
 
 
-def test_three_intervals_of_a_slow_device_are_waited_for(world: Any) -> None:
-    world.configure(interval_s=100.0)
+def test_a_device_that_was_only_late_reports_again(world: Any) -> None:
+    world.configure()
     world.ping(2, 12, 9000.0)
-    assert signals(world.ticks(3, 301)) == []
-    assert len(world.tick(302)) == 1
+    world.ticks(3, 200)
+    assert signals(world.ping(201, 12, 9000.0)) == [("silence", "late", "reporting")]
+    assert signals(world.ticks(202, 320)) == []
+    assert signals(world.tick(321)) == [("silence", "reporting", "late")]
+
+
+def test_a_fast_device_is_given_three_minutes_and_a_slow_one_two_intervals(new_world: Any) -> None:
+    world = new_world()
+    world.configure(interval_s=5.0)
+    world.ping(2, 12, 9000.0)
+    assert signals(world.ticks(3, 181)) == [("silence", "reporting", "late")]
+    assert signals(world.tick(182)) == [("silence", "late", "silent")]
+    world = new_world()
+    world.configure(interval_s=900.0)
+    world.ping(2, 12, 9000.0)
+    assert signals(world.ticks(3, 1801)) == []
+    assert signals(world.tick(1802)) == [("silence", "reporting", "silent")]
 
 
 def test_in_a_breach_silence_is_called_after_two_intervals(world: Any) -> None:
@@ -64,7 +81,7 @@ def test_a_device_never_heard_is_not_silent_unless_it_was_fitted(new_world: Any)
     assert world.ticks(1, 300) == []
     world = new_world()
     world.configure(since_ms=1)
-    assert len(signals(world.ticks(1, 300))) == 2
+    assert signals(world.ticks(1, 300)) == [("silence", "reporting", "late")] * 2
 
 
 def test_an_outage_of_the_service_is_nobodys_silence(world: Any) -> None:
@@ -72,10 +89,10 @@ def test_an_outage_of_the_service_is_nobodys_silence(world: Any) -> None:
     world.tick(1)
     world.both(2, 9000)
     world.ticks(3, 150)
-    assert world.tick(3600) == []
-    assert world.ticks(3601, 3630) == []
-    told = world.ticks(3631, 3640)
-    assert len(signals(told)) == 2
+    assert signals(world.tick(3600)) == []
+    assert signals(world.ticks(3601, 4650)) == []
+    told = world.ticks(4651, 4660)
+    assert signals(told) == [("silence", "late", "silent")] * 2
 
 
 def test_paused_ticks_stop_the_clock_of_silence(world: Any) -> None:
@@ -84,8 +101,8 @@ def test_paused_ticks_stop_the_clock_of_silence(world: Any) -> None:
     world.both(2, 9000)
     for now_s in range(3, 600):
         assert world.tick(now_s, b"paused") == []
-    assert world.ticks(600, 770) == []
-    assert len(signals(world.ticks(771, 780))) == 2
+    assert world.ticks(600, 710) == []
+    assert signals(world.ticks(711, 720)) == [("silence", "reporting", "late")] * 2
 
 
 def test_what_was_heard_while_nobody_ticked_is_not_waited_for_twice(world: Any) -> None:
@@ -94,8 +111,8 @@ def test_what_was_heard_while_nobody_ticked_is_not_waited_for_twice(world: Any) 
     world.ping(2, 12, 9000.0)
     world.ping(900, 12, 9000.0)
     world.tick(1000)
-    assert signals(world.ticks(1001, 1179)) == []
-    assert len(signals(world.ticks(1180, 1182))) == 1
+    assert signals(world.ticks(1001, 1119)) == []
+    assert signals(world.ticks(1120, 1122)) == [("silence", "reporting", "late")]
 
 
 @pytest.mark.parametrize(
@@ -171,4 +188,4 @@ def test_device_alarms_come_only_from_the_primary_case_of_a_person(world: Any) -
 def test_a_person_alone_is_watched_for_silence(world: Any) -> None:
     world.configure(orders=[], people=[world.case().people[0]])
     world.ping(1, 11, 0.0)
-    assert signals(world.ticks(2, 181)) == [("silence", "reporting", "silent")]
+    assert signals(world.ticks(2, 121)) == [("silence", "reporting", "late")]

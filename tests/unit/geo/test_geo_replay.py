@@ -72,11 +72,16 @@ def test_the_same_files_give_the_same_lines(files: Files) -> None:
 def test_deadlines_between_two_lines_fire_at_their_time_and_a_long_gap_is_no_outage(files: Files) -> None:
     week = 7 * 86_400
     lines = files.run([ORDER], [ping(0, "him", 9000), ping(10, "Aigerim", 0), ping(week, "him", 9000)])
-    assert [(line["kind"], line["to"], line["detail"]["person_id"], line["evaluated_at"]) for line in lines] == [
-        ("device", "silent", "him", moment(180)),
-        ("device", "silent", "Aigerim", moment(190)),
-        ("device", "reporting", "him", moment(week)),
+    devices = [line for line in lines if line["kind"] == "device"]
+    assert [(line["to"], line["detail"]["person_id"], line["evaluated_at"]) for line in devices] == [
+        ("late", "him", moment(120)),
+        ("late", "Aigerim", moment(130)),
+        ("silent", "him", moment(1200)),
+        ("silent", "Aigerim", moment(1210)),
+        ("reporting", "him", moment(week)),
     ]
+    [unknown] = [line for line in lines if line["kind"] == "assurance"]
+    assert (unknown["to"], unknown["detail"]["silent"], unknown["evaluated_at"]) == ("unknown", "both", moment(420))
     assert lines[0]["order_id"] is None
 
 
@@ -85,7 +90,7 @@ def test_validity_and_zones_are_kept(files: Files) -> None:
     zone = {"type": "Feature", "id": "school", "properties": {"kind": "exclusion", "warning_m": 100},
             "geometry": {"type": "Polygon", "coordinates": [square]}}  # fmt: skip
     order = ORDER | {"zones": [zone], "valid_from": moment(20), "valid_until": moment(60)}
-    lines = files.run([order], [ping(0, "him", 0), ping(15, "him", 0), ping(90, "him", 0)])
+    lines = files.run([order], [ping(0, "him", 0), ping(15, "him", 1), ping(90, "him", 2)])
     assert [(line["kind"], line["to"], line["evaluated_at"]) for line in lines] == [
         ("zone", "breach", moment(20)),
         ("zone", "clear", moment(60)),

@@ -1,0 +1,243 @@
+"""Judging: what orders and zones are at a moment, written into the tables and told.
+
+Everything that asks a rule goes through here: a fix, a sighting, a configuration, a deadline. The rules are pure
+(`geo.proximity`, `geo.trespass`); here their verdicts become state.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from geo import assurance, findings, proximity, separation, trespass
+from geo.account import Account
+from geo.asking import Asking
+from geo.proximity import NOBODY, Verdict, View
+from geo.roster import Ended, Roster
+from geo.rows import NEVER
+from geo.run import Index
+from geo.track import LIVE, PLACE, RADIUS_68_SIGMA, SIGMA, Bools, Times
+
+
+class Judging:
+    """The rules applied to a roster's rows; transitions go to the account."""
+
+    def __init__(self, roster: Roster, account: Account, asking: Asking) -> None:
+        self._roster = roster
+        self._account = account
+        self._asking = asking
+
+    def orders(self, order_rows: Index, now_ms: Times, cause: Index, side: Index, heard: Bools | None = None) -> None:
+        """Judge orders, and the zones of those whose aggressor moved (or whose configuration changed).
+
+        All (n,): `side` is who moved (0 victim, 1 aggressor, -1 nobody), `heard` where his bracelet was heard by her.
+        """
+        roster = self._roster
+        view = proximity.look(roster.devices, roster.people, roster.orders, order_rows, now_ms, side, heard)
+        if view is not None:
+            self._distance(view, now_ms, cause)
+        if not roster.zones.in_use:
+            return
+        his = np.flatnonzero(side != 0)
+        zone_rows, index = trespass.zones_of(roster.orders, roster.zones, order_rows[his])
+        if zone_rows.size:
+            whose = his[index]
+            self.zones(zone_rows, now_ms[whose], cause[whose], moved=bool(side[his[0]] == 1))
+
+    def zones(self, zone_rows: Index, now_ms: Times, cause: Index, *, moved: bool) -> None:
+        """Judge zones; one that cannot be measured costs itself only."""
+        roster = self._roster
+        faults: list[int] = []
+        verdict = trespass.judge(
+            roster.devices, roster.people, roster.orders, roster.zones, zone_rows, now_ms, moved, faults
+        )
+        for row in faults:
+            roster.zones.shape[row] = None  # not asked again; a new configuration surveys it anew
+            roster.shapes_refused += 1
+        if verdict is not None:
+            self._write_rings(roster.zones, verdict)
+            findings.zones(self._account, verdict, now_ms, cause)
+
+    def level(self, order_rows: Index, now_ms: int, cause: int) -> None:
+        """Judge by where people are, nobody having moved: level, not edge."""
+        count = len(order_rows)
+        self.orders(
+            order_rows.astype(np.int64),
+            np.full(count, now_ms, np.int64),
+            np.full(count, cause, np.int64),
+            np.full(count, NOBODY, np.int64),
+        )
+
+    def unknown(self, service_ms: int, now_ms: int) -> None:
+        """Tell of the orders whose separation has been unknown for longer than their grace."""
+        orders = self._roster.orders
+        rows = np.flatnonzero(orders.tell_ms <= service_ms)
+        if not rows.size:
+            return
+        orders.tell_ms[rows] = NEVER
+        rows = rows[orders.live[rows]]
+        if not rows.size:
+            return
+        count = len(rows)
+        before = orders.assured[rows]
+        orders.assured[rows] = assurance.UNKNOWN
+        orders.dirty[rows] = True
+        view = proximity.look(
+            self._roster.devices, self._roster.people, orders, rows, np.full(count, now_ms, np.int64),
+            np.full(count, NOBODY, np.int64),
+        )  # fmt: skip
+        if view is not None:
+            findings.silence(self._account, view, before[view.index], service_ms)
+
+    def foresee(self, order_rows: Index) -> None:
+        """Set anew when unknown separation is to be told; what it follows from is in the tables already."""
+        people, orders = self._roster.people, self._roster.orders
+        best = people.best.take(orders.party.take(order_rows, axis=0))
+        usable = (best >= 0).all(axis=1) & orders.live.take(order_rows)
+        usable &= orders.assured.take(order_rows) != assurance.UNKNOWN
+        orders.tell_ms[order_rows[~usable]] = NEVER
+        if usable.any():
+            rows = order_rows[usable]
+            orders.tell_ms[rows] = proximity.deadlines(self._roster.devices, orders, rows, best[usable])
+
+    def end_if_idle(self, row: int, now_ms: int, cause: int, reason: str) -> None:
+        """An order that does not hold is clear, whatever the distance, and so are its zones."""
+        orders = self._roster.orders
+        if orders.live[row]:
+            return
+        if self._roster.is_telling(row):
+            ended = self._roster.ended_order(row)
+            orders.on[row] = False
+            orders.out_ms[row] = 0
+            orders.predicted[row] = False
+            orders.away_ms[row] = 0
+            orders.assured[row] = assurance.NOT_YET
+            orders.dirty[row] = True
+            self._account.ended(ended, now_ms, cause, reason)
+            for person in orders.party[row].tolist():
+                self._roster.set_hot(person)
+        orders.tell_ms[row] = NEVER
+        zone = int(orders.zone[row])
+        while zone >= 0:
+            self.end_zone_if_idle(zone, now_ms, cause, reason)
+            zone = int(self._roster.zones.next[zone])
+
+    def end_zone_if_idle(self, row: int, now_ms: int, cause: int, reason: str) -> None:
+        """A zone that does not hold is clear."""
+        zones = self._roster.zones
+        order_row = int(zones.order[row])
+        if (zones.live[row] and self._roster.orders.live[order_row]) or not zones.on[row].any():
+            return
+        case, order, zone = zones.about[row]
+        ended = Ended(case, order, zone, 2 if zones.on[row, 0] else 1, self._roster.parties(order_row))
+        zones.on[row] = False
+        zones.out_ms[row] = 0
+        zones.dirty[row] = True
+        self._account.ended(ended, now_ms, cause, reason)
+
+    # --- one view of distance
+
+    def _distance(self, view: View, now_ms: Times, cause: Index) -> None:
+        roster = self._roster
+        devices, orders = roster.devices, roster.orders
+        heated: list[int] = []
+        verdict = proximity.judge(devices, orders, view)
+        if verdict is not None:
+            self._write_rings(orders, verdict)
+            self._write_legal(verdict)
+            findings.orders(self._account, verdict, now_ms, cause)
+            turned = verdict.on[:, 0] != verdict.on_before[:, 0]
+            if turned.any():
+                heated += verdict.rows[turned].tolist()
+        prediction = proximity.predict(devices, orders, view)
+        if prediction is not None:
+            self._write_prediction(prediction)
+            findings.approach(self._account, prediction, now_ms, cause)
+            heated += prediction.view.rows[prediction.after != prediction.before].tolist()
+        assured = proximity.assure(devices, orders, view)
+        self._write_assurance(assured)
+        findings.assurance(self._account, assured, now_ms, cause)
+        for row in heated:
+            parties = orders.party[row]
+            for person in parties.tolist():
+                roster.set_hot(person)
+            if orders.on[row].any():
+                self._asking.hurry(roster, parties, int(now_ms[0]))
+        self.foresee(view.rows)
+        self._ask(view)
+
+    def _ask(self, view: View) -> None:
+        """Work out how soon those who moved are to be heard again."""
+        orders = self._roster.orders
+        side = np.maximum(view.side, 0)
+        mine = np.arange(len(view.rows))
+        victim, aggressor = view.victim, view.aggressor
+        hot = orders.on.take(view.rows, axis=0)[:, 1] | orders.predicted.take(view.rows)
+        doubted = proximity.doubted_m(view)
+        if doubted is not None:
+            hot |= doubted <= orders.limits[view.rows, 1]
+        self._asking.judged(
+            self._roster,
+            view.rows,
+            view.side,
+            view.best[mine, side],
+            np.where((side == 1)[:, None], aggressor[:, PLACE], victim[:, PLACE]),
+            view.distance_m,
+            RADIUS_68_SIGMA * victim[:, SIGMA],
+            RADIUS_68_SIGMA * aggressor[:, SIGMA],
+            (view.now_ms - victim[:, LIVE]) / 1000.0,
+            (view.now_ms - aggressor[:, LIVE]) / 1000.0,
+            view.now_ms,
+            hot,
+        )
+
+    @staticmethod
+    def _write_rings(table: Any, verdict: Verdict) -> None:
+        changed = (verdict.on != verdict.on_before) | (verdict.out_ms != verdict.out_before_ms)
+        some = np.flatnonzero(changed.any(axis=1))
+        if some.size:
+            rows = verdict.rows[some]
+            table.on[rows] = verdict.on[some]
+            table.out_ms[rows] = verdict.out_ms[some]
+            table.dirty[rows] = True
+
+    def _write_legal(self, verdict: Verdict) -> None:
+        """Keep the greatest probability of being within the order's own distance while a breach lasts."""
+        orders = self._roster.orders
+        inside = np.flatnonzero(verdict.on[:, 0])
+        if not inside.size:
+            return
+        rows = verdict.rows[inside]
+        p = separation.p_within(orders.legal_m[rows], verdict.distance_m[inside], verdict.sigma_m[inside])
+        held = np.where(verdict.on_before[inside, 0], orders.p_legal[rows], -1.0)
+        more = p > held
+        if more.any():
+            orders.p_legal[rows[more]] = p[more]
+            orders.p_legal_ms[rows[more]] = verdict.at_ms[inside][more].astype(np.int64)
+            orders.dirty[rows[more]] = True
+
+    def _write_prediction(self, prediction: proximity.Prediction) -> None:
+        orders = self._roster.orders
+        changed = (prediction.after != prediction.before) | (prediction.away_ms != prediction.away_before_ms)
+        some = np.flatnonzero(changed)
+        if some.size:
+            rows = prediction.view.rows[some]
+            orders.predicted[rows] = prediction.after[some]
+            orders.away_ms[rows] = prediction.away_ms[some]
+            orders.dirty[rows] = True
+
+    def _write_assurance(self, assured: proximity.Assurance) -> None:
+        orders = self._roster.orders
+        changed = (
+            (assured.after != assured.before)
+            | (assured.sure_ms != assured.sure_before_ms)
+            | (assured.poor_ms != assured.poor_before_ms)
+        )
+        some = np.flatnonzero(changed)
+        if some.size:
+            rows = assured.view.rows[some]
+            orders.assured[rows] = assured.after[some]
+            orders.sure_ms[rows] = assured.sure_ms[some]
+            orders.poor_ms[rows] = assured.poor_ms[some]
+            orders.dirty[rows] = True
