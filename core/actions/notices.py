@@ -1,5 +1,8 @@
 """Who is told of an incident: queues the deliveries of its opening and of every rise in severity.
 
+An episode (incidents of one case within minutes) pages once: a second incident of it is told only when it is more
+severe than those that are open.
+
 An agency's routes hear of what reaches their severity. The protected person's phone gets a discreet word of a breach
 or an approach, never of her own panic. Her contacts hear of a panic only.
 """
@@ -8,7 +11,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from core.actions.unit_of_work import Unit
@@ -33,10 +36,12 @@ class Notice:
     severity: str
     victim_id: uuid.UUID | None
     data: dict[str, Any]
+    to_routes: bool = True
+    to_her: bool = True
 
 
-def notice_of(row: Row, cause: uuid.UUID) -> Notice:
-    """The incident as it stands in `row`."""
+def notice_of(row: Row, cause: uuid.UUID, *, to_routes: bool = True, to_her: bool = True) -> Notice:
+    """The incident as it stands in `row`, for the agency's routes, for the protected person, or for both."""
     return Notice(
         cause=cause,
         incident_id=row["id"],
@@ -52,6 +57,8 @@ def notice_of(row: Row, cause: uuid.UUID) -> Notice:
             "occurred_at": rfc3339(row["occurred_at"]),
             "order_id": str(row["order_id"]) if row["order_id"] else None,
         },
+        to_routes=to_routes,
+        to_her=to_her,
     )
 
 
@@ -65,14 +72,28 @@ async def tell(unit: Unit, notices: Sequence[Notice]) -> None:
     for notice in notices:
         for route in routes:
             if (
-                route["agency_id"] == notice.agency_id
+                notice.to_routes
+                and route["agency_id"] == notice.agency_id
                 and SEVERITY_RANK[route["min_severity"]] <= SEVERITY_RANK[notice.severity]
             ):
                 unit.queue(_to_route(notice, route))
-        if notice.type in TOLD_TO_HER:
+        if notice.to_her and notice.type in TOLD_TO_HER:
             for phone in phones:
                 if phone["person_id"] == notice.victim_id:
                     unit.queue(_to_her(notice, phone))
+
+
+async def tell_welfare(unit: Unit, notices: Sequence[Notice]) -> None:
+    """Queue what agencies' routes are to hear of welfare checks."""
+    routes = await routing.agency_routes(unit.connection, sorted({notice.agency_id for notice in notices}))
+    for notice in notices:
+        for route in routes:
+            if (
+                route["agency_id"] == notice.agency_id
+                and SEVERITY_RANK[route["min_severity"]] <= SEVERITY_RANK[notice.severity]
+            ):
+                data = {**notice.data, "event": "notice.welfare_check"}
+                unit.queue(replace(_to_route(notice, route), template="welfare_check_dispatcher", data=data))
 
 
 async def tell_contacts(unit: Unit, notice: Notice) -> int:

@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from core.actions.incidents import claim
 from core.actions.notices import notice_of, tell, tell_contacts
 from core.actions.unit_of_work import Unit
 from core.clock import from_ms, rfc3339
@@ -93,7 +92,7 @@ async def _presser(unit: Unit, panic: PanicIn) -> _Presser:
 async def _new(unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser: _Presser) -> PanicResult:
     opening = await _opening_row(unit, panic, panic_id, presser)
     key = (presser.subject, "panic")
-    found, opened = await claim(unit, {key}, {key: opening})
+    found, opened = await incident_store.claim(unit.connection, {key}, {key: opening})
     row = found[key]
     contacts_told = False
     if presser.known and not row["detail"].get("contacts_told"):

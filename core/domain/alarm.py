@@ -3,14 +3,17 @@
     proximity → breach      proximity  critical
     zone      → breach      zone       critical
     approach  → predicted   approach   high
-    assurance → unknown     separation_unknown  high
+    assurance → unknown     separation_unknown  high; `detail["silent"]` names who is not heard
     strap, casing → open; mock → yes   tamper   critical when the separation is warning, breach or unknown, else high
     jamming   → yes         jamming    as tamper
+    jump, frozen → yes      jump, frozen  low: the operations queue
     silence   → silent      silence    medium; high when it is the victim's device during an open incident
+    silence   → late        no incident: the wearer is prompted
     battery   → low, critical   battery  low
 
-The way back of each eases an open incident (a line in its timeline) and resolves nothing. A `warning` alone opens
-nothing.
+The way back of each eases an open incident (a line in its timeline) and resolves nothing; of a tamper it is said that
+it stays open. A `warning` alone opens nothing. What was shown late of the past is high, and critical only when it
+ended just now.
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ ALARM_STATE: Final[dict[str, frozenset[str]]] = {
     "casing": frozenset({"open"}),
     "mock": frozenset({"yes"}),
     "jamming": frozenset({"yes"}),
+    "jump": frozenset({"yes"}),
+    "frozen": frozenset({"yes"}),
     "silence": frozenset({"silent"}),
     "battery": frozenset({"low", "critical"}),
 }
@@ -45,16 +50,24 @@ TYPE_OF: Final[dict[str, str]] = {
     "casing": "tamper",
     "mock": "tamper",
     "jamming": "jamming",
+    "jump": "jump",
+    "frozen": "frozen",
     "silence": "silence",
     "battery": "battery",
 }
 DANGEROUS: Final = frozenset({"warning", "breach", "unknown"})
 """Separations in which tampering is critical."""
+LATE: Final = "late"
+"""The state of a silence between heard and silent: a prompt, no alarm."""
+RECENT_MS: Final = 15 * 60_000
+"""How lately something past must have ended to be as urgent as the present."""
+SEPARATION_KINDS: Final = frozenset({"proximity", "zone", "approach", "assurance"})
+"""Kinds of transition that tell how an order stands."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What must be known beside a transition to judge it."""
+    """What must be known beside a transition to judge it, as it was at that moment."""
 
     separations: frozenset[str] = frozenset()
     """Last separation states (and `unknown` assurance) of the orders its subject is part of."""
@@ -66,13 +79,17 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """What a transition means for incidents: `raised` opens or escalates; otherwise it eases an open one."""
+    """What a transition means for incidents: `raised` opens or escalates; otherwise it adds a line, `way_back`."""
 
     subject: str
     family: str
     type: str
     severity: Severity
     raised: bool
+    way_back: str = "eased"
+    """What a line says when it is not raised: eased | stays_open | entered."""
+    opens: bool = True
+    """False: it only makes an open incident more severe."""
 
 
 def signal_of(transition: Transition) -> str:
@@ -89,19 +106,37 @@ def subject_of(transition: Transition) -> str:
     return f"order:{transition.order_id}"
 
 
+def is_prompt(transition: Transition) -> bool:
+    """Whether the wearer is to be asked to see to the device."""
+    return signal_of(transition) == "silence" and transition.to_state == LATE
+
+
+def is_past(transition: Transition) -> bool:
+    """Whether it tells of a separation that was, found in what arrived late."""
+    return transition.retrospective and transition.kind in SEPARATION_KINDS
+
+
 def alarm_of(transition: Transition, around: Surroundings) -> Alarm | None:
     """The alarm a transition raises or eases; None when incidents have nothing to do with it."""
     signal = signal_of(transition)
     kind = TYPE_OF.get(signal)
-    if kind is None:
+    raised = transition.to_state in ALARM_STATE.get(signal, ())
+    if kind is None or (not raised and LATE in {transition.from_state, transition.to_state}):
         return None
     return Alarm(
         subject=subject_of(transition),
         family=FAMILY_OF_TYPE[kind],
         type=kind,
         severity=_severity(kind, around),
-        raised=transition.to_state in ALARM_STATE[signal],
+        raised=raised,
+        way_back=_way_back(transition, kind, around),
     )
+
+
+def _way_back(transition: Transition, kind: str, around: Surroundings) -> str:
+    if kind == "approach" and transition.detail.get("outcome") == "entered" and "breach" in around.separations:
+        return "entered"
+    return "stays_open" if kind in {"tamper", "jamming"} else "eased"
 
 
 def _severity(kind: str, around: Surroundings) -> Severity:
@@ -111,14 +146,14 @@ def _severity(kind: str, around: Surroundings) -> Severity:
         return Severity.CRITICAL if around.separations & DANGEROUS else Severity.HIGH
     if kind == "silence":
         return Severity.HIGH if around.by_victim and around.case_in_trouble else Severity.MEDIUM
-    if kind == "battery":
+    if kind in {"battery", "jump", "frozen"}:
         return Severity.LOW
     return Severity.HIGH
 
 
-def needs_separation(transition: Transition) -> bool:
-    """Whether judging it takes the last separation of its orders."""
-    return TYPE_OF.get(signal_of(transition)) in {"tamper", "jamming"}
+def past_severity(ended_ms: int, now_ms: int) -> Severity:
+    """Of something past: critical while what it tells of may still go on, else high."""
+    return Severity.CRITICAL if now_ms - ended_ms < RECENT_MS else Severity.HIGH
 
 
 def place_of(position: Position | None) -> dict[str, Any] | None:

@@ -8,10 +8,15 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from core.clock import rfc3339
+from core.errors import Conflict
 from core.postgres.database import Connection
 
 Row = dict[str, Any]
 """An incident as a mutable row, column → value."""
+Key = tuple[str, str]
+"""Subject and family: what incidents fold by."""
+CLAIM_ROUNDS: Final = 5
+"""Tries to open or find an incident that others open and resolve at the same moment."""
 
 COLUMNS: Final = (
     "id", "type", "family", "severity", "state", "version", "episode_id", "agency_id", "jurisdiction_agency_id",
@@ -19,7 +24,7 @@ COLUMNS: Final = (
     "updated_at", "acknowledged_at", "dispatched_at", "resolved_at", "retrospective", "exercise", "provisional",
     "inside", "distance_m", "p_within", "closing_mps", "time_to_zone_s", "attribution", "assurance", "fix_age_s",
     "place", "owner_id", "escalation_step", "next_deadline_at", "do_not_call", "hazards", "language", "units",
-    "outcome", "cause", "false_alarm_cause", "external_ref", "detail",
+    "outcome", "cause", "false_alarm_cause", "external_ref", "detail", "inside_since",
 )  # fmt: skip
 DEFAULTS: Final[Row] = {
     "state": "open",
@@ -107,6 +112,27 @@ async def insert_open(connection: Connection, row: Row) -> bool:
     return await connection.fetchval(_INSERT, *(row[name] for name in COLUMNS)) is not None
 
 
+async def claim(connection: Connection, keys: set[Key], openings: dict[Key, Row]) -> tuple[dict[Key, Row], set[Key]]:
+    """Lock the open incidents of `keys` and open the missing ones that `openings` has a row for.
+
+    Returns all of them by key, and which were opened here. Rivals in other transactions are waited for, in one order.
+    """
+    opened: set[Key] = set()
+    found = await lock_open(connection, keys)
+    for _ in range(CLAIM_ROUNDS):
+        lost: set[Key] = set()
+        for key in sorted(openings.keys() - found.keys()):
+            if await insert_open(connection, openings[key]):
+                found[key] = openings[key]
+                opened.add(key)
+            else:
+                lost.add(key)
+        if not lost:
+            return found, opened
+        found |= await lock_open(connection, lost)
+    raise Conflict("An incident is being opened and resolved by others at the same moment; try again.")
+
+
 async def update_many(connection: Connection, rows: Sequence[Row]) -> None:
     """Write the changing columns of incidents that this transaction has locked."""
     await connection.executemany(_UPDATE, [(row["id"], *(row[name] for name in CHANGING)) for row in rows])
@@ -126,7 +152,8 @@ async def recent_of_cases(
 ) -> dict[uuid.UUID, list[Row]]:
     """By case: its incidents that are open or were touched since, the latest first."""
     rows = await connection.fetch(
-        "SELECT id, case_id, subject, family, state, episode_id, updated_at FROM incident"
+        "SELECT id, case_id, subject, family, type, severity, state, episode_id, device_id, updated_at,"
+        " detail->'signals_on' AS signals_on FROM incident"
         " WHERE case_id = ANY($1) AND (state <> 'resolved' OR updated_at >= $2) ORDER BY updated_at DESC, id DESC",
         case_ids,
         since,
@@ -145,6 +172,58 @@ async def lock(connection: Connection, agency_id: uuid.UUID, incident_id: uuid.U
         agency_id,
     )
     return dict(row) if row is not None else None
+
+
+async def lock_many(connection: Connection, incident_ids: Sequence[uuid.UUID]) -> list[Row]:
+    """Incidents of any agency that are not resolved, locked in the order of their ids."""
+    rows = await connection.fetch(
+        f"SELECT {_LIST} FROM incident WHERE id = ANY($1) AND state <> 'resolved' ORDER BY id FOR UPDATE",  # noqa: S608
+        incident_ids,
+    )
+    return [dict(row) for row in rows]
+
+
+async def lock_open_of_family(connection: Connection, family: str) -> list[Row]:
+    """The open incidents of a family whose rows nobody else holds just now, locked."""
+    rows = await connection.fetch(
+        f"SELECT {_LIST} FROM incident WHERE family = $1 AND state <> 'resolved' ORDER BY id"  # noqa: S608
+        " FOR UPDATE SKIP LOCKED",
+        family,
+    )
+    return [dict(row) for row in rows]
+
+
+async def lock_overlapping(
+    connection: Connection, case_id: uuid.UUID, subject: str, family: str, begins: datetime, ends: datetime
+) -> Row | None:
+    """The earliest incident of a subject (or of its past) and family that was going on between two moments, locked.
+
+    One that is not resolved goes on; one that tells of the past went on until its `detail.until`.
+    """
+    row = await connection.fetchrow(
+        f"SELECT {_LIST} FROM incident WHERE case_id = $1 AND family = $3"  # noqa: S608
+        " AND (subject = $2 OR starts_with(subject, $2 || '@')) AND updated_at >= $4 AND occurred_at <= $5"
+        " AND CASE WHEN retrospective THEN coalesce((detail->>'until')::timestamptz, occurred_at)"
+        " ELSE coalesce(resolved_at, 'infinity') END >= $4 ORDER BY occurred_at, id LIMIT 1 FOR UPDATE",
+        case_id,
+        subject,
+        family,
+        begins,
+        ends,
+    )
+    return dict(row) if row is not None else None
+
+
+async def of_episode(connection: Connection, agency_id: uuid.UUID, episode_id: uuid.UUID, limit: int) -> list[Row]:
+    """An agency's incidents of one episode, in the order they were opened: what tells them apart, no more."""
+    rows = await connection.fetch(
+        "SELECT id, type, severity, state, occurred_at, opened_at, retrospective, outcome FROM incident"
+        " WHERE episode_id = $1 AND agency_id = $2 ORDER BY opened_at, id LIMIT $3",
+        episode_id,
+        agency_id,
+        limit,
+    )
+    return [{name: _plain(value) for name, value in row.items()} for row in rows]
 
 
 async def find(connection: Connection, agency_id: uuid.UUID, incident_id: uuid.UUID) -> Row | None:

@@ -316,13 +316,18 @@ CREATE TABLE incident (
     cause text,
     false_alarm_cause text,
     external_ref text,
-    detail jsonb NOT NULL DEFAULT '{}'
+    detail jsonb NOT NULL DEFAULT '{}',
+    inside_since timestamptz
 );
 -- The idempotent fold: at most one incident that is not resolved a subject and family.
 CREATE UNIQUE INDEX incident_open ON incident (subject, family) WHERE state <> 'resolved';
 CREATE INDEX incident_agency ON incident (agency_id, id);
 CREATE INDEX incident_board ON incident (agency_id, opened_at) WHERE state <> 'resolved';
 CREATE INDEX incident_case ON incident (case_id, updated_at);
+CREATE INDEX incident_episode ON incident (episode_id);
+CREATE INDEX incident_outage ON incident (agency_id) WHERE family = 'outage' AND state <> 'resolved';
+CREATE INDEX incident_inside ON incident (inside_since) WHERE inside AND state <> 'resolved';
+CREATE INDEX incident_false ON incident (resolved_at) WHERE outcome IN ('false_alarm', 'technical');
 
 CREATE TABLE timeline (
     id uuid PRIMARY KEY,                      -- derived from its cause where there is one: a repeat adds nothing
@@ -375,6 +380,73 @@ CREATE TABLE transition (
     body jsonb NOT NULL
 );
 CREATE INDEX transition_case ON transition (case_id, evaluated_at);
+CREATE INDEX transition_incident ON transition (incident_id) WHERE incident_id IS NOT NULL;
+
+-- The last state told of each order and zone: what a device's alarm is judged by, and what lasts too long.
+CREATE TABLE separation (
+    order_id uuid NOT NULL,
+    kind text NOT NULL,                       -- proximity, zone, approach, assurance
+    zone_id uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
+    agency_id uuid NOT NULL,
+    case_id uuid NOT NULL,
+    state text NOT NULL,
+    since timestamptz NOT NULL,
+    evaluated_at timestamptz NOT NULL,
+    distance_m double precision,
+    closing_mps double precision,
+    transition_id uuid NOT NULL,
+    told_at timestamptz,                      -- when a lasting warning was told: once a stay
+    PRIMARY KEY (order_id, kind, zone_id)
+);
+CREATE INDEX separation_case ON separation (case_id);
+CREATE INDEX separation_warned ON separation (since) WHERE state = 'warning' AND told_at IS NULL;
+CREATE INDEX separation_breached ON separation (since) WHERE state = 'breach';
+
+-- Devices that are silent now. Those of a mass silence wait (`held`) until it is known to be one, or not.
+CREATE TABLE silence (
+    device_id uuid PRIMARY KEY,
+    person_id uuid,
+    role text NOT NULL,
+    agency_id uuid NOT NULL,
+    case_id uuid NOT NULL,
+    since timestamptz NOT NULL,
+    noted_at timestamptz NOT NULL,
+    cell text,                                -- core.domain.outage.cell_of its last position
+    transition_id uuid NOT NULL,
+    held boolean NOT NULL DEFAULT false,
+    outage_id uuid REFERENCES incident
+);
+CREATE INDEX silence_agency ON silence (agency_id, noted_at);
+CREATE INDEX silence_case ON silence (case_id);
+CREATE INDEX silence_person ON silence (person_id);
+CREATE INDEX silence_outage ON silence (outage_id) WHERE outage_id IS NOT NULL;
+
+-- A wearer asked to see to a device that is late; what has no channel yet waits here for one.
+CREATE TABLE device_prompt (
+    id uuid PRIMARY KEY,                      -- derived from the transition
+    device_id uuid NOT NULL,
+    person_id uuid,
+    role text NOT NULL,
+    agency_id uuid NOT NULL,
+    case_id uuid NOT NULL,
+    at timestamptz NOT NULL,
+    pushes integer NOT NULL DEFAULT 0,        -- messages queued; 0: nothing could carry it
+    answered_at timestamptz                   -- when the device was heard again
+);
+CREATE INDEX device_prompt_waiting ON device_prompt (device_id) WHERE answered_at IS NULL;
+
+-- A pair whose incidents keep being false: somebody looks at the devices. Nothing is ever suppressed by it.
+CREATE TABLE maintenance_task (
+    id uuid PRIMARY KEY,
+    agency_id uuid NOT NULL REFERENCES agency,
+    case_id uuid NOT NULL REFERENCES protection_case,
+    order_id uuid REFERENCES protection_order,
+    incident_ids uuid[] NOT NULL,
+    causes jsonb NOT NULL DEFAULT '{}',       -- false_alarm_cause, cause or outcome → how many
+    opened_at timestamptz NOT NULL
+);
+CREATE INDEX maintenance_task_agency ON maintenance_task (agency_id, opened_at);
+CREATE INDEX maintenance_task_case ON maintenance_task (case_id, opened_at);
 
 -- A transition that could not be applied: set aside with its reason, counted, shown.
 CREATE TABLE poison (

@@ -86,17 +86,9 @@ async def wearers(
     return {row["id"]: (row["person_id"], row["role"]) for row in rows}
 
 
-async def last_separations(
-    connection: Connection, case_ids: Sequence[uuid.UUID], not_ids: Sequence[uuid.UUID]
-) -> dict[tuple[uuid.UUID, str], str]:
-    """By (order, `proximity` or `assurance`): the last state stored, but for transitions in `not_ids`."""
+async def by_ids(connection: Connection, transition_ids: Sequence[uuid.UUID]) -> list[Transition]:
+    """Stored transitions, in the order they were decided."""
     rows = await connection.fetch(
-        "SELECT o.id, kind.name AS kind, last.to_state FROM protection_order o"
-        " CROSS JOIN unnest(ARRAY['proximity', 'assurance']) AS kind (name)"
-        " CROSS JOIN LATERAL (SELECT to_state FROM transition t WHERE t.case_id = o.case_id AND t.order_id = o.id"
-        " AND t.kind = kind.name AND t.id <> ALL($2) ORDER BY t.evaluated_at DESC, t.at DESC LIMIT 1) last"
-        " WHERE o.case_id = ANY($1)",
-        case_ids,
-        not_ids,
+        "SELECT body FROM transition WHERE id = ANY($1) ORDER BY evaluated_at, id", transition_ids
     )
-    return {(row["id"], row["kind"]): row["to_state"] for row in rows}
+    return [msgspec.convert(row["body"], Transition) for row in rows]

@@ -14,7 +14,13 @@ from typing import Any, Final
 
 LANGUAGES: Final = ("kk", "ru", "en")
 DEFAULT_LANGUAGE: Final = "ru"
-TEMPLATES: Final = ("incident_dispatcher", "incident_victim", "panic_contact")
+TEMPLATES: Final = (
+    "incident_dispatcher",
+    "incident_victim",
+    "panic_contact",
+    "welfare_check_dispatcher",
+    "device_prompt",
+)
 SHORT_MAX_CHARACTERS: Final = 134
 """Two text messages of 67 characters beyond the Latin alphabet."""
 KILOMETRE_M: Final = 1000.0

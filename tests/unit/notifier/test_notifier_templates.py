@@ -51,7 +51,7 @@ def test_every_language_has_the_same_keys() -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("template", ["incident_victim", "panic_contact"])
+@pytest.mark.parametrize("template", ["incident_victim", "panic_contact", "device_prompt"])
 def test_her_phone_and_her_contacts_learn_no_type_distance_or_incident(template: str, language: str) -> None:
     texts = {render(template, language, data(type=kind, distance_m=m), AT) for kind in TYPES for m in (None, 12.0)}
     assert len(texts) == 1

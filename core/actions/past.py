@@ -1,0 +1,71 @@
+"""What late data shows of the past: an incident marked retrospective, or a line of the one that was going on then.
+
+Such an incident folds by the order and the moment, never with what happens now, and says nothing of where he is now.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from core.actions.fold_facts import Facts, Judgement
+from core.actions.incident_rows import line_of, opening_row
+from core.actions.notices import Notice, notice_of, tell
+from core.actions.unit_of_work import Unit
+from core.clock import from_ms, to_ms
+from core.domain.alarm import Alarm, past_severity, subject_of
+from core.domain.incident import FAMILY_OF_TYPE, Severity
+from core.domain.transition import Transition
+from core.metrics import INCIDENTS_OPENED
+from core.postgres import incidents as store
+from core.postgres import transitions as records
+
+
+async def tell_past(unit: Unit, facts: Facts, items: Sequence[Transition]) -> None:
+    """Take past breaches: each opens its own incident unless one of its order and family was going on then."""
+    notices: list[Notice] = []
+    linked: dict[uuid.UUID, uuid.UUID] = {}
+    for item in items:
+        if item.to_state != "breach" or item.kind not in {"proximity", "zone"}:
+            continue
+        linked[item.id], notice = await _tell_one(unit, facts, item)
+        notices += [notice] if notice is not None else []
+    if linked:
+        await records.link(unit.connection, linked)
+    await tell(unit, notices)
+
+
+async def _tell_one(unit: Unit, facts: Facts, item: Transition) -> tuple[uuid.UUID, Notice | None]:
+    subject, family, began = subject_of(item), FAMILY_OF_TYPE[item.kind], from_ms(item.at_ms)
+    ended = max(began, _until(item) or began)
+    severity = past_severity(to_ms(ended), to_ms(unit.now))
+    judgement = Judgement(item, Alarm(f"{subject}@{item.at_ms}", family, item.kind, severity, raised=True))
+    row = await store.lock_overlapping(unit.connection, item.case_id, subject, family, began, ended)
+    if row is not None:
+        row["updated_at"] = unit.now
+        await store.update_many(unit.connection, [row])
+        await store.add_lines(unit.connection, [line_of(row, judgement, "past")])
+        unit.emit(row["agency_id"], "incident.updated", store.incident_json(row))
+        return row["id"], None
+    # An episode is of minutes: what is long over joins none.
+    recent = severity == Severity.CRITICAL
+    row = opening_row(facts if recent else replace(facts, recent={}), judgement, unit.now)
+    row["detail"] = {**row["detail"], "until": item.detail.get("until")}
+    to_routes, to_her = facts.pages(row)
+    if not await store.insert_open(unit.connection, row):
+        return row["id"], None
+    facts.opened(row)
+    await store.add_lines(unit.connection, [line_of(row, judgement, "opened")])
+    unit.emit(row["agency_id"], "incident.opened", store.incident_json(row))
+    unit.after_commit(INCIDENTS_OPENED.labels(row["type"], row["severity"]).inc)
+    return row["id"], notice_of(row, item.id, to_routes=to_routes, to_her=to_her and recent)
+
+
+def _until(item: Transition) -> datetime | None:
+    try:
+        until = datetime.fromisoformat(str(item.detail.get("until")))
+    except ValueError:
+        return None
+    return until if until.tzinfo is not None else None
