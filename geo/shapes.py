@@ -131,6 +131,16 @@ def signed_distance(shapes: Objects, edges: Objects, inclusion: Bools, points: F
     return facing
 
 
+def way_clearance(shapes: Objects, edges: Objects, inclusion: Bools, starts: Floats, ends: Floats) -> Floats:
+    """Metres by which straight ways (n, 2) keep clear of where he may not be, (n,); 0: they do not. An inclusion zone's
+    way begins and ends within it."""
+
+    def measure(bounds: Objects, starts: Floats, ends: Floats) -> Floats:
+        return np.asarray(shapely.distance(bounds, shapely.linestrings(np.stack([starts, ends], axis=1))))
+
+    return _each(measure, np.where(inclusion, edges, shapes), starts, ends)
+
+
 def least_on_way(
     shapes: Objects, edges: Objects, inclusion: Bools, starts: Floats, ends: Floats
 ) -> tuple[Floats, Floats, Floats]:
