@@ -141,19 +141,19 @@ def drive_past_wide(s: Scene) -> Plan:
 @script
 def loiterer_on_the_line(s: Scene) -> Plan:
     """He comes to the line and wanders about it for half an hour, inside and out by 25 m, then goes. One incident."""
-    way = Way(s.about(2_000), 0).wait(SETTLE_S).to(485, 0, WALK)
+    way = Way(s.about(2_000), 0).wait(SETTLE_S).to(470, 0, WALK).wait(120)
     end = way.now_s + 1_800
     while way.now_s < end:
         angle, radius = s.random.uniform(-0.15, 0.15), s.random.uniform(475, 525)
         way.to(radius * math.cos(angle), radius * math.sin(angle), s.about(0.8, 0.4)).wait(s.about(60, 0.9))
-    return alone(s, way.to(2_500, 0, WALK).wait(120), Expected(incidents_max=1))
+    return alone(s, way.to(2_500, 0, WALK).wait(120))
 
 
 @script
 def loiterer_outside(s: Scene) -> Plan:
     """He stands for half an hour 650 m off: he may be warned of, he is not inside."""
     way = Way(s.about(2_000), 0).wait(SETTLE_S).to(s.about(650, 0.03), 0, WALK).wait(1_800).to(2_400, 0, WALK)
-    return alone(s, way, Expected("quiet", incidents_max=1, warned=True), moving=False)
+    return alone(s, way, Expected("quiet", warned=True), moving=False)
 
 
 @script
@@ -161,7 +161,7 @@ def probing_circles(s: Scene) -> Plan:
     """He walks round her at 620 to 700 m, and round again."""
     way = Way(s.about(2_000), 0).wait(SETTLE_S).to(s.about(660, 0.05), 0, WALK)
     way.arc(way.spot[0], 4.5, WALK).to(-1_700, -1_700, WALK).wait(60)
-    return alone(s, way, Expected("quiet", incidents_max=1, warned=True), moving=False)
+    return alone(s, way, Expected("quiet", warned=True), moving=False)
 
 
 @script
@@ -175,7 +175,7 @@ def shared_bus(s: Scene) -> Plan:
         way.wait_until(start)
         for stop in range(1, 11):
             way.to(aside, stop * 500, 9.0).wait(20)
-    return s.plan(hers.to(-1_500, 5_000, 1.3), his.to(1_500, 5_000, 1.4), Expected(incidents_max=2))
+    return s.plan(hers.to(-1_500, 5_000, 1.3), his.to(1_500, 5_000, 1.4))
 
 
 @script
@@ -185,7 +185,7 @@ def shared_street_followed(s: Scene) -> Plan:
     ahead = his.now_s - s.about(300) / 1.35  # when she passed the corner
     hers = Way(0, -2_000).wait(ahead - 2_000 / 1.35).to(0, 2_500, 1.35).to(-2_000, 2_500, 1.35)
     his.to(0, 2_200, 1.35).to(2_000, 2_200, 1.35)
-    return s.plan(hers, his, Expected(incidents_max=1))
+    return s.plan(hers, his)
 
 
 @script
@@ -194,7 +194,7 @@ def shared_street_never_inside(s: Scene) -> Plan:
     gap = s.about(760, 0.03)
     hers = Way(0, 0).wait(SETTLE_S).to(0, 2_500, 1.35).to(-1_200, 2_500, 1.35).wait(60)
     his = Way(0, -gap).wait(SETTLE_S).to(0, 2_500 - gap, 1.35).to(1_200, 2_500 - gap, 1.35).wait(60)
-    return s.plan(hers, his, Expected("quiet", incidents_max=1, warned=True), moving=False)
+    return s.plan(hers, his, Expected("quiet", warned=True), moving=False)
 
 
 @script
@@ -211,7 +211,7 @@ def diagonal_with_stops(s: Scene) -> Plan:
 def dashes_in_and_out(s: Scene) -> Plan:
     """He cycles to her door, stays for two minutes and leaves as he came."""
     way = Way(s.about(3_000), 0).wait(SETTLE_S).to(30, 0, s.about(5.0)).wait(120).to(3_000, 0, 5.0)
-    return alone(s, way, Expected(incidents_max=1))
+    return alone(s, way)
 
 
 @script
@@ -299,7 +299,7 @@ def suspension_ends_inside(s: Scene) -> Plan:
 def resolved_while_inside(s: Scene) -> Plan:
     """He comes and stays for an hour and a half: whatever is done about the incident, the state stays."""
     his = comes(s, 2_300, WALK, stays_s=5_400)
-    return alone(s, his, Expected(incidents_max=1, held=(0.0, his.now_s)))
+    return alone(s, his, Expected(held=(0.0, his.now_s)))
 
 
 # --- zones

@@ -29,7 +29,8 @@ class Window:
     """From a second to another (inf: for good) something is otherwise with a device.
 
     `what` and its value: silent, offline, frozen, nofix None; shift (east, north) metres added; at (east, north) the
-    place it claims; noise a mixture's name; interval seconds, whatever it is asked; flag (shift, two-bit value).
+    place it claims; stray (east, north) the place that its next fix alone claims; noise a mixture's name;
+    interval seconds, whatever it is asked; flag (shift, two-bit value).
     """
 
     from_s: float

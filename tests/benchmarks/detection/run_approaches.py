@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.detection.run_approaches --seeds 50 --half report [--scenario NAME ...] [--noise city]
         [--open-loop] [--interval 30] [--json FILE] [--why]
+    python -m tests.benchmarks.detection.run_approaches --loops   all scripts, as asked and at 10, 30 and 60 s, a line each
 
 Defaults are chosen on even seeds (`--half choose`) and reported on odd ones.
 """
@@ -126,13 +127,20 @@ COLUMNS: Final = (
 SHARES: Final = frozenset({"full", "partial", "missed", "false", "warned_share", "predicted_share", "early_share"})
 
 
-def table(scores: Sequence[Score]) -> str:
-    """A line a script and noise, then one a noise, then all."""
+LOOPS: Final[dict[str, float | None]] = {"asked": None, "10 s": 10.0, "30 s": 30.0, "60 s": 60.0}
+"""Devices that do as they are asked, and such as keep their interval whatever they are asked."""
+
+
+def table(scores: Sequence[Score], title: str | None = None) -> str:
+    """A line a script and noise, then one a noise, then all; with a title those of all scripts only."""
     width = max((len(each.scenario) for each in scores), default=10) + 1
     head = f"{'':{width}}{'noise':6}{'n':>5}" + "".join(f"{title:>9}" for title, _, _ in COLUMNS)
     lines = [head]
     names = list(dict.fromkeys(each.scenario for each in scores))
     noises = list(dict.fromkeys(each.noise for each in scores))
+    if title is not None:
+        lines += [_line(title, noise, [e for e in scores if e.noise == noise], width) for noise in noises]
+        return "\n".join([*lines, _line(title, "all", scores, width)])
     for name in names:
         for noise in noises:
             lines.append(_line(name, noise, [e for e in scores if e.scenario == name and e.noise == noise], width))
@@ -180,6 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--noise", action="append", choices=NOISES)
     parser.add_argument("--open-loop", action="store_true", help="devices ignore what they are asked")
     parser.add_argument("--pushed", action="store_true", help="devices obey at once, not at their next ping")
+    parser.add_argument("--loops", action="store_true", help="as asked, and with fixed intervals of 10, 30 and 60 s")
     parser.add_argument("--interval", type=float, help="every device's own interval, s")
     parser.add_argument(
         "--order", action="append", default=[], metavar="NAME=VALUE", help="a policy value, e.g. p_enter=0.4"
@@ -189,9 +198,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     names, noises = given.scenario or list(SCRIPTS), given.noise or list(NOISES)
     orders = {name: float(value) for name, value in (each.split("=", 1) for each in given.order)}
+    seeds = seeds_of(given.seeds, given.half)
+    if given.loops:
+        for loop, interval_s in LOOPS.items():
+            scores = play(names, noises, seeds, closed_loop=interval_s is None, interval_s=interval_s, orders=orders)
+            print(table(scores, loop) if loop == "asked" else table(scores, loop).split("\n", 1)[1], flush=True)
+        return 0
     costs: list[dict[str, float]] = []
     begun = time.perf_counter()
-    scores = play(names, noises, seeds_of(given.seeds, given.half), closed_loop=not given.open_loop,
+    scores = play(names, noises, seeds, closed_loop=not given.open_loop,
                   interval_s=given.interval, pushed=given.pushed, orders=orders, costs=costs)  # fmt: skip
     print(table(scores))
     if given.why:

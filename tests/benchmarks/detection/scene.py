@@ -62,7 +62,7 @@ class Expected:
     """Alarms before do not count."""
     early_m: float = 250.0
     """Full success: at a breach told before the entry he is at most this far outside."""
-    incidents_max: int = 2
+    incidents_max: int = 1
     """Full success: no more incidents of proximity (or zone)."""
     warned: bool = False
     """Full success of a quiet script: a warning at least."""
@@ -113,7 +113,8 @@ class Scene:
 
     def device(self, kind: str, *windows: Window, **more: Any) -> Device:
         spun = tuple(
-            Window(w.from_s, w.to_s, w.what, self.spin(w.value)) if w.what in ("shift", "at") else w for w in windows
+            Window(w.from_s, w.to_s, w.what, self.spin(w.value)) if w.what in ("shift", "at", "stray") else w
+            for w in windows
         )
         if "path" in more:
             more["path"] = more["path"].turned(self.angle_rad)

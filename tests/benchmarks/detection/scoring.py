@@ -7,6 +7,7 @@ after the last of its alarms eased. One that never eases stays open.
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -196,9 +197,11 @@ def score(name: str, noise: str, seed: int, plan: Plan, number: int, story: Stor
             _past(one, expected)
         elif entry is not None:
             values = plan.pair.orders[expected.order]
-            _alarm(one, expected, told, distance, radius, entry)
+            own_id = _order_id(number, expected.order)
+            inside_s = stays(story.transitions, own_id, "zone" if expected.aim == "zone" else "proximity")
+            _alarm(one, expected, told, inside_s, distance - radius, entry)
             one.interval_s = interval_about(story, (values["victim"], values["aggressor"]), entry)
-            _rest(one, expected, told, story.transitions, _order_id(number, expected.order))
+            _rest(one, expected, told, story.transitions, own_id)
         out.append(one)
     return out
 
@@ -226,31 +229,57 @@ def _past(one: Score, expected: Expected) -> None:
         one.result, one.why = "partial", "only " + "+".join(sorted(one.first))
 
 
+def stays(transitions: Sequence[Transition], order_id: str, kind: str) -> list[tuple[float, float]]:
+    """From when to when an order was in breach (kind proximity) or one of its zones was (zone); inf: to the end."""
+    out: list[tuple[float, float]] = []
+    began: dict[object, float] = {}
+    for each in transitions:
+        if each.kind != kind or str(each.order_id) != order_id or each.retrospective:
+            continue
+        if each.to_state == "breach":
+            began.setdefault(each.zone_id, at_s(each))
+        elif each.zone_id in began:
+            out.append((began.pop(each.zone_id), at_s(each)))
+    return sorted(out + [(start, math.inf) for start in began.values()])
+
+
 def _alarm(
-    one: Score, expected: Expected, told: list[tuple[float, str]], distance: Floats, radius: Floats, entry: float
+    one: Score,
+    expected: Expected,
+    told: list[tuple[float, str]],
+    inside: list[tuple[float, float]],
+    outside_m: Floats,
+    entry: float,
 ) -> None:
-    """Full, partial or missed by time, and the delays."""
-    counted = [(second, what) for second, what in told if second >= expected.from_s]
-    breach = next((second for second, what in counted if what in {"breach", "zone"}), None)
-    if breach is not None:
-        one.delay_s = breach - entry
-        if breach < entry and expected.aim == "alarm":
-            k = min(int(breach), len(distance) - 1)
-            one.early_m = float(distance[k] - radius[k])
-    before = [second for second, what in counted if what in {"warning", "approach"} and second < entry]
-    one.lead_s = entry - before[0] if before else None
-    before = [second for second, what in counted if what == "approach" and second < entry]
-    one.approach_lead_s = entry - before[0] if before else None
-    hit = next(((second, what) for second, what in counted if what in expected.accept), None)
-    late = next((second for second, what in counted if what != "past"), None)
-    if hit is not None and hit[0] - entry <= expected.allowed_s:
+    """Full, partial or missed by time, and the delays. `inside`: stays that were told; `outside_m` by second.
+
+    The breach that counts is the first that lasts beyond the true entry; one that began before makes the delay
+    negative, and every one that began before counts as early.
+    """
+    meant = next((start for start, end in inside if end > max(entry, expected.from_s)), None)
+    if meant is not None:
+        one.delay_s = meant - entry
+    if expected.aim == "alarm":
+        early = [float(outside_m[int(start)]) for start, _ in inside if start < min(entry, len(outside_m))]
+        one.early_m = max(early, default=None)
+    leads = [entry - second for second, what in told if what in {"warning", "approach"} and second < entry]
+    one.lead_s = leads[0] if leads else None
+    leads = [entry - second for second, what in told if what == "approach" and second < entry]
+    one.approach_lead_s = leads[0] if leads else None
+    others = [(at, what) for at, what in told if at >= expected.from_s and what not in {"breach", "zone", "past"}]
+    accepted = [each for each in others if each[1] in expected.accept]
+    if meant is not None and expected.accept & {"breach", "zone"}:
+        accepted = sorted([*accepted, (meant, "breach")])
+    in_time = [what for at, what in accepted if at - entry <= expected.allowed_s]
+    if in_time:
         one.result = "full"
-        if hit[1] == "breach" and one.early_m is not None and one.early_m > expected.early_m:
+        too_early = one.early_m is not None and one.early_m > expected.early_m
+        if too_early and set(in_time) <= {"breach"}:
             one.result, one.why = "partial", f"breach {one.early_m:.0f} m early"
-    elif hit is not None and hit[0] - entry <= expected.allowed_s + PARTIAL_S:
-        one.result, one.why = "partial", f"{hit[1]} {hit[0] - entry:.0f} s after entry"
-    elif late is not None and late - entry <= expected.allowed_s + PARTIAL_S:
-        one.result, one.why = "partial", "only " + "+".join(sorted({what for _, what in counted}))
+    elif accepted and accepted[0][0] - entry <= expected.allowed_s + PARTIAL_S:
+        one.result, one.why = "partial", f"{accepted[0][1]} {accepted[0][0] - entry:.0f} s after entry"
+    elif any(at - entry <= expected.allowed_s + PARTIAL_S for at, _ in others):
+        one.result, one.why = "partial", "only " + "+".join(sorted(one.first))
 
 
 def _rest(

@@ -5,7 +5,7 @@ its own, with its own random numbers, so that its story does not depend on who e
 
 A device makes a ping every interval. What it says is the truth with its receiver's noise (`noise`), changed by the
 `Window`s of its plan: silent, offline (recorded, and uploaded at the end of the window: all but the newest are marked
-backlog), frozen, displaced, elsewhere, without fix, other noise, other interval, flags. The answer to a ping tells the
+backlog), frozen, displaced, elsewhere, once astray, without fix, other noise, other interval, flags. The answer to a ping tells the
 device the interval it is asked for by then, so an ask is obeyed from the next ping on; `pushed=True` lets it be obeyed
 at once, `closed_loop=False` never (real devices may ignore it).
 """
@@ -47,7 +47,7 @@ HEARD_M: Final = 30.0
 """Within this the victim's unit hears the bracelet."""
 MOVING_MPS: Final = 0.3
 SPEED_ERROR_MPS: Final = 0.2
-WHAT: Final = ("silent", "offline", "frozen", "shift", "at", "nofix", "noise", "interval", "flag", "indoor")
+WHAT: Final = ("silent", "offline", "frozen", "shift", "at", "stray", "nofix", "noise", "interval", "flag")
 
 Index = NDArray[np.int64]
 
@@ -131,6 +131,7 @@ class World:
         self._offline_until = np.zeros(count)
         self._shift = np.zeros((count, 2))
         self._at = np.full((count, 2), np.nan)
+        self._stray = np.full((count, 2), np.nan)
         self._seq = np.zeros(count, dtype=np.int64)
         self._bracelets = self._whom_to_hear()
         self._hears = np.asarray([device.hears for device in self._devices])
@@ -242,6 +243,8 @@ class World:
             self._shift[d] = value if begins else 0.0
         elif what == "at":
             self._at[d] = value if begins else np.nan
+        elif what == "stray":
+            self._stray[d] = value
         elif what == "nofix":
             self._nofix[d] = begins
         elif what == "noise":
@@ -286,6 +289,10 @@ class World:
         self._seq[due] += 1
         claimed = ~np.isnan(self._at[due, 0])
         shown = np.where(claimed[:, None], self._at[due], np.column_stack([east, north])) + self._shift[due] + error
+        stray = np.flatnonzero(~np.isnan(self._stray[due, 0]))
+        if stray.size:
+            shown[stray] = self._stray[due[stray]] + error[stray]
+            self._stray[due[stray]] = np.nan
         records["lat"], records["lon"] = on_earth(self._planes[due], shown[:, 0], shown[:, 1])
         records["accuracy_m"] = accuracy
         speaks = self._gives_speed[due] & (source == 1) & ~claimed
