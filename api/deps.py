@@ -29,6 +29,8 @@ class ApiContext:
     """api.ingest.registry.Registry: device and gateway tokens, in memory."""
     appender: Any = None
     """api.ingest.appender.Appender: pings on their way into the log."""
+    asked: Any = None
+    """api.ingest.asked.AskedIntervals: how long each device is asked to wait; none: as is expected of it."""
     tail: Any = None
     """api.live.tail.FeedTail: the dispatchers' feed."""
     own_news: Any = None

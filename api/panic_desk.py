@@ -21,6 +21,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from api.ingest.presses import Presses
 from api.live.provisional import provisional_panic
 from api.panic_journal import PanicJournal
 from core.actions.panics import PanicResult, ask_cancel, take_panic
@@ -97,6 +98,7 @@ class PanicDesk:
         self._opening = asyncio.Lock()
         self._late: dict[asyncio.Task[Any], int | None] = {}
         self._default_agency: uuid.UUID | None = None
+        self._presses = Presses(client)
 
     # taking -----------------------------------------------------------------------------------------------------
 
@@ -104,6 +106,7 @@ class PanicDesk:
         """Take a panic. Raises NotAllowed for an aggressor's device, and StoreUnavailable only when neither disk
         nor any store takes it."""
         payload = panic_domain.encode(panic)
+        self._presses.note(panic, self.registry)
         place = await self._journalled(payload)
         result = await self._within_a_second(self._commit(panic), place)
         if result is not None:
@@ -260,6 +263,7 @@ class PanicDesk:
             await asyncio.wait(set(self._late), timeout=POSTGRES_WAIT_S)
         for task in list(self._late):
             task.cancel()
+        self._presses.close()
         await self._database.close()
         if self._journal is not None:
             self._journal.close()

@@ -277,6 +277,7 @@ class ShardRunner(Service):
             live=changes.live,
             places=changes.places,
             transitions=transitions,
+            asks=changes.asks,
             expected=self._committed,
         )
         self._committed = self.position

@@ -82,12 +82,14 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     from api.app import create_app
     from api.deps import ApiContext
     from api.ingest.appender import Appender
+    from api.ingest.asked import AskedIntervals
     from api.ingest.health import IngestHealth
     from api.ingest.registry import Registry
     from api.live.own_news import OwnNews
     from api.live.tail import FeedTail
     from api.panic_desk import PanicDesk, PanicDrain
     from core.actions.suspensions import OrderClock
+    from core.actions.upkeep import IncidentClock
     from infra.server import HttpServer, bind
 
     listener = bind(settings.host, settings.port, shared=settings.processes > 1)
@@ -95,6 +97,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     settings = settings.model_copy(update={"port": part.port})
     registry = Registry(part.database, utc_now)
     appender = Appender(settings, part.redis, utc_now, road="http")
+    asked = AskedIntervals(settings, part.redis, part.database, utc_now)
     tail = FeedTail(settings, part.database, part.redis, utc_now)
     own_news = OwnNews(part.database, registry, utc_now)
     desk = PanicDesk(settings, part.database, part.redis, registry, tail, utc_now, index)
@@ -105,6 +108,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
         clock=utc_now,
         registry=registry,
         appender=appender,
+        asked=asked,
         tail=tail,
         own_news=own_news,
         panic_desk=desk,
@@ -112,19 +116,21 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     server = HttpServer(create_app(context), listener, settings.max_feed_connections + 1000)
     health = IngestHealth(settings, part.redis, appender, beats=False)
     clock = OrderClock(part.database, utc_now)
-    part.services = [registry, appender, health, tail, own_news, PanicDrain(desk), clock, server]
+    part.services = [registry, asked, appender, health, tail, own_news, PanicDrain(desk), clock, server]
 
 
 def _build_ingest(part: Part, settings: Settings) -> None:
     from api.ingest.appender import Appender
+    from api.ingest.asked import AskedIntervals
     from api.ingest.health import IngestHealth
     from api.ingest.registry import Registry
     from api.ingest.stream import DeviceStream
 
     registry = Registry(part.database, utc_now)
     appender = Appender(settings, part.redis, utc_now)
-    stream = DeviceStream(settings, registry, appender)
-    part.services = [registry, appender, IngestHealth(settings, part.redis, appender), stream]
+    asked = AskedIntervals(settings, part.redis, part.database, utc_now)
+    stream = DeviceStream(settings, registry, appender, asked)
+    part.services = [registry, asked, appender, IngestHealth(settings, part.redis, appender), stream]
 
 
 def _build_geo(part: Part, settings: Settings, instance: str) -> None:

@@ -12,26 +12,21 @@ import msgspec
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 from api.ingest.appender import RETRY_AFTER_S, Appender
+from api.ingest.asked import interval_part
 from api.ingest.decode import BROKEN, Bounds, Flaw, Ping, Unreadable, at_ms, decode_frame, flaw_of, sift_frame
 from api.ingest.ledger import NEVER, NONE, Ledger
+from api.ingest.owner import NOBODYS, owner_through
 from api.ingest.rates import Bucket
 from api.ingest.records import newest_of_each, sightings_of
-from api.ingest.registry import SHUT_OUT, DeviceIdentity, GatewayIdentity, Registry
+from api.ingest.registry import DeviceIdentity, GatewayIdentity, Registry
+from api.ingest.relay import GATEWAY_INTERVAL_S, Relay
 from core.clock import from_ms, rfc3339
 from core.metrics import PINGS_REFUSED
 
 ERROR_EVERY_S: Final = 1.0
 """Shortest time between two `ingest_unavailable` on a connection."""
-GATEWAY_INTERVAL_S: Final = 60.0
-"""Told to gateways, which send for devices of many intervals."""
-NOBODYS: Final = "The device is not assigned to anybody; assign it to a person first."
 
 encode: Final = msgspec.json.Encoder().encode
-
-
-def interval_for(device: DeviceIdentity) -> float:
-    """Seconds until this device's next ping is wanted."""
-    return device.interval_s
 
 
 class Host(Protocol):
@@ -43,6 +38,7 @@ class Host(Protocol):
     max_frame_bytes: int
     max_pings: int
     gapped: set[Connection]
+    through: dict[int, tuple[Connection, DeviceIdentity]]
     now: float
     now_ms: int
     oldest_ms: int
@@ -54,26 +50,11 @@ class Host(Protocol):
     def discard(self, connection: Connection) -> None:
         """It is gone."""
 
+    def told_s(self, device: DeviceIdentity) -> float:
+        """Seconds until this device's next ping is wanted."""
+
     def schedule(self, connection: Connection) -> None:
         """Something new may be acknowledged; only for a connection that is not `due` already."""
-
-
-def owner_through(gateway: GatewayIdentity, registry: Registry, ping: Ping) -> DeviceIdentity | Flaw:
-    """Whose ping a gateway has sent, or why it is nobody's."""
-    if ping.device_id is None:
-        return Flaw("device_id_missing", "A gateway names the device of each ping; add device_id.", ping.seq)
-    device = registry.device_by_text(ping.device_id)
-    # Another agency's device is as unknown as none at all: a gateway learns nothing by guessing.
-    if device is None or device.agency_id != gateway.agency_id:
-        return Flaw("device_unknown", "No device of this agency has this device_id.", ping.seq)
-    if device.status in SHUT_OUT:
-        return Flaw("token_revoked", "This device was revoked or returned.", ping.seq)
-    if not device.routes:
-        return Flaw("device_forbidden", NOBODYS, ping.seq)
-    if device.status == "registered":
-        # It is in no case yet: what it sends would be acknowledged, and watched by nobody.
-        return Flaw("device_forbidden", "The device is not enrolled; enrol it first.", ping.seq)
-    return device
 
 
 class Connection(WSListener):
@@ -81,7 +62,7 @@ class Connection(WSListener):
 
     __slots__ = (
         "_generation",  "answer", "bucket", "commands", "device", "digest", "due", "error_after", "expires_ms",
-        "fragments", "gap_at", "gateway", "last_ack", "ledger", "server", "transport", "unread_since",
+        "fragments", "gap_at", "gateway", "last_ack", "ledger", "relay", "server", "transport", "unread_since",
     )  # fmt: skip
 
     def __init__(self, server: Host, digest: bytes, holder: DeviceIdentity | GatewayIdentity, expires_ms: int) -> None:
@@ -95,6 +76,8 @@ class Connection(WSListener):
         """A device's; a gateway has none."""
         self.answer = b""
         """The part of an acknowledgement behind its number."""
+        self.relay: Relay | None = None
+        """A gateway's."""
         self.identify(holder)
         self.ledger = Ledger()
         self._generation: object = None
@@ -114,14 +97,29 @@ class Connection(WSListener):
         if isinstance(holder, DeviceIdentity):
             self.device = holder
             self.bucket = self.server.appender.rates.bucket(holder.number)
-            self._set_interval(interval_for(holder))
+            self.answer = interval_part(self.server.told_s(holder))
         else:
             self.gateway = holder
-            if not self.answer:
-                self._set_interval(GATEWAY_INTERVAL_S)
+            self.relay = self.relay or Relay()
+            self.answer = self.answer or interval_part(GATEWAY_INTERVAL_S)
 
-    def _set_interval(self, interval_s: float) -> None:
-        self.answer = b',"interval_s":' + encode(interval_s) + b',"commands":'
+    def ask(self, device: DeviceIdentity) -> None:
+        """What is asked of a device of this connection may have changed: told at once if it is sooner."""
+        told_s = self.server.told_s(device)
+        if self.relay is not None:
+            if self.relay.note(device, told_s) and told_s < device.interval_s:
+                self.hurry()
+            return
+        before, self.answer = self.answer, interval_part(told_s)
+        if self.answer < before:
+            self.hurry()
+
+    def _part(self) -> bytes:
+        """The part of an acknowledgement behind its number; a gateway's news are told once."""
+        if self.relay is not None and self.relay.has_news:
+            self.answer, part = self.relay.take()
+            return part
+        return self.answer
 
     # called by picows -----------------------------------------------------------------------------------------
 
@@ -278,7 +276,11 @@ class Connection(WSListener):
     def _owner_of(self, ping: Ping) -> DeviceIdentity | Flaw:
         """Whose ping it is, or why it is nobody's."""
         if self.gateway is not None:
-            return owner_through(self.gateway, self.server.registry, ping)
+            owner = owner_through(self.gateway, self.server.registry, ping)
+            if self.relay is not None and not isinstance(owner, Flaw):
+                self.server.through[owner.number] = self, owner
+                self.relay.note(owner, self.server.told_s(owner))
+            return owner
         assert self.device is not None
         assert self.bucket is not None
         if self.bucket.left < 0 and not self.server.appender.rates.refill(self.bucket):
@@ -352,15 +354,15 @@ class Connection(WSListener):
         self.last_ack = self.server.now
         self.ledger.acked = number
         if self.commands is None:
-            self._send(b'{"ack":%d%b[]}' % (number, self.answer))
+            self._send(b'{"ack":%d%b[]}' % (number, self._part()))
         else:
-            self._send(b'{"ack":%d%b%b}' % (number, self.answer, encode(self.commands)))
+            self._send(b'{"ack":%d%b%b}' % (number, self._part(), encode(self.commands)))
             self.commands = None
 
     def hurry(self) -> None:
         """Tell a shorter interval unasked; whoever has had no acknowledgement yet hears of it with the first one."""
         if self.last_ack and not self.unread_since and self.ledger.acked >= 0:
-            self._send(b'{"ack":%d%b[]}' % (self.ledger.acked, self.answer))
+            self._send(b'{"ack":%d%b[]}' % (self.ledger.acked, self._part()))
 
     # saying things --------------------------------------------------------------------------------------------
 

@@ -157,6 +157,12 @@ class Registry(Service):
                 device = self._devices.get(str(uuid.UUID(device_id)))
         return device
 
+    def numbers_of(self, people: frozenset[uuid.UUID]) -> set[int]:
+        """Numbers of the devices these people carry; looks at every device, so not for every ping."""
+        if not people:
+            return set()
+        return {device.number for device in self._devices.values() if device.person_id in people}
+
     def on_changed(self, listener: Callable[[Changes], None]) -> Callable[[], None]:
         """Call `listener` after each look that found changes; returns what takes it off again."""
         self._listeners.append(listener)

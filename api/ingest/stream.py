@@ -28,8 +28,9 @@ import errno
 import logging
 import socket
 import time
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import structlog
@@ -42,9 +43,10 @@ from picows import (
 )
 
 from api.ingest.appender import RETRY_AFTER_S, Appender
-from api.ingest.connection import Connection, interval_for
+from api.ingest.asked import AskedIntervals, Changed
+from api.ingest.connection import Connection
 from api.ingest.decode import DAY_MS, Bounds
-from api.ingest.registry import Changes, Registry
+from api.ingest.registry import Changes, DeviceIdentity, Registry
 from core.clock import to_ms
 from core.errors import CODES, Misconfigured, StoreUnavailable
 from core.ids import token_digest
@@ -109,8 +111,12 @@ class DeviceStream(Service):
 
     name = "stream"
 
-    def __init__(self, settings: Settings, registry: Registry, appender: Appender) -> None:
+    def __init__(
+        self, settings: Settings, registry: Registry, appender: Appender, asked: AskedIntervals | None = None
+    ) -> None:
+        """Without `asked`, devices are told what is expected of them."""
         super().__init__()
+        self._asked = asked
         self._settings = settings
         self.registry = registry
         self.appender = appender
@@ -119,6 +125,8 @@ class DeviceStream(Service):
         self.max_pings = settings.max_pings_per_call
         self.connections: set[Connection] = set()
         self.gapped: set[Connection] = set()
+        self.through: dict[int, tuple[Connection, DeviceIdentity]] = {}
+        """Device number → the gateway's connection it was last heard through, and the device."""
         self._of_device: dict[int, list[Connection]] = {}
         self.port = 0
         self.now = 0.0
@@ -129,7 +137,7 @@ class DeviceStream(Service):
         self._slot = 0
         self._changes: list[Changes] = []
         self._server: asyncio.Server | None = None
-        self._unsubscribe: Any = None
+        self._unsubscribe: list[Callable[[], None]] = []
 
     # the service ----------------------------------------------------------------------------------------------
 
@@ -154,7 +162,9 @@ class DeviceStream(Service):
         except OSError as error:
             raise Misconfigured(_why_not_listening(error, self._settings.host, port)) from None
         self.port = self._server.sockets[0].getsockname()[1]
-        self._unsubscribe = self.registry.on_changed(self._changes.append)
+        self._unsubscribe = [self.registry.on_changed(self._changes.append)]
+        if self._asked is not None:
+            self._unsubscribe.append(self._asked.on_changed(self._ask))
         log.info("stream_listening", host=self._settings.host, port=self.port)
 
     async def run(self) -> None:
@@ -175,8 +185,8 @@ class DeviceStream(Service):
 
     async def close(self) -> None:
         """Stop listening and close every socket with 1001: devices reconnect, perhaps elsewhere."""
-        if self._unsubscribe is not None:
-            self._unsubscribe()
+        while self._unsubscribe:
+            self._unsubscribe.pop()()
         if self._server is not None:
             self._server.close()
         if self.appender.refusal is None:
@@ -245,6 +255,26 @@ class DeviceStream(Service):
                 mine.remove(connection)
                 if not mine:
                     del self._of_device[number]
+            if connection.gateway is not None:
+                self.through = {key: value for key, value in self.through.items() if value[0] is not connection}
+
+    def told_s(self, device: DeviceIdentity) -> float:
+        """Seconds until this device's next ping is wanted."""
+        return device.interval_s if self._asked is None else self._asked.told_s(device)
+
+    def _ask(self, changed: Changed) -> None:
+        """Tell those who are connected what they are asked for, at once where it is more than before."""
+        for connection in list(self.connections) if changed.people else ():
+            if connection.device is not None and connection.device.person_id in changed.people:
+                connection.ask(connection.device)
+        for number in changed.numbers:
+            for connection in self._of_device.get(number, ()):
+                if connection.device is not None:
+                    connection.ask(connection.device)
+        if self.through:
+            relayed = changed.numbers | self.registry.numbers_of(changed.people)
+            for connection, device in [self.through[number] for number in relayed if number in self.through]:
+                connection.ask(device)
 
     def schedule(self, connection: Connection) -> None:
         """Acknowledge now, or as soon as the last acknowledgement is ACK_EVERY_S ago."""
@@ -272,10 +302,9 @@ class DeviceStream(Service):
             connection.send_error(code, detail)
             connection.close(WSCloseCode.POLICY_VIOLATION, code)
         else:
-            before = connection.device
+            if isinstance(holder, DeviceIdentity):
+                connection.ask(holder)
             connection.identify(holder)
-            if before and connection.device and interval_for(connection.device) < interval_for(before):
-                connection.hurry()
 
     def _sweep(self) -> None:
         """Each second: tokens that ran out, gaps left open, peers that do not read."""

@@ -15,11 +15,13 @@ from starlette.responses import Response
 
 from api.deps import ApiContext, Context
 from api.ingest.appender import RETRY_AFTER_S, Appender
-from api.ingest.connection import GATEWAY_INTERVAL_S, NOBODYS, interval_for, owner_through
+from api.ingest.asked import interval_text
 from api.ingest.decode import DAY_MS, Bounds, Flaw, Ping, Unreadable, at_ms, decode_upload, flaw_of
+from api.ingest.owner import NOBODYS, owner_through
 from api.ingest.rates import Key, RecentPings
 from api.ingest.records import newest_of_each, sightings_of
 from api.ingest.registry import DeviceIdentity, GatewayIdentity, Registry
+from api.ingest.relay import GATEWAY_INTERVAL_S
 from api.ingest.stream import DOUBTS
 from core.clock import from_ms, rfc3339
 from core.errors import InvalidInput, NotAuthenticated, StoreUnavailable, TooLarge, TooMany
@@ -104,6 +106,11 @@ OPENAPI: Final[dict[str, Any]] = {
                                 },
                             },
                             "interval_s": {"type": "number", "description": "Seconds until the next ping is wanted."},
+                            "devices": {
+                                "type": "object",
+                                "additionalProperties": {"type": "number"},
+                                "description": "Gateways: the same by device id, where it is not what is expected.",
+                            },
                             "commands": {"type": "array", "items": {"type": "object"}},
                         },
                     }
@@ -132,8 +139,15 @@ class Answer(msgspec.Struct):
     accepted: int
     duplicates: int
     rejected: list[Rejected]
-    interval_s: float
+    interval_s: msgspec.Raw
     commands: list[dict[str, Any]]
+
+
+class GatewayAnswer(Answer):
+    """The same to a gateway: `interval_s` is the least of its devices'."""
+
+    devices: dict[str, float]
+    """Device id → seconds until its next ping is wanted, of those asked for otherwise than is expected of them."""
 
 
 def sender_of(request: Request, registry: Registry) -> DeviceIdentity | GatewayIdentity:
@@ -218,6 +232,15 @@ class Batch:
         self._recent.add(self.keys)
 
 
+def told_s(context: ApiContext, device: DeviceIdentity) -> float:
+    """Seconds until this device's next ping is wanted."""
+    return device.interval_s if context.asked is None else float(context.asked.told_s(device))
+
+
+def _interval(seconds: float) -> msgspec.Raw:
+    return msgspec.Raw(interval_text(seconds))
+
+
 @router.post("/v1/pings", status_code=202, openapi_extra=OPENAPI, summary="Send pings")
 async def send_pings(request: Request, context: Context) -> Response:
     """Take up to `max_pings_per_call` pings of a device, or of a gateway's devices."""
@@ -236,6 +259,12 @@ async def send_pings(request: Request, context: Context) -> Response:
     batch = Batch(context, sender, context.appender.now_ms())
     batch.judge(items)
     await batch.append(context.appender)
-    interval_s = interval_for(sender) if isinstance(sender, DeviceIdentity) else GATEWAY_INTERVAL_S
-    answer = Answer(len(batch.taken), batch.duplicates, batch.rejected, interval_s, batch.commands)
+    counts = (len(batch.taken), batch.duplicates, batch.rejected)
+    if isinstance(sender, DeviceIdentity):
+        answer = Answer(*counts, _interval(told_s(context, sender)), batch.commands)
+    else:
+        told = {device: told_s(context, device) for device, _ in batch.taken}
+        asked = {str(device.id): seconds for device, seconds in told.items() if seconds != device.interval_s}
+        least_s = min(GATEWAY_INTERVAL_S, *asked.values()) if asked else GATEWAY_INTERVAL_S
+        answer = GatewayAnswer(*counts, _interval(least_s), batch.commands, asked)
     return Response(msgspec.json.encode(answer), status_code=202, media_type="application/json")

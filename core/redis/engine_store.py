@@ -1,8 +1,8 @@
 """The engine's state between processes: one atomic, fenced step writes all that a stretch of the log changed.
 
-Model: state, live positions, geo index, transitions and the log cursor of a shard share its slot, and one Lua
-script writes them together, cursor last: either all of a stretch of the log has happened, or none of it. The
-script refuses a token smaller than the greatest seen. A new owner raises the token first and reads after, so
+Model: state, live positions, geo index, transitions, what devices are asked, and the log cursor of a shard share its
+slot, and one Lua script writes them together, cursor last: either all of a stretch of the log has happened, or none of
+it. The script refuses a token smaller than the greatest seen. A new owner raises the token first and reads after, so
 what it reads cannot change under it.
 
 Failure: StoreUnavailable leaves it open whether the step happened: load again and go on from the cursor found.
@@ -28,6 +28,10 @@ TRANSITIONS_PER_ENTRY_MAX: Final = 100
 LONGITUDE_MAX_DEG: Final = 180.0
 
 FORGET_MAX: Final = 1_000
+ASKS_KEPT: Final = 2_000
+"""Entries of a shard's `asks` kept for those who follow it: minutes; who falls further behind reads the hash."""
+
+_ASK: Final = struct.Struct(keys.ASK_FORMAT)
 
 _CLAIM: Final = Script(FENCE + "return 1")
 _FORGET: Final = Script(
@@ -65,6 +69,9 @@ put('HDEL', KEYS[3], tonumber(ARGV[4]))
 put('HSET', KEYS[4], tonumber(ARGV[5]))
 put('GEOADD', KEYS[5], tonumber(ARGV[6]))
 for _ = 1, tonumber(ARGV[7]) do redis.call('XADD', KEYS[6], '*', 't', next_value()) end
+put('HSET', KEYS[7], tonumber(ARGV[11]))
+put('HDEL', KEYS[7], tonumber(ARGV[12]))
+if ARGV[13] ~= '' then redis.call('XADD', KEYS[8], 'MAXLEN', '~', ARGV[14], '*', 'a', ARGV[13]) end
 redis.call('SET', KEYS[2], ARGV[2])
 return 1
 """
@@ -104,13 +111,15 @@ class EngineStore:
         live: Sequence[tuple[int, bytes]] = (),
         places: Sequence[tuple[float, float, int]] = (),
         transitions: Sequence[Transition] = (),
+        asks: Sequence[tuple[int, float]] = (),
         expected: str | None = None,
     ) -> None:
         """Write what the log up to `cursor` changed, in one atomic step; raises LeaseLost or StoreUnavailable.
 
         With `expected`, the cursor must stand there: a step sent twice happens once, and a store that lost its data
         is not given a part of the state for the whole.
-        `places` are (lon, lat, device number); those the index cannot hold (the poles) are left out.
+        `places` are (lon, lat, device number); those the index cannot hold (the poles) are left out. `asks` are
+        (device number, seconds between its pings), 0 where it is asked for no more than is expected of it.
         """
         set_fields: list[bytes] = []
         deleted: list[bytes] = []
@@ -131,15 +140,20 @@ class EngineStore:
             for start in range(0, len(transitions), TRANSITIONS_PER_ENTRY_MAX)
         ]
         parts = (set_fields, deleted, live_fields, geo_fields, entries)
-        values = [value for part in parts for value in part]
+        asked = [part for number, seconds in asks if seconds for part in (b"%d" % number, b"%g" % seconds)]
+        unasked = [b"%d" % number for number, seconds in asks if not seconds]
+        values = [value for part in (*parts, asked, unasked) for value in part]
         lengths = struct.pack(f"<{len(values)}I", *map(len, values))
         await _COMMIT(
             self._client,
             [
                 keys.owner(shard), keys.cursor(shard), keys.state(shard), keys.live(shard), keys.geo(shard),
-                keys.transitions(shard),
+                keys.transitions(shard), keys.asked(shard), keys.asks(shard),
             ],
-            [token, cursor, *map(len, parts), expected or "", lengths, b"".join(values)],
+            [
+                token, cursor, *map(len, parts), expected or "", lengths, b"".join(values), len(asked), len(unasked),
+                b"".join(_ASK.pack(number, seconds) for number, seconds in asks), ASKS_KEPT,
+            ],
         )  # fmt: skip
 
     async def cursor(self, shard: int) -> str:

@@ -7,6 +7,8 @@ from typing import Final
 
 LIVE_FORMAT: Final = "<ddffffqqI"
 """Value of a `live` field: lat, lon, accuracy_m, speed_mps, heading_deg, battery_pct, at_ms, received_ms, flags."""
+ASK_FORMAT: Final = "<If"
+"""A record of `asks`: device number, seconds; 0 seconds: what is expected of it."""
 LIVE_BYTES: Final = struct.calcsize(LIVE_FORMAT)
 
 
@@ -45,6 +47,16 @@ def geo(shard: int) -> str:
     return f"{{s{shard}}}:geo"
 
 
+def asked(shard: int) -> str:
+    """Hash: device number → seconds between its pings it is asked for, where that is not what is expected of it."""
+    return f"{{s{shard}}}:asked"
+
+
+def asks(shard: int) -> str:
+    """Stream: changes of `asked`, for those who answer devices. Field `a`: ASK_FORMAT records; the oldest go."""
+    return f"{{s{shard}}}:asks"
+
+
 def history(shard: int) -> str:
     """String: id up to which the historian has the log durably in PostgreSQL (a copy, for trimming)."""
     return f"{{s{shard}}}:history"
@@ -52,6 +64,9 @@ def history(shard: int) -> str:
 
 INGEST_BEAT: Final = "{ingest}:beat"
 """String with expiry, set each second by every ingest: while absent, ticks are `paused` and silence waits."""
+
+PRESSED: Final = "{panic}:pressed"
+"""Sorted set: id of a person who pressed a panic, scored by when in ms; her devices are asked for the most."""
 
 PANICS: Final = "{panic}:pending"
 """Stream: panics PostgreSQL did not take in time. Field `p`: JSON. Drained on recovery, then deleted."""

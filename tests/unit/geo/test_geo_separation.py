@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from geopy.distance import geodesic
 
-from geo import sampling, separation
+from geo import separation
 from geo.frame import flatten, tangent_plane, to_degrees, to_vectors
 
 
@@ -65,9 +65,3 @@ def test_time_to_zone() -> None:
     assert separation.time_to_zone_s(1500, 500, 10) == 100
     assert separation.time_to_zone_s(400, 500, -1) == 0
     assert separation.time_to_zone_s(1500, 500, 0) is None
-
-
-def test_an_aggressors_device_is_told_one_of_three_waits() -> None:
-    wait = sampling.longest_wait_s(np.array([500.0, 1100.0, 1700.0, 9e9]), np.array([500.0] * 4))
-    assert wait.tolist() == [1, 10, 20, 60]
-    assert sampling.aggressor_step_s(np.array([1.0, 5.0, 14.9, 15.0, 59.0, 60.0])).tolist() == [5, 5, 5, 15, 15, 60]

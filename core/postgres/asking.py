@@ -1,0 +1,19 @@
+"""Whose devices are asked for the most because a panic is open."""
+
+from __future__ import annotations
+
+import uuid
+
+from core.postgres.database import Connection
+
+
+async def people_in_panic(connection: Connection) -> frozenset[uuid.UUID]:
+    """Whoever pressed a panic that is not resolved, and everyone protected from the same aggressor."""
+    rows = await connection.fetch(
+        "SELECT victim_id AS person_id FROM incident WHERE family = 'panic' AND state <> 'resolved'"
+        " AND victim_id IS NOT NULL"
+        " UNION SELECT unnest(o.victim_id || o.protected_person_ids) FROM incident i"
+        " JOIN protection_order o ON o.case_id = i.case_id AND o.status = 'in_force'"
+        " WHERE i.family = 'panic' AND i.state <> 'resolved'"
+    )
+    return frozenset(row["person_id"] for row in rows)
