@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.detection.run_approaches --seeds 50 --half report [--scenario NAME ...] [--noise city]
         [--open-loop] [--interval 30] [--json FILE] [--why]
-    python -m tests.benchmarks.detection.run_approaches --loops   all scripts, as asked and at 10, 30 and 60 s, a line each
+    python -m tests.benchmarks.detection.run_approaches --loops   as asked, and at 10, 30 and 60 s
 
 Defaults are chosen on even seeds (`--half choose`) and reported on odd ones.
 """

@@ -5,9 +5,9 @@ its own, with its own random numbers, so that its story does not depend on who e
 
 A device makes a ping every interval. What it says is the truth with its receiver's noise (`noise`), changed by the
 `Window`s of its plan: silent, offline (recorded, and uploaded at the end of the window: all but the newest are marked
-backlog), frozen, displaced, elsewhere, once astray, without fix, other noise, other interval, flags. The answer to a ping tells the
-device the interval it is asked for by then, so an ask is obeyed from the next ping on; `pushed=True` lets it be obeyed
-at once, `closed_loop=False` never (real devices may ignore it).
+backlog), frozen, displaced, elsewhere, once astray, without fix, other noise, other interval, flags. The answer to a
+ping tells the device the interval it is asked for by then, so an ask is obeyed from the next ping on; `pushed=True`
+lets it be obeyed at once, `closed_loop=False` never (real devices may ignore it).
 """
 
 from __future__ import annotations
