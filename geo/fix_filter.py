@@ -64,9 +64,12 @@ NOTE_FROZEN: Final = 1 << 3
 NOTE_CONFLICT: Final = 1 << 4
 """Wi-Fi or cell place the device elsewhere than the satellites. As long as it lasts."""
 
-TAU_S: Final = 60.0
+TAU_S: Final = 90.0
 """How long a velocity remembers itself."""
-ERROR_MEMORY_S: Final = 30.0
+ERROR_MEMORY_S: Final = TAU_S / 3.0
+"""A third of `TAU_S`, so that one exponential serves both."""
+RADIO_EXCESS: Final = 1.5
+"""Variance of a fix by Wi-Fi or cell over the one it claims: what those know of their own accuracy is rough."""
 LASTING_SHARE: Final = 0.25
 """Share of a fix's variance that no number of fixes averages out: the same cell, the same reflecting house."""
 SPEED_SCALE_MOST: Final = 2.0
@@ -76,13 +79,17 @@ CRUISE_VARIANCE: Final = 1.125
 """(1.5 m/s)²/2: a velocity an axis that is always possible."""
 CRUISE_SHARE2: Final = 0.25
 """While cruising a velocity changes by half of itself."""
+DRIFT_SHARE2: Final = 0.5
+"""Of a prediction: the speed stays, the course is forgotten."""
+SWERVE_SHARE: Final = 0.3
+"""Share of a prediction's velocity variance that may come at once: turns and stops do not wait."""
 MANOEUVRE_VARIANCE: Final = 144.0
 """(12 m/s)²: what a velocity an axis may turn into at once."""
 UNKNOWN_VARIANCE: Final = 112.5
 """(15 m/s)²/2: velocity of a device of which there is one fix, without a speed."""
 REST_CREEP: Final = 0.05
 """m²/s an axis: how a resting device shifts about."""
-REST_DOUBT: Final = 2e-4
+REST_DOUBT: Final = 4e-4
 """The same as a share a second of a fix's variance: the poorer the fixes, the longer a departure goes unseen."""
 DEPARTED: Final = 500.0
 """m² an axis: how far a walker may be by the time he can be told from one at rest."""
@@ -136,7 +143,7 @@ def advance(held: Floats, fixes: Floats, headings_deg: Floats) -> tuple[Floats, 
     new = held.copy()
     first = held[:, LIVE] == 0
     live, sigma, speed = fixes[:, LIVE], fixes[:, FIX_SIGMA], fixes[:, FIX_SPEED]
-    raw = sigma * sigma
+    raw = sigma * sigma * (1.0 + (RADIO_EXCESS - 1.0) * fixes[:, FIX_RADIO])
     word = held[:, WORD].astype(np.int64)
     velocity = held[:, VELOCITY]
     pp, pv, vv = held[:, PP], held[:, PV], held[:, VV]
@@ -188,7 +195,7 @@ def advance(held: Floats, fixes: Floats, headings_deg: Floats) -> tuple[Floats, 
     vv = vv + turned
     pv = moves * (alpha * (pv + reach * vv) + drawn * (TAU_S * lost * lost))
     vv = np.where(rests, CRUISE_VARIANCE, alpha * alpha * vv + drawn * (1.0 - alpha * alpha))
-    rho = alpha * alpha
+    rho = alpha * alpha * alpha
     inflation = (1.0 + rho) / np.maximum(1.0 - rho, INFLATION_LEAST) - 1.0
     noise = raw * (1.0 + inflation * raw / (raw + prior))
     total = prior + noise
@@ -212,8 +219,9 @@ def advance(held: Floats, fixes: Floats, headings_deg: Floats) -> tuple[Floats, 
     new[:, LIVE] = live
     new[:, GAP] = live - held[:, LIVE]
     new[:, SIGMA] = sigma
-    drift = np.maximum(CRUISE_SHARE2 * scale * scale * now_speed2, CRUISE_VARIANCE)
-    new[:, DRIFT] = np.fmax(drift, CRUISE_SHARE2 * speed * speed)
+    # who drove a minute ago and stands may drive on
+    pace2 = np.maximum(scale * scale * now_speed2, (held[:, DRIFT] / DRIFT_SHARE2) * np.sqrt(alpha))
+    new[:, DRIFT] = np.maximum(DRIFT_SHARE2 * np.fmax(pace2, speed * speed), CRUISE_VARIANCE)
     new[:, BELIEF] = belief
     new[:, TAKEN] = live
     new[:, AT] = fixes[:, AT]
@@ -259,7 +267,7 @@ def _begin(new: Floats, fixes: Floats, headings_deg: Floats, some: NDArray[np.in
     rows[:, PP] = fixes[some, FIX_SIGMA] ** 2
     unsure = np.where(with_course, (1.0 + 0.1 * speed) ** 2, np.maximum(0.5 * speed * speed, CRUISE_VARIANCE))
     rows[:, VV] = np.where(said, unsure, UNKNOWN_VARIANCE)
-    rows[:, DRIFT] = np.where(said, np.maximum(CRUISE_SHARE2 * speed * speed, CRUISE_VARIANCE), CRUISE_VARIANCE)
+    rows[:, DRIFT] = np.where(said, np.maximum(DRIFT_SHARE2 * speed * speed, CRUISE_VARIANCE), CRUISE_VARIANCE)
     rows[:, SIGMA] = fixes[some, FIX_SIGMA]
     new[some] = rows
 
@@ -309,7 +317,7 @@ def _doubt(
         rows[sure_of, PV] = 0.0
         rows[sure_of, VV] = prior * (1.0 - share) + CRUISE_VARIANCE
         pace = rows[sure_of, VELOCITY]
-        rows[sure_of, DRIFT] = np.maximum(CRUISE_SHARE2 * np.einsum("ij,ij->i", pace, pace), CRUISE_VARIANCE)
+        rows[sure_of, DRIFT] = np.maximum(DRIFT_SHARE2 * np.einsum("ij,ij->i", pace, pace), CRUISE_VARIANCE)
         rows[sure_of, SIGMA] = begun[:, FIX_SIGMA]
         rows[sure_of, BELIEF] = 0.0
         words[sure_of] = (words[sure_of] & ~LEVEL_AND_SUSPECTS) | CRUISE
@@ -393,5 +401,7 @@ def _ages(rows: Floats, now_ms: Times) -> tuple[Floats, Floats, Floats]:
 
 def _grown(rows: Floats, seconds: Floats, alpha: Floats, reach: Floats) -> Floats:
     growth = np.maximum((2.0 / TAU_S) * seconds - 3.0 + alpha * (4.0 - alpha), 0.0) * (TAU_S * TAU_S)
-    out: Floats = rows[:, PP] + reach * (2.0 * rows[:, PV] + reach * rows[:, VV]) + rows[:, DRIFT] * growth
+    drift = rows[:, DRIFT]
+    at_once = rows[:, VV] + SWERVE_SHARE * (drift - CRUISE_VARIANCE)
+    out: Floats = rows[:, PP] + reach * (2.0 * rows[:, PV] + reach * at_once) + drift * growth
     return out
