@@ -1,20 +1,48 @@
-"""`/v1/reports`: figures over an agency's work; no names, no places."""
+"""`/v1/reports`: figures over an agency's work, and what is found of one incident; no names, no places."""
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from fastapi import APIRouter
+from pydantic import ConfigDict, Field
 
 from api.auth import Reporter
 from api.deps import ApiContext, Context
 from api.schemas.base import Moment, View
-from core.errors import InvalidInput
+from core.actions import records
+from core.actions.unit_of_work import act
+from core.domain.violation import P_VIOLATION
+from core.errors import InvalidInput, NotFound
 from core.postgres import reports
+from core.postgres.table import Record
 
 router = APIRouter(prefix="/v1/reports", tags=["reports"])
 
+Reason = Literal["proved", "not_served", "probability", "radius_unknown", "probability_unknown", "not_proximity"]
+"""The reasons of `core.domain.violation`, for the description of the API."""
+FINDING_EXAMPLE: Final[dict[str, Any]] = {
+    "incident_id": "01980000-0000-7000-8000-000000000001",
+    "type": "proximity",
+    "state": "resolved",
+    "occurred_at": "2026-05-01T12:00:00Z",
+    "opened_at": "2026-05-01T12:00:01Z",
+    "retrospective": False,
+    "exercise": False,
+    "order_id": "01980000-0000-7000-8000-000000000002",
+    "order_reference": "2026/114",
+    "served_at": "2026-04-20T09:00:00Z",
+    "legal_m": 100,
+    "p_legal": 0.998,
+    "p_legal_at": "2026-05-01T12:07:30Z",
+    "p_least": 0.99,
+    "violation": True,
+    "reason": "proved",
+    "rule_version": "2026.2",
+    "policy": {"alert_m": 500, "legal_m": 100, "p_enter": 0.5},
+}
 DEFAULT_SPAN: Final = timedelta(days=30)
 MAX_SPAN: Final = timedelta(days=400)
 
@@ -28,6 +56,7 @@ class IncidentLine(View):
     outcome: str | None
     false_alarm_cause: str | None
     count: int
+    violations: int = Field(description="How many of them are found to be violations of their order.")
     median_acknowledge_s: float | None
     median_dispatch_s: float | None
     median_resolve_s: float | None
@@ -61,6 +90,31 @@ class IncidentReport(View):
     lines: list[IncidentLine]
 
 
+class IncidentFinding(View):
+    """Whether an incident was a violation of its order, and by what that is said."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [FINDING_EXAMPLE]})
+
+    incident_id: uuid.UUID
+    type: str
+    state: str
+    occurred_at: datetime
+    opened_at: datetime
+    retrospective: bool
+    exercise: bool
+    order_id: uuid.UUID | None
+    order_reference: str | None
+    served_at: datetime | None = Field(description="When the order was served on him; null: not that we know.")
+    legal_m: float | None = Field(description="The order's legal distance when it happened; 0: it names none.")
+    p_legal: float | None = Field(description="Greatest probability of being within it while the order was served.")
+    p_legal_at: datetime | None = Field(description="When that was.")
+    p_least: float = Field(P_VIOLATION, description="Least probability by which a violation is said.")
+    violation: bool | None = Field(description="null: it cannot be said.")
+    reason: Reason
+    rule_version: str | None
+    policy: dict[str, float] | None = Field(description="The values by which it was judged.")
+
+
 class DeliveryReport(View):
     """Deliveries made in a span."""
 
@@ -89,11 +143,22 @@ def span(context: ApiContext, since: datetime | None, until: datetime | None) ->
 async def report_incidents(
     actor: Reporter, context: Context, since: Moment | None = None, until: Moment | None = None
 ) -> dict[str, Any]:
-    """Incidents by type, severity, state and outcome, with median times to each step."""
+    """Incidents by type, severity, state and outcome: how many were violations, median times to each step."""
     start, end = span(context, since, until)
     async with context.database.connection() as connection:
         lines = await reports.incidents(connection, actor.agency_id, start, end)
     return {"since": start, "until": end, "lines": lines}
+
+
+@router.get("/incidents/{incident_id}", response_model=IncidentFinding)
+async def report_incident(incident_id: uuid.UUID, actor: Reporter, context: Context) -> Record:
+    """Whether one incident was a violation of its order, with the reason; audited."""
+    async with act(context.database, context.clock()) as unit:
+        found = await reports.finding(unit.connection, actor.agency_id, incident_id)
+        if found is None:
+            raise NotFound("There is no incident with this id.")
+        await records.note(unit, actor, "incident.reported", "incident", incident_id)
+    return found
 
 
 @router.get("/deliveries", response_model=DeliveryReport)

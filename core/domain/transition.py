@@ -66,7 +66,8 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     retrospective: bool = False
     detail: dict[str, Any] = msgspec.field(default_factory=dict)
     """Facts behind the decision (radii, probabilities, `signal`, `uncertain`, `party`), never a name."""
-    rule_version: str = RULE_VERSION
+    rule_version: str = msgspec.field(default_factory=lambda: RULE_VERSION)
+    """By a factory, so that it is written even where it is today's: tomorrow's reader has another default."""
 
 
 def transition_id(shard: int, entry: str, index: int, subject: object, kind: str) -> uuid.UUID:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import uuid
+
+import msgspec
 import pytest
 
 from core.clock import to_ms, utc_now
 from core.domain.alarm import ALARM_STATE, TYPE_OF
 from core.domain.incident import FAMILY_OF_TYPE
 from core.domain.policy import Policy, read_policy
+from core.domain.transition import RULE_VERSION, Transition, decode, encode
 from core.errors import InvalidInput
 from core.ids import timed_id
 
@@ -24,6 +28,16 @@ def test_a_timed_id_is_a_version_7_uuid_that_comes_out_the_same_and_sorts_by_tim
     assert one == timed_id(now_ms, "incident", "a") != timed_id(now_ms, "incident", "b")
     assert one < timed_id(now_ms + 1, "incident", "a")
     assert one.int >> 80 == now_ms
+
+
+def test_a_transition_is_written_with_the_version_of_the_rules_even_where_it_is_todays() -> None:
+    anyone = uuid.UUID(int=1)
+    transition = Transition(
+        id=anyone, shard=0, entry="1-0", kind="proximity", from_state="clear", to_state="breach", at_ms=1,
+        evaluated_ms=1, agency_id=anyone, case_id=anyone,
+    )  # fmt: skip
+    assert msgspec.to_builtins(transition)["rule_version"] == RULE_VERSION
+    assert decode(encode(transition)) == transition
 
 
 def test_a_policy_stands_at_its_defaults_where_nothing_is_set() -> None:
