@@ -7,7 +7,8 @@ A device makes a ping every interval. What it says is the truth with its receive
 `Window`s of its plan: silent, offline (recorded, and uploaded at the end of the window: all but the newest are marked
 backlog), frozen, displaced, elsewhere, once astray, without fix, other noise, other interval, flags. The answer to a
 ping tells the device the interval it is asked for by then, so an ask is obeyed from the next ping on; `pushed=True`
-lets it be obeyed at once, `closed_loop=False` never (real devices may ignore it).
+lets it be obeyed at once, `closed_loop=False` never (real devices may ignore it). What the engine wants of history it
+gets a few seconds later, as from a worker.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.domain.case import encode_cases
-from core.domain.log import CONFIGURATION, PINGS, TICK, Entry
+from core.domain.log import CONFIGURATION, PAST, PINGS, TICK, Entry
 from core.domain.ping import (
     FLAG_BACKLOG,
     FLAG_EXTRA,
@@ -37,12 +38,16 @@ from core.domain.ping import (
     YES,
 )
 from core.domain.transition import Transition
+from geo.annals import Annals
 from geo.engine import Engine
 from tests.benchmarks.detection.noise import NAMES, DeviceNoise, key_of
 from tests.benchmarks.detection.pairs import PEOPLE_MOST, START_MS, Pair, Window, configurations, worn
 from tests.benchmarks.detection.paths import Floats, Walkers, on_earth
 
 CASES_AN_ENTRY: Final = 200
+WANTS_MOST: Final = 1_000
+HISTORY_LAGS_MS: Final = 5_000
+"""How long after a want the history it asks for is there."""
 HEARD_M: Final = 30.0
 """Within this the victim's unit hears the bracelet."""
 MOVING_MPS: Final = 0.3
@@ -138,6 +143,7 @@ class World:
         self._queue: dict[int, list[_Batch]] = defaultdict(list)
         self._events = self._timeline()
         self._configurations = configurations(pairs, self._devices, self._pair_of.tolist(), self._who_of.tolist())
+        self._history = Annals()
         self._made: list[tuple[Index, Floats]] = []
         self._n = 0
 
@@ -222,7 +228,12 @@ class World:
             extras = json.dumps(heard).encode() if heard else None
             out.append(self._entry(now_ms, PINGS, records.tobytes(), extras))
             self.cost.pings += len(records)
+        ripe = [want for want in self.engine.wants(WANTS_MOST) if want.asked_ms <= now_ms - HISTORY_LAGS_MS]
+        if ripe:
+            out.append(self._entry(now_ms, PAST, self._history.answer(ripe)))
         out.append(self._entry(now_ms, TICK, b""))
+        for entry in out:
+            self._history.add(entry)
         return out
 
     def _entry(self, now_ms: int, kind: str, payload: bytes, extras: bytes | None = None) -> Entry:
