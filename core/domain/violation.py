@@ -22,9 +22,9 @@ VIOLATION_OF_REASON: Final[dict[str, bool | None]] = {
 """Reason of a finding → whether it was a violation; None: it cannot be said.
 
 proved               within the legal distance with P_VIOLATION or more, the order having been served
-not_served           the order was never served, or only later
+not_served           the order was never served, or only after he had gone
 probability          the greatest probability seen while the order was served is below P_VIOLATION
 radius_unknown       the order names no legal distance
-probability_unknown  no transition of the incident tells the probability
+probability_unknown  no transition of the incident tells a probability of when the order was served
 not_proximity        the incident is not of an order's distance: a zone, a device, a panic
 """

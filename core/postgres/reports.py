@@ -11,10 +11,12 @@ from core.domain.violation import P_VIOLATION, VIOLATION_OF_REASON
 from core.postgres.database import Connection
 from core.postgres.table import Record
 
-# What an incident `i` of the order `o` shows of a violation, as `core.domain.violation` has it. A transition tells the
-# greatest probability up to it and, it may be, its moment; one that leaves a breach without telling the moment counts
-# from the entry, so that the order must have been served before the whole stay. One that left after the incident was
-# resolved belongs to it all the same.
+# What an incident `i` of the order `o` shows of a violation, as `core.domain.violation` has it.
+#
+# A transition of a stay within the alert radius tells the greatest probability of the stay so far and its moment; one
+# that does not tell the moment counts from the stay's entry, so that the order must have been served before all of it.
+# One that left after the incident was resolved belongs to it all the same. A stay that lasts may yet see service; one
+# found in hindsight tells its own end, and stands apart from those seen as they happened.
 _FINDING: Final = f"""
     SELECT told.*, CASE
         WHEN o.id IS NULL OR i.family <> 'proximity' THEN 'not_proximity'
@@ -24,27 +26,27 @@ _FINDING: Final = f"""
         WHEN told.p_legal >= {P_VIOLATION} THEN 'proved'
         ELSE 'probability' END AS reason
     FROM (
-        SELECT max(moment.at) AS last_at, max(moment.legal_m) AS legal_m,
+        SELECT max(moment.last_at) AS last_at, max(moment.legal_m) AS legal_m,
             max(moment.p_legal) FILTER (WHERE moment.counts) AS p_legal,
             (array_agg(moment.at ORDER BY moment.p_legal DESC, moment.at) FILTER (WHERE moment.counts))[1] AS at,
             (array_agg(moment.body ORDER BY moment.p_legal DESC NULLS LAST, moment.at))[1] AS body
         FROM (
-            SELECT seen.at, seen.legal_m, seen.p_legal, seen.body,
-                seen.legal_m > 0 AND seen.p_legal IS NOT NULL AND o.served_at <= seen.at AS counts
+            SELECT seen.*, seen.legal_m > 0 AND seen.p_legal IS NOT NULL AND o.served_at <= seen.at AS counts
             FROM (
-                SELECT t.incident_id, t.body,
-                    lag(t.incident_id) OVER stay AS incident_before, lag(t.to_state) OVER stay AS state_before,
+                SELECT t.incident_id, t.from_state, t.body, lag(t.incident_id) OVER stays AS incident_before,
                     coalesce((t.body #>> '{{detail,p_legal_at}}')::timestamptz, CASE WHEN t.from_state = 'breach'
-                        THEN coalesce(lag(t.at) OVER stay, i.occurred_at) ELSE t.at END) AS at,
+                        THEN coalesce(lag(t.at) OVER stays, i.occurred_at) ELSE t.at END) AS at,
+                    coalesce((t.body #>> '{{detail,until}}')::timestamptz, CASE WHEN t.to_state = 'breach'
+                        AND lead(t.id) OVER stays IS NULL THEN 'infinity' ELSE t.at END) AS last_at,
                     coalesce((t.body #>> '{{detail,policy,legal_m}}')::float8, o.legal_m) AS legal_m,
                     (t.body #>> '{{detail,p_legal}}')::float8 AS p_legal
                 FROM transition t
                 WHERE i.family = 'proximity' AND t.case_id = i.case_id AND t.evaluated_at >= i.occurred_at
                 AND t.order_id = i.order_id AND t.kind = 'proximity'
-                WINDOW stay AS (ORDER BY t.evaluated_at, t.at)
+                WINDOW stays AS (PARTITION BY t.body -> 'retrospective' ORDER BY t.evaluated_at, t.at)
             ) seen
             WHERE seen.incident_id = i.id OR (
-                seen.incident_id IS NULL AND seen.incident_before = i.id AND seen.state_before = 'breach'
+                seen.incident_id IS NULL AND seen.incident_before = i.id AND seen.from_state = 'breach'
             )
         ) moment
     ) told

@@ -70,7 +70,7 @@ def test_the_api_describes_every_reason_there_is() -> None:
         (0.0, LONG_AGO, 0.999, None, "radius_unknown"),
         (0.0, LONG_AGO, None, None, "radius_unknown"),
         (100.0, None, 0.999, False, "not_served"),
-        (100.0, LATER, 0.999, False, "not_served"),
+        (100.0, LATER, 0.999, None, "probability_unknown"),  # he has not gone yet
         (0.0, None, None, False, "not_served"),
     ],
 )
@@ -117,7 +117,35 @@ async def test_service_within_a_stay_counts_only_from_then_on(
     await set_order(database, pair, 100.0, NOW + timedelta(milliseconds=enter.at_ms % 1000, microseconds=500))
     await apply(database, enter, leave)
     unsaid = await report(api, pair, query)
-    assert (unsaid["violation"], unsaid["reason"]) == (False, "not_served"), "the moment may have been before service"
+    assert (unsaid["violation"], unsaid["reason"]) == (None, "probability_unknown"), "it may have been before service"
+    await set_order(database, pair, 100.0, LATER)
+    gone = await report(api, pair, query)
+    assert (gone["violation"], gone["reason"]) == (False, "not_served"), "he had gone by then"
+
+
+async def test_a_moment_before_service_is_none_however_long_he_stayed(
+    database: Database, transition: Make, query: Query, pair: Any, api: Any
+) -> None:
+    await set_order(database, pair, 100.0, NOW - timedelta(minutes=5))
+    early, served = NOW - timedelta(minutes=9), NOW - timedelta(minutes=1)
+    await apply(database, transition("proximity", "warning", "breach", detail=told(0.999, 100.0, early)))
+    assert (await report(api, pair, query))["violation"] is None
+    await apply(database, transition("proximity", "breach", "clear", detail=told(0.9995, 100.0, served)))
+    assert (await report(api, pair, query))["violation"] is True
+
+
+async def test_a_breach_found_in_hindsight_is_judged_by_its_own_time_and_apart_from_what_is_seen_now(
+    database: Database, transition: Make, query: Query, pair: Any, api: Any
+) -> None:
+    await set_order(database, pair, 100.0, LONG_AGO)
+    hour_ago = NOW - timedelta(hours=1)
+    detail = {**told(0.4, 100.0, hour_ago), "until": rfc3339(hour_ago + timedelta(minutes=5))}
+    await apply(database, transition("proximity", "clear", "breach", retrospective=True, detail=detail))
+    await apply(database, transition("proximity", "clear", "warning", detail=told(1.0, 100.0)))
+    found = await report(api, pair, query)
+    assert (found["retrospective"], found["violation"], found["p_legal"]) == (True, False, 0.4)
+    await set_order(database, pair, 100.0, NOW - timedelta(minutes=30))
+    assert (await report(api, pair, query))["reason"] == "not_served"
 
 
 async def test_a_breach_that_ends_after_its_incident_was_resolved_is_still_told(
