@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +12,14 @@ from geopy.distance import geodesic
 from numpy.typing import NDArray
 
 from core.domain.log import PINGS, TICK, Entry
+from core.domain.past import Want
 from core.domain.ping import FLAG_BACKLOG, FLAG_EXTRA, FLAG_POSITION, unpack_records
+from core.domain.transition import Transition
+from geo.memory import EngineChanges
 from tests.benchmarks.detection.noise import MIXTURES, NAMES, DeviceNoise, key_of
 from tests.benchmarks.detection.pairs import START_MS, Device, Pair, Person, Window
 from tests.benchmarks.detection.paths import Path, Place, Walkers, Way
-from tests.benchmarks.detection.run_approaches import SCRIPTS, play
+from tests.benchmarks.detection.run_approaches import SCRIPTS
 from tests.benchmarks.detection.scene import PLACES, Expected, plans
 from tests.benchmarks.detection.scoring import truth
 from tests.benchmarks.detection.world import World
@@ -51,9 +55,27 @@ def pair(*, hers: Device | None = None, his: Device | None = None, key: int = 1,
     )
 
 
-def log_of(*pairs: Pair, closed_loop: bool = False) -> Listener:
+class Deaf:
+    """In the engine's place where only the log matters; asks device 2 for a ping every 5 s once, if it asks."""
+
+    def __init__(self, asks: bool = False) -> None:
+        self.asks = [(2, 5.0)] if asks else []
+
+    def process(self, _: Sequence[Entry]) -> list[Transition]:
+        return []
+
+    def take_changes(self) -> EngineChanges:
+        asks, self.asks = self.asks, []
+        return EngineChanges({}, [], [], asks)
+
+    def wants(self, _: int) -> list[Want]:
+        return []
+
+
+def log_of(*pairs: Pair, closed_loop: bool = False, asks: bool = False) -> Listener:
     listener = Listener()
-    World(pairs, closed_loop=closed_loop, observers=[listener]).run()
+    engine: Any = Deaf(asks)
+    World(pairs, closed_loop=closed_loop, observers=[listener], engine=engine).run()
     return listener
 
 
@@ -205,37 +227,26 @@ def test_there_is_a_tick_in_every_second() -> None:
 
 
 def test_an_ask_is_obeyed_from_the_next_ping_on_and_only_in_a_closed_loop() -> None:
-    def asks(world: World) -> Listener:
-        listener = Listener()
-        world.observers = [listener]
-        taken = world.engine.take_changes
-
-        def asking() -> object:
-            changes = taken()
-            changes.asks = [(2, 5.0)]
-            return changes
-
-        world.engine.take_changes = asking  # type: ignore[method-assign, assignment]
-        world.run()
-        return listener
-
-    try:
-        closed = asks(World([pair()]))
-    except AttributeError:
-        pytest.skip("this engine asks for nothing yet")
-    gaps = np.diff(closed.records(2)["at_ms"]) / 1000
-    assert gaps[0] == pytest.approx(5.0, abs=0.01) or gaps[1:] == pytest.approx(5.0, abs=0.01)
-    assert np.diff(closed.records(1)["at_ms"]).max() >= 1_000
-    still = asks(World([pair()], closed_loop=False))
-    assert np.diff(still.records(2)["at_ms"]) / 1000 == pytest.approx(60.0, abs=0.01)
+    asked = log_of(pair(), closed_loop=True, asks=True)
+    first, *gaps = (np.diff(asked.records(2)["at_ms"]) / 1000).tolist()
+    assert first == pytest.approx(60.0, abs=0.01)  # the answer to the first ping was written before the ask
+    assert gaps == pytest.approx([5.0] * len(gaps), abs=0.01)
+    assert np.diff(asked.records(1)["at_ms"]) / 1000 == pytest.approx(60.0, abs=0.01)
+    left_alone = log_of(pair(), asks=True)
+    assert np.diff(left_alone.records(2)["at_ms"]) / 1000 == pytest.approx(60.0, abs=0.01)
 
 
 def test_a_pair_has_the_same_story_whoever_else_is_simulated() -> None:
-    names = ("dashes_in_and_out", "late_uploads")
-    alone = play(names, ("city",), (3,))
-    among = play(names, ("city", "harsh"), (1, 3, 4))
-    picked = [each for each in among if each.noise == "city" and each.seed == 3]
-    assert [each.as_json() for each in alone] == [each.as_json() for each in picked]
+    city = Device("phone", noise="city"), Device("bracelet", noise="city", delay_s=(0.0, 20.0))
+    one, *others = (pair(hers=city[0], his=city[1], key=key, apart_m=560.0) for key in (7, 8, 9))
+
+    def told(pairs: Sequence[Pair], index: int) -> list[tuple[str, str, int, float | None]]:
+        story = World(pairs).run()[index]
+        return [(each.kind, each.to_state, each.evaluated_ms, each.distance_m) for each in story.transitions]
+
+    alone = told([one], 0)
+    assert alone
+    assert alone == told([others[0], one, others[1]], 1)
 
 
 def test_every_script_states_a_truth_that_its_paths_bear_out() -> None:
