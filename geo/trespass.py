@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from geo import separation, states
-from geo.fix_filter import estimate
+from geo.fix_filter import estimate, suspected
 from geo.frame import Floats, flatten
 from geo.proximity import WAY_MAX_MS, Verdict
 from geo.rows import Devices, Orders, People, Zones
@@ -53,11 +53,13 @@ def judge(
     zones: Zones,
     rows: NDArray[np.int64],
     now_ms: Times,
-    moved: bool,
+    moved: Bools | bool,
     faults: list[int] | None = None,
 ) -> Verdict | None:
     """Evaluate zone rows (n,) at `now_ms` (n,); the distance is signed, negative where he may not be.
 
+    `moved`, (n,) or one for all: whether a fix of his is the cause. Then he is judged by where that fix was, and the
+    way to it counts; else, the zone or the time being the cause, by where he is expected to be now.
     Returns a verdict on those he is in reach of; None when there is none. A zone whose geometry cannot be measured is
     left as it is, and its row added to `faults`: the others are judged.
     """
@@ -66,12 +68,12 @@ def judge(
     index = np.flatnonzero((best >= 0) & zones.live.take(rows) & orders.live.take(order))
     if not index.size:
         return None
+    moved = np.broadcast_to(moved, rows.shape)[index]
     rows, now_ms, best = rows[index], now_ms[index], best[index]
     fix = devices.fix.take(best, axis=0)
     planes = zones.plane.take(rows, axis=0)
     expected, spread = estimate(fix, now_ms)
-    # who moved is judged by where his fix was; by where he is expected now, when it is the zone that changed
-    here = flatten(planes, fix[:, PLACE] if moved else expected)
+    here = flatten(planes, np.where(moved[:, None], fix[:, PLACE], expected))
     before = flatten(planes, fix[:, PLACE] - fix[:, STEP])
     gap = fix[:, GAP]
     joined = (gap > 0) & (gap <= WAY_MAX_MS) & moved
@@ -82,7 +84,12 @@ def judge(
     inclusion = zones.inclusion.take(rows)
     stride = np.linalg.norm(here - before, axis=1)
     away = np.linalg.norm(here, axis=1) - zones.reach_m.take(rows)
-    keep = np.flatnonzero(inclusion | on[:, 1] | (away - stride - separation.CERTAIN_SIGMAS * sigma < limits[:, 1]))
+    near = inclusion | on[:, 1] | (away - stride - separation.CERTAIN_SIGMAS * sigma < limits[:, 1])
+    doubted, elsewhere, _ = suspected(fix)
+    if doubted.any():
+        there = flatten(planes, elsewhere)
+        near |= doubted & (np.linalg.norm(there, axis=1) - zones.reach_m.take(rows) < limits[:, 1])
+    keep = near.nonzero()[0]
     if not keep.size:
         return None
     shapes, edges = zones.shape.take(rows[keep]), zones.edge.take(rows[keep])
@@ -90,7 +97,7 @@ def judge(
     sound = np.isfinite(signed)
     if not sound.all():
         if faults is not None:
-            faults += rows[keep[~sound]].tolist()
+            faults += [row for row in rows[keep[~sound]].tolist() if zones.shape[row] is not None]
         shapes, edges, signed, keep = shapes[sound], edges[sound], signed[sound], keep[sound]
         if not keep.size:
             return None
@@ -108,10 +115,15 @@ def judge(
         shapes, edges, inclusion, before, here, joined, stride, signed, radii, np.sqrt(fix[:, PP]), p_enter, entered
     )
     up = entered | passed
+    some = doubted[keep].nonzero()[0]
+    if some.size:  # a fix that nothing explains may yet be true: a warning, no breach
+        suspect = signed_distance(shapes[some], edges[some], inclusion[some], there[keep[some]])
+        up[some, 1] |= suspect <= radii[some, 1]
     up[:, 1] |= up[:, 0]
     out_before = zones.out_ms.take(rows, axis=0)
     fresh = now_ms - fix[:, LIVE] <= devices.fresh_ms.take(best)
     out = states.is_out(signed, sigma, limits[:, 2:])
+    out &= ndtr((limits[:, 2:] - signed[:, None]) / sigma[:, None]) <= zones.p_exit.take(rows)[:, None]
     hold_ms = zones.hold_ms.take(rows)
     on_now, out_now = states.step(on, out_before, up, out, fresh, now_ms, fix[:, LIVE], hold_ms)
     on_the_way_ms = np.where(passed.any(axis=1), (1.0 - share) * gap, 0.0)
@@ -129,21 +141,20 @@ def judge(
         closest_m=least,
         p_closest=p_least,
         passed=passed,
-        at_ms=fix[:, LIVE] - on_the_way_ms if moved else now_ms.astype(np.float64),
+        at_ms=np.where(moved[keep], fix[:, LIVE] - on_the_way_ms, now_ms),
         victim=np.zeros_like(fix),
         aggressor=fix,
     )
 
 
 def _p_beyond(radii: Floats, signed: Floats, sigma: Floats, size: Floats, inclusion: Bools) -> Floats:
-    """Probability of being beyond each ring, (n, 2): distances, σ, size (n,). For the inner ring of a place he may
-    not enter it is bounded by what fits the place."""
+    """Probability of being beyond each ring, (n, 2): distances, σ, size (n,), bounded by what fits the place."""
     p: Floats = ndtr((radii - signed[:, None]) / sigma[:, None])
-    some = np.flatnonzero(~inclusion & (sigma > size / SMALL_SIGMAS) & (p[:, 0] > 0))
+    some = np.flatnonzero(~inclusion & (sigma > size / SMALL_SIGMAS) & (p[:, 1] > 0))
     if some.size:
-        a, s = size[some], sigma[some]
-        middle = np.where(signed[some] > 0, a + signed[some], 0.0)
-        p[some, 0] = np.minimum(p[some, 0], separation.p_within(a, middle, s))
+        disc = size[some, None] + radii[some]
+        middle = np.where(signed[some, None] > radii[some], size[some, None] + signed[some, None], 0.0)
+        p[some] = np.minimum(p[some], separation.p_within(disc, middle, sigma[some, None]))
     return p
 
 
