@@ -25,6 +25,8 @@ router = APIRouter(prefix="/v1/incidents", tags=["dispatch"])
 
 TIMELINE_LINES: Final = 1_000
 """Lines of a timeline shown, the newest."""
+EPISODE_MAX: Final = 50
+"""Incidents of one episode shown."""
 NEAREST_MAX: Final = 50
 PLACED_ROLES: Final = frozenset({"dispatcher", "supervisor", "admin", "officer"})
 """Who may see where a protected person is."""
@@ -100,18 +102,19 @@ async def list_incidents(context: Context, actor: Watcher, filters: Annotated[Fi
 
 @router.get("/{incident_id}")
 async def read_incident(incident_id: uuid.UUID, context: Context, actor: Watcher) -> dict[str, Any]:
-    """An incident with its timeline."""
+    """An incident with its timeline, and the incidents of its episode, itself among them."""
     async with context.database.connection() as connection:
         row = await store.find(connection, actor.agency_id, incident_id)
         if row is None:
             raise NotFound("There is no such incident.")
         lines = await store.timeline(connection, incident_id, TIMELINE_LINES)
+        episode = await store.of_episode(connection, actor.agency_id, row["episode_id"], EPISODE_MAX)
     if actor.role not in PLACED_ROLES:
         lines = [{**line, "data": {k: v for k, v in line["data"].items() if k not in PLACE_FIELDS}} for line in lines]
-    return {**_as_seen_by(actor, store.incident_json(row)), "timeline": lines}
+    return {**_as_seen_by(actor, store.incident_json(row)), "timeline": lines, "episode": episode}
 
 
-PLACE_FIELDS: Final = frozenset({"lat", "lon", "accuracy_m", "differs", "aggressor_place"})
+PLACE_FIELDS: Final = frozenset({"lat", "lon", "accuracy_m", "differs", "aggressor_place", "district"})
 
 
 def _as_seen_by(actor: Actor, incident: dict[str, Any]) -> dict[str, Any]:

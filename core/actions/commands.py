@@ -16,11 +16,13 @@ from core.clock import rfc3339
 from core.domain.incident import OUTCOMES, OUTCOMES_WHILE_INSIDE, State, next_state
 from core.errors import Conflict, InvalidInput, NotFound
 from core.ids import derived_id, new_id
-from core.postgres import audit, board
+from core.postgres import audit, board, separations
 from core.postgres import incidents as store
 from core.postgres.incidents import Row
 
 UNITS_PER_INCIDENT: Final = 50
+UNSTATED: Final = "unstated"
+"""The cause of a false alarm of which nobody gave one: it is counted, so that the question is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,10 @@ async def resolve(unit: Unit, by: By, ending: Ending) -> dict[str, Any]:
     """End an incident. While he is still inside only custody or a suspension ends it (409 `still_inside`)."""
     if ending.outcome not in OUTCOMES:
         raise InvalidInput(f"outcome must be one of {', '.join(OUTCOMES)}.", code="outcome_required")
-    data = {"outcome": ending.outcome, "cause": ending.cause, "false_alarm_cause": ending.false_alarm_cause}
+    false_alarm_cause = ending.false_alarm_cause
+    if ending.outcome == "false_alarm":
+        false_alarm_cause = false_alarm_cause or ending.cause or UNSTATED
+    data = {"outcome": ending.outcome, "cause": ending.cause, "false_alarm_cause": false_alarm_cause}
     deed = await _begin(unit, by, "resolve", data)
     if deed is None:
         return await _as_is(unit, by)
@@ -158,7 +163,19 @@ async def reopen(unit: Unit, by: By) -> dict[str, Any]:
     ):
         deed.row[name] = None
     deed.row["units"] = []
+    await _look_inside(unit, deed.row)
     return await _finish(unit, by, deed, "incident.updated")
+
+
+async def _look_inside(unit: Unit, row: Row) -> None:
+    """While it was resolved nobody told the incident whether he is inside."""
+    if row["retrospective"] or row["order_id"] is None or row["family"] not in {"proximity", "zone"}:
+        return
+    inside = (await separations.inside_of_order(unit.connection, row["order_id"]))[row["family"]]
+    row["inside"] = bool(inside)
+    row["inside_since"] = (row["inside_since"] or unit.now) if inside else None
+    if row["family"] == "zone":
+        row["detail"] = {**row["detail"], "zones_inside": list(inside)}
 
 
 async def _begin(unit: Unit, by: By, name: str, data: dict[str, Any]) -> _Deed | None:

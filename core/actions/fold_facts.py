@@ -119,9 +119,12 @@ class Facts:
             return found
         return fallback
 
-    def opened(self, row: Row) -> None:
-        """An incident of a case was opened."""
+    def joined(self, row: Row) -> None:
+        """An incident of a case is about to be opened: what comes after it joins its episode."""
         self.recent.setdefault(row["case_id"], []).insert(0, row)
+
+    def stood(self, row: Row) -> None:
+        """An incident that is not resolved was met, or opened."""
         self.standing.setdefault(row["case_id"], {})[row["id"]] = row
 
     def stands(self, row: Row) -> bool:

@@ -84,15 +84,12 @@ async def fold(
             row = opening_row(facts, one, unit.now, again)
             openings[key] = (one, row)
             if not facts.stands(row):
-                facts.opened(row)
+                facts.joined(row)
     keys = {(one.alarm.subject, one.alarm.family) for one in judged}
     found, opened = await store.claim(unit.connection, keys, {key: row for key, (_, row) in openings.items()})
-    for key, (_, row) in openings.items():
+    for key, row in found.items():
         if key not in opened:
-            facts.standing.get(row["case_id"], {}).pop(row["id"], None)
-    for row in found.values():
-        if row["case_id"] is not None:
-            facts.standing.setdefault(row["case_id"], {})[row["id"]] = row
+            facts.stood(row)
 
     lines: list[Line] = []
     notices: list[Notice] = []
@@ -106,6 +103,7 @@ async def fold(
         if key in opened and one is openings[key][0]:
             what = "opened"
             to_routes, to_her = facts.pages(row)
+            facts.stood(row)
             notices.append(notice_of(row, row["id"] if again else one.item.id, to_routes=to_routes, to_her=to_her))
         else:
             what, rose = fold_into(row, one)

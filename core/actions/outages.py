@@ -74,7 +74,7 @@ async def _look_at(unit: Unit, agency_id: uuid.UUID) -> None:
     )
     for count, cell in cells[:CELLS_MAX]:
         live = await silences.live_in_box(unit.connection, agency_id, unit.now - LIVE_BEFORE, cell_box(cell), ROLES)
-        if is_outage(count, live):
+        if live >= count and is_outage(count, live):  # fewer: the history lags, and says nothing of a share
             await _open(unit, agency_id, cell, count, live)
 
 

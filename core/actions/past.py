@@ -56,7 +56,7 @@ async def _tell_one(unit: Unit, facts: Facts, item: Transition) -> tuple[uuid.UU
     to_routes, to_her = facts.pages(row)
     if not await store.insert_open(unit.connection, row):
         return row["id"], None
-    facts.opened(row)
+    facts.stood(row)
     await store.add_lines(unit.connection, [line_of(row, judgement, "opened")])
     unit.emit(row["agency_id"], "incident.opened", store.incident_json(row))
     unit.after_commit(INCIDENTS_OPENED.labels(row["type"], row["severity"]).inc)

@@ -139,6 +139,7 @@ def make_transition(pair: Pair, kind: str, from_state: str, to_state: str, **val
     """A transition of the pair's order, or, with a signal, of one of its devices."""
     number = next(_numbers)
     moment_ms = to_ms(NOW + timedelta(milliseconds=number))
+    values.setdefault("at_ms", moment_ms)
     signal = values.pop("signal", None)
     if signal is not None:
         values.setdefault("device_id", pair.bracelet_id)
@@ -153,7 +154,6 @@ def make_transition(pair: Pair, kind: str, from_state: str, to_state: str, **val
         kind=kind,
         from_state=from_state,
         to_state=to_state,
-        at_ms=moment_ms,
         evaluated_ms=moment_ms,
         agency_id=pair.agency_id,
         case_id=pair.case_id,
