@@ -1,5 +1,7 @@
 """Suspensions of an order: asked by one, confirmed by another, at most eight hours, ended loudly.
 
+Eight hours are the most in a stretch, however many suspensions it is made of: one cannot be drawn out by the next.
+
 An order's status says what is compiled: `suspended` while a confirmed suspension is in effect. What begins or ends
 by the clock is done by `end_due`, which a periodic service calls in every process: each change is taken by one.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import structlog
@@ -28,6 +30,8 @@ from core.service import Loop
 log = structlog.get_logger(__name__)
 
 MAX_HOURS: Final = 8
+REST_HOURS: Final = 1
+"""Suspensions less than this apart are of one stretch: an order that holds for moments in between protects nobody."""
 DUE_BATCH: Final = 200
 """Suspensions and orders taken by one transaction of `end_due`; the next call takes the rest."""
 DUE_INTERVAL_S: Final = 1.0
@@ -51,7 +55,10 @@ async def ask(unit: Unit, asker: Asker, record_id: uuid.UUID | None, values: Map
 
 
 async def confirm(unit: Unit, asker: Asker, suspension_id: uuid.UUID) -> Record:
-    """Let a suspension take effect; raises NotAllowed for who asked for it. A second time changes nothing."""
+    """Let a suspension take effect; raises NotAllowed for who asked for it. A second time changes nothing.
+
+    Raises Conflict when it is over, or when the order would be suspended for too long in a stretch.
+    """
     suspension = await SUSPENSIONS.get(unit.connection, asker.agency_id, suspension_id, lock=True)
     if suspension["asked_by"] == asker.user_id:
         raise NotAllowed("Somebody else has to confirm what you asked for.")
@@ -59,8 +66,20 @@ async def confirm(unit: Unit, asker: Asker, suspension_id: uuid.UUID) -> Record:
         raise Conflict("The suspension is over; ask for a new one.", code="state_forbids")
     if suspension["confirmed_at"] is not None:
         return suspension
+    await ORDERS.get(unit.connection, asker.agency_id, suspension["order_id"], lock=True)  # one at a time an order
+    begins, ends = _stretch(suspension, await suspensions.others(unit.connection, suspension))
+    if ends - begins > timedelta(hours=MAX_HOURS):
+        hours = (ends - begins) / timedelta(hours=1)
+        raise Conflict(
+            f"With those it adjoins the order would be suspended for {hours:.1f} hours in a stretch;"
+            f" at most {MAX_HOURS} are possible, and less than {REST_HOURS} hour between two counts as none.",
+            code="state_forbids",
+        )
     values = {"confirmed_by": asker.user_id, "confirmed_at": unit.now}
     record = await change(unit, asker, SUSPENSIONS, suspension_id, values, "confirmed")
+    if (begins, ends) != (suspension["starts_at"], suspension["ends_at"]):
+        told = {"order_id": str(suspension["order_id"]), "at": rfc3339(unit.now), "until": rfc3339(ends)}
+        unit.emit(asker.agency_id, "suspension.extended", told)
     await begin_due(unit)
     return record
 
@@ -73,6 +92,18 @@ async def end(unit: Unit, asker: Asker, suspension_id: uuid.UUID) -> Record:
     record = await change(unit, asker, SUSPENSIONS, suspension_id, {"ended_at": unit.now}, "ended")
     await _put_in_force(unit, [record])
     return record
+
+
+def _stretch(suspension: Record, others: list[tuple[datetime, datetime]]) -> tuple[datetime, datetime]:
+    """The first beginning and the last end of the suspensions that adjoin it, directly or by others."""
+    begins, ends = suspension["starts_at"], suspension["ends_at"]
+    rest = timedelta(hours=REST_HOURS)
+    left = list(others)
+    while adjoining := [each for each in left if each[0] - ends < rest and begins - each[1] < rest]:
+        left = [each for each in left if each not in adjoining]
+        begins = min(begins, *(starts_at for starts_at, _ in adjoining))
+        ends = max(ends, *(ends_at for _, ends_at in adjoining))
+    return begins, ends
 
 
 async def begin_due(unit: Unit) -> int:

@@ -19,6 +19,23 @@ SUSPENSIONS: Final = Table(
 )  # fmt: skip
 
 
+async def others(connection: Connection, suspension: Record) -> list[tuple[datetime, datetime]]:
+    """When the order's other confirmed suspensions begin and end, or ended, in the order of their beginnings."""
+    rows = await connection.fetch(
+        """
+        SELECT starts_at, least(ends_at, coalesce(ended_at, ends_at)) AS ends_at FROM suspension
+        WHERE order_id = $1 AND id <> $2 AND confirmed_at IS NOT NULL
+        AND least(ends_at, coalesce(ended_at, ends_at)) > starts_at
+        AND ends_at > $3::timestamptz - interval '1 day' AND starts_at < $3::timestamptz + interval '1 day'
+        ORDER BY starts_at
+        """,
+        suspension["order_id"],
+        suspension["id"],
+        suspension["starts_at"],
+    )
+    return [(row["starts_at"], row["ends_at"]) for row in rows]
+
+
 async def ended(connection: Connection, now: datetime, limit: int) -> list[Record]:
     """At most `limit` suspensions whose time is over, now marked ended."""
     rows = await connection.fetch(

@@ -285,6 +285,40 @@ async def test_a_suspension_longer_than_eight_hours_or_over_already_is_refused(o
         assert (answer.status_code, answer.json()["code"]) == (422, "time_invalid")
 
 
+async def confirmed(office: Any, order: dict[str, Any], hours: float, start: float = 0) -> Any:
+    asked = (await suspension(office, order, hours=hours, start=start)).json()
+    return await office.post(f"/v1/suspensions/{asked['id']}/confirm", None, "supervisor")
+
+
+@pytest.mark.parametrize(("start", "hours"), [(3.0, 6.0), (4.0, 4.5), (4.9, 8.0)])
+async def test_a_suspension_cannot_be_drawn_out_by_the_next_beyond_eight_hours(
+    office: Any, start: float, hours: float
+) -> None:
+    order = await office.order(await office.person(), await office.person())
+    assert (await confirmed(office, order, hours=4)).status_code == 200
+    refused = await confirmed(office, order, hours=hours, start=start)
+    assert (refused.status_code, refused.json()["code"]) == (409, "state_forbids")
+    assert "at most 8" in refused.json()["detail"]
+
+
+async def test_a_stretch_may_be_made_of_several_suspensions_and_another_may_follow_after_a_rest(office: Any) -> None:
+    order = await office.order(await office.person(), await office.person())
+    for start, hours in ((0.0, 2.0), (4.0, 2.0), (2.0, 2.0), (7.5, 8.0)):
+        answer = await confirmed(office, order, hours=hours, start=start)
+        assert answer.status_code == 200, answer.text
+    async with office.context.database.connection() as connection:
+        kinds = [row["kind"] for row in await connection.fetch("SELECT kind FROM feed ORDER BY id")]
+    assert kinds == ["suspension.started", "suspension.extended"]
+
+
+async def test_a_suspension_that_was_ended_early_counts_only_until_then(office: Any, hands: Any) -> None:
+    order = await office.order(await office.person(), await office.person())
+    first = (await confirmed(office, order, hours=8)).json()
+    hands.forward(hours=1)
+    await office.post(f"/v1/suspensions/{first['id']}/end", None, "supervisor")
+    assert (await confirmed(office, order, hours=6)).status_code == 200
+
+
 async def test_an_order_expires_by_the_clock_and_leaves_its_case(office: Any, hands: Any) -> None:
     hands.forward(hours=1)
     until = hands().isoformat()
