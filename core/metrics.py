@@ -58,6 +58,18 @@ DELIVERY_SECONDS = Histogram(
     ["channel"],
     buckets=LATENCY_BUCKETS_S,
 )
+RETROSPECT_ANSWERS = Counter(
+    "qorgan_retrospect_answers_total", "Stretches of history looked at again for fixes that came late.", ["shard"]
+)
+RETROSPECT_DROPPED = Counter(
+    "qorgan_retrospect_dropped_total", "Such stretches given up because too many orders waited.", ["shard"]
+)
+RETROSPECT_WAIT_SECONDS = Gauge(
+    "qorgan_retrospect_wait_seconds",
+    "How long the oldest of such stretches has waited.",
+    ["shard"],
+    multiprocess_mode="livemax",
+)
 POISON = Counter("qorgan_poison_total", "Messages set aside because they could not be taken.", ["source"])
 HTTP_SECONDS = Histogram(
     "qorgan_http_seconds",

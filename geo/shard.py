@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 import structlog
 
 from core.clock import Clock, to_ms
-from core.domain.log import CONFIGURATION, PINGS, Entry
+from core.domain.log import CONFIGURATION, PAST, PINGS, Entry
+from core.domain.past import PAST_FIX, Want
 from core.domain.ping import RECORD_BYTES
 from core.domain.transition import Transition
 from core.errors import LeaseLost, StoreUnavailable
@@ -44,6 +45,8 @@ COMMIT_RECORDS_MAX: Final = 16_000
 """Records after which state is committed though its time has not come: bounds one step in Redis."""
 CASE_RECORDS: Final = 40
 """What one case of a configuration entry counts for among records."""
+PAST_RECORDS: Final = 2_000
+"""What an answer of history counts for, beside its fixes: it has many parts."""
 CASE_BYTES: Final = 700
 """About what one case takes in a configuration entry."""
 IDLE_BLOCK_MS: Final = 250
@@ -59,6 +62,9 @@ class Evaluator(Protocol):
     def take_changes(self) -> EngineChanges: ...
     def restore(self, fields: Mapping[bytes, bytes]) -> None: ...
     def case_versions(self) -> dict[int, int]: ...
+    def wants(self, limit: int) -> list[Want]: ...
+    @property
+    def wants_dropped_total(self) -> int: ...
 
 
 EngineFactory = Callable[[int], Evaluator]
@@ -72,6 +78,8 @@ def weight(entry: Entry) -> int:
         return len(entry.payload) // RECORD_BYTES
     if entry.kind == CONFIGURATION:
         return (1 + len(entry.payload) // CASE_BYTES) * CASE_RECORDS
+    if entry.kind == PAST:
+        return PAST_RECORDS + len(entry.payload) // PAST_FIX.itemsize
     return 1
 
 
@@ -133,6 +141,14 @@ class ShardRunner(Service):
     def case_versions(self) -> dict[int, int]:
         """{case number: configuration version} the engine knows."""
         return self._engine.case_versions()
+
+    def wants(self, limit: int) -> list[Want]:
+        """What the engine wants of history, the longest waiting first."""
+        return self._engine.wants(limit)
+
+    def wants_dropped_total(self) -> int:
+        """Wants the engine gave up since it was loaded."""
+        return self._engine.wants_dropped_total
 
     def was_set_aside(self, entry_id: str) -> bool:
         """Whether the engine could not take this entry."""

@@ -1,12 +1,12 @@
 """The geo worker: owns a fair share of the shards, evaluates their logs, and keeps time and configuration in them.
 
 Model: `Ownership` says which shards are ours under which token; each has a `ShardRunner` (log → engine → one
-fenced commit) and a `CaseFeeder`. The worker itself appends a tick a second to each shard it owns, marked
-paused while no ingest process beats, so that silence is only counted while somebody could be heard.
+fenced commit), a `CaseFeeder` and a `PastFeeder`. The worker itself appends a tick a second to each shard it owns,
+marked paused while no ingest process beats, so that silence is only counted while somebody could be heard.
 
-Failure: see `geo.ownership` (leases) and `geo.shard` (stores, poison). PostgreSQL away: no configuration
-arrives and leases stay where they are; evaluation goes on. A shard whose task ends by an unforeseen error ends
-the worker, and its supervisor starts a fresh one.
+Failure: see `geo.ownership` (leases) and `geo.shard` (stores, poison). PostgreSQL away: no configuration and
+no history arrives and leases stay where they are; evaluation goes on. A shard whose task ends by an unforeseen
+error ends the worker, and its supervisor starts a fresh one.
 """
 
 from __future__ import annotations
@@ -33,12 +33,15 @@ from core.settings import Settings
 from geo.case_feeder import CaseFeeder
 from geo.ownership import Ownership
 from geo.pace import Pace
+from geo.past_feeder import Budget, PastFeeder
 from geo.shard import EngineFactory, ShardRunner
 
 log = structlog.get_logger(__name__)
 
 TICK_S: Final = 1.0
 CASE_POLL_S: Final = 1.0
+PAST_POLL_S: Final = 1.0
+"""How often what the engines want of history is looked at."""
 LIVE_KEPT: Final = timedelta(days=1)
 """How long a live position outlives the last word of its device."""
 FORGET_S: Final = 600.0
@@ -79,6 +82,7 @@ class GeoWorker(Service):
         self._pace = Pace(settings.engine_cycle_ms / 1000)
         self._runners: dict[int, ShardRunner] = {}
         self._feeders: dict[int, CaseFeeder] = {}
+        self._past_feeders: dict[int, PastFeeder] = {}
         self._poison: deque[tuple[str, str, str, bytes]] = deque(maxlen=POISON_WAITING_MAX)
         self._wake_feed = asyncio.Event()
         self._failed: asyncio.Future[None] | None = None
@@ -111,6 +115,7 @@ class GeoWorker(Service):
         parts: list[Coroutine[Any, Any, object]] = [
             self._tick(),
             self._feed_cases(),
+            self._feed_past(),
             self._forget_stale(),
             self._database.listen("case", lambda _: self._wake_feed.set(), self.stopping),
             self._ownership.wait(),
@@ -149,6 +154,7 @@ class GeoWorker(Service):
         )
         self._runners[shard] = runner
         self._feeders[shard] = CaseFeeder(runner, self._database, self._log)
+        self._past_feeders[shard] = PastFeeder(runner, self._database, self._log, self._settings.shard_count)
         await runner.start()
         watch = asyncio.create_task(runner.wait())
         self._watches.add(watch)
@@ -165,6 +171,7 @@ class GeoWorker(Service):
     async def _drop(self, shard: int) -> None:
         runner = self._runners.pop(shard, None)
         self._feeders.pop(shard, None)
+        self._past_feeders.pop(shard, None)
         SHARDS_OWNED.labels(self._instance).set(len(self._runners))
         if runner is not None:
             await runner.stop()
@@ -215,6 +222,23 @@ class GeoWorker(Service):
             await self._flush_poison()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake_feed.wait(), 0.05 if more else CASE_POLL_S)
+
+    async def _feed_past(self) -> None:
+        """Answer what the engines want of history, another shard first each round, as far as a round's budget goes."""
+        first = 0
+        while not await self.pause(PAST_POLL_S):
+            budget = Budget()
+            shards = sorted(self._past_feeders)
+            first = (first + 1) % max(1, len(shards))
+            for shard in shards[first:] + shards[:first]:
+                feeder = self._past_feeders.get(shard)
+                try:
+                    if feeder is not None:
+                        await feeder.step(budget, to_ms(self._clock()))
+                except LeaseLost:
+                    self._ownership.lose(shard, self._ownership.owned().get(shard, 0))
+                except StoreUnavailable:
+                    break
 
     def _set_aside(self, source: str, entry: str, reason: str, body: bytes) -> None:
         POISON.labels("engine").inc()

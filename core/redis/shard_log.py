@@ -1,7 +1,7 @@
-"""The shard's log: pings, ticks and configuration in the order they became durable.
+"""The shard's log: pings, ticks, configuration and answers of history in the order they became durable.
 
 Model: one stream a shard. An entry's id is its time of receipt on Redis' clock, so order and time are the
-log's own. Pings are appended by ingest, unfenced; ticks and configuration by the shard's owner, fenced by its
+log's own. Pings are appended by ingest, unfenced; all else by the shard's owner, fenced by its
 lease token. Readers keep their own cursors; the log is trimmed only below what both the engine and the
 historian have durably passed.
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from core.domain.log import CONFIGURATION, PINGS, TICK, Entry
+from core.domain.log import CONFIGURATION, PAST, PINGS, TICK, Entry
 from core.errors import Misconfigured, StoreUnavailable
 from core.redis import keys
 from core.redis.client import AWAY, Client, RedisCluster
@@ -141,6 +141,10 @@ class ShardLog:
     async def append_configurations(self, shard: int, token: int, payloads: Sequence[bytes]) -> str:
         """Append CONFIGURATION entries (JSON lists of cases) as the shard's owner; the last one's id."""
         return await self._append_fenced(shard, token, [part for body in payloads for part in (CONFIGURATION, body)])
+
+    async def append_past(self, shard: int, token: int, payload: bytes) -> str:
+        """Append a PAST entry (`core.domain.past.encode_past`) as the shard's owner; its id."""
+        return await self._append_fenced(shard, token, [PAST, payload])
 
     async def _append_fenced(self, shard: int, token: int, arguments: Sequence[Any]) -> str:
         entry_id = await _APPEND_FENCED(self._client, [keys.owner(shard), keys.pings(shard)], [token, *arguments])

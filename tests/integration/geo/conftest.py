@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +17,13 @@ import pytest
 from core.clock import now_ms, utc_now
 from core.domain.case import Case, decode_cases, encode_cases
 from core.domain.log import CONFIGURATION, PINGS, Entry
+from core.domain.past import Want
 from core.domain.ping import FLAG_POSITION, FLAG_PRIMARY, RECORD_FORMAT, unpack_records
 from core.domain.transition import Transition, transition_id
 from core.ids import new_id
 from core.postgres.database import Database
 from core.redis import keys
+from core.redis.client import connect
 from core.redis.shard_log import ShardLog
 from core.settings import Settings
 from geo.engine import EngineChanges
@@ -28,6 +32,7 @@ from geo.recorder import Recorder
 from geo.worker import GeoWorker
 
 AGENCY = uuid.UUID(int=7)
+POSTGRES_SOCKET = ".s.PGSQL.5432"
 ALARM_PCT = 1.0
 """A ping with this battery makes the counting engine decide something."""
 POISON_PCT = 2.0
@@ -98,6 +103,11 @@ class CountingEngine:
     def restore(self, fields: Mapping[bytes, bytes]) -> None:
         for name, value in fields.items():
             (self.counts if name[:1] == b"d" else self.versions)[int(name[1:])] = int(value)
+
+    wants_dropped_total = 0
+
+    def wants(self, limit: int) -> list[Want]:
+        return [][:limit]
 
     def case_versions(self) -> dict[int, int]:
         return dict(self.versions)
@@ -256,3 +266,64 @@ async def ground(settings: Settings, database: Database, redis_client: Any) -> A
     yield ground
     for service in reversed(ground.running):
         await service.stop()
+
+
+class Line:
+    """A wire to a store that can be cut: a unix socket passed on byte by byte."""
+
+    def __init__(self, path: Path, store: Path) -> None:
+        self._path, self._store = path, store
+        self._server: asyncio.Server | None = None
+        self._pipes: set[asyncio.Task[None]] = set()
+
+    async def join(self) -> None:
+        self._path.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._pass_on, str(self._path))
+
+    async def cut(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        self._path.unlink(missing_ok=True)
+        pipes = list(self._pipes)
+        for pipe in pipes:
+            pipe.cancel()
+        await asyncio.gather(*pipes, return_exceptions=True)
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_unix_connection(str(self._store))
+        for source, sink in ((reader, back), (there, writer)):
+            pipe = asyncio.create_task(self._pipe(source, sink))
+            self._pipes.add(pipe)
+            pipe.add_done_callback(self._pipes.discard)
+
+    @staticmethod
+    async def _pipe(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            try:
+                while data := await source.read(65_536):
+                    sink.write(data)
+                    await sink.drain()
+            finally:
+                sink.close()
+
+
+@pytest.fixture
+async def postgres_line(stores: Any, tmp_path: Path, database_url: str) -> AsyncIterator[tuple[Line, Database]]:
+    """A line to PostgreSQL and a pool over it."""
+    line = Line(tmp_path / POSTGRES_SOCKET, stores.postgres.socket_directory / POSTGRES_SOCKET)
+    await line.join()
+    database = Database(database_url.replace(str(stores.postgres.socket_directory), str(tmp_path)), size=8)
+    yield line, database
+    await line.cut()
+    await database.close()
+
+
+@pytest.fixture
+async def redis_line(stores: Any, tmp_path: Path) -> AsyncIterator[tuple[Line, Any]]:
+    """A line to Redis and a client over it."""
+    line = Line(tmp_path / "valkey.sock", stores.valkey.socket_path)
+    await line.join()
+    client = connect(f"unix://{tmp_path / 'valkey.sock'}")
+    yield line, client
+    await line.cut()
+    await client.aclose()

@@ -3,79 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-from core.postgres.database import Database
-from core.redis.client import connect
-
-POSTGRES_SOCKET = ".s.PGSQL.5432"
 SHARDS = 4
-
-
-class Line:
-    """A wire to a store that can be cut: a unix socket passed on byte by byte."""
-
-    def __init__(self, path: Path, store: Path) -> None:
-        self._path, self._store = path, store
-        self._server: asyncio.Server | None = None
-        self._pipes: set[asyncio.Task[None]] = set()
-
-    async def join(self) -> None:
-        self._path.unlink(missing_ok=True)
-        self._server = await asyncio.start_unix_server(self._pass_on, str(self._path))
-
-    async def cut(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        self._path.unlink(missing_ok=True)
-        pipes = list(self._pipes)
-        for pipe in pipes:
-            pipe.cancel()
-        await asyncio.gather(*pipes, return_exceptions=True)
-
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_unix_connection(str(self._store))
-        for source, sink in ((reader, back), (there, writer)):
-            pipe = asyncio.create_task(self._pipe(source, sink))
-            self._pipes.add(pipe)
-            pipe.add_done_callback(self._pipes.discard)
-
-    @staticmethod
-    async def _pipe(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            try:
-                while data := await source.read(65_536):
-                    sink.write(data)
-                    await sink.drain()
-            finally:
-                sink.close()
-
-
-@pytest.fixture
-async def postgres_line(stores: Any, tmp_path: Path, database_url: str) -> AsyncIterator[tuple[Line, Database]]:
-    """A line to PostgreSQL and a pool over it."""
-    line = Line(tmp_path / POSTGRES_SOCKET, stores.postgres.socket_directory / POSTGRES_SOCKET)
-    await line.join()
-    database = Database(database_url.replace(str(stores.postgres.socket_directory), str(tmp_path)), size=8)
-    yield line, database
-    await line.cut()
-    await database.close()
-
-
-@pytest.fixture
-async def redis_line(stores: Any, tmp_path: Path) -> AsyncIterator[tuple[Line, Any]]:
-    """A line to Redis and a client over it."""
-    line = Line(tmp_path / "valkey.sock", stores.valkey.socket_path)
-    await line.join()
-    client = connect(f"unix://{tmp_path / 'valkey.sock'}")
-    yield line, client
-    await line.cut()
-    await client.aclose()
 
 
 async def test_without_postgres_shards_stay_owned_and_pings_evaluated(ground: Any, postgres_line: Any) -> None:
