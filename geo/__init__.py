@@ -7,6 +7,8 @@ input or output:
 
     frame        degrees → metres, without seams at the date line or the poles
     track        a ping → a fix: live time, accuracy, speed; which fix counts
+    fix_filter   fixes → where a device is and how sure that is: a robust Kalman filter
+    doubts       fixes that nothing explains; jumps, frozen receivers, satellites against Wi-Fi
     separation   two fixes → distance, probability within a radius, closest approach, closing speed
     zones        places: validation, local geometry, schedules, signed distance to the edge
     states       clear → warning → breach: up at once, down slowly

@@ -17,25 +17,42 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from geo.doubts import (
+    CRUISE,
+    CRUISE_VARIANCE,
+    DRIFT_SHARE2,
+    GATE,
+    JUMPED_BIT,
+    LEVEL_AND_SUSPECTS,
+    LEVEL_MASK,
+    MANOEUVRE,
+    MANOEUVRE_VARIANCE,
+    NOTE_ACCEPTED,
+    NOTE_CONFLICT,
+    NOTE_FROZEN,
+    NOTE_JUMP,
+    NOTE_SUSPECT,
+    REST,
+    SUSPECTS_SHIFT,
+    Words,
+    compare,
+    doubt,
+)
 from geo.frame import Floats
 from geo.track import (
     AT,
     BELIEF,
-    CONFLICT_S,
     DRIFT,
     EXACT,
-    FIX_MARK,
     FIX_RADIO,
     FIX_REST,
     FIX_SIGMA,
     FIX_SPEED,
     GAP,
     LIVE,
-    MARK,
     PLACE,
     PP,
     PV,
-    SAME_S,
     SEQ,
     SERVICE_MS,
     SIGMA,
@@ -50,19 +67,24 @@ from geo.track import (
     Times,
 )
 
-Words = NDArray[np.int64]
-
-# What is told of each fix.
-NOTE_ACCEPTED: Final = 1 << 0
-"""The estimate took the fix in."""
-NOTE_SUSPECT: Final = 1 << 1
-"""Nothing explains the fix; the estimate stays."""
-NOTE_JUMP: Final = 1 << 2
-"""The suspects before were an impossible jump that did not persist. Told once."""
-NOTE_FROZEN: Final = 1 << 3
-"""The same coordinates again and again while the device says it moves. As long as it lasts."""
-NOTE_CONFLICT: Final = 1 << 4
-"""Wi-Fi or cell place the device elsewhere than the satellites. As long as it lasts."""
+__all__ = [
+    "CRUISE",
+    "MANOEUVRE",
+    "NOTE_ACCEPTED",
+    "NOTE_CONFLICT",
+    "NOTE_FROZEN",
+    "NOTE_JUMP",
+    "NOTE_SUSPECT",
+    "REST",
+    "TAU_S",
+    "advance",
+    "estimate",
+    "level_of",
+    "suspected",
+    "variance",
+    "velocity",
+    "velocity_variance",
+]
 
 TAU_S: Final = 90.0
 """How long a velocity remembers itself."""
@@ -73,18 +95,15 @@ RADIO_EXCESS: Final = 1.5
 LASTING_SHARE: Final = 0.25
 """Share of a fix's variance that no number of fixes averages out: the same cell, the same reflecting house."""
 SPEED_SCALE_MOST: Final = 2.0
+"""By how much a speed that is told lengthens the velocity, where its course is certain; else not at all."""
+COURSE_CERTAIN: Final = 4.0
+"""Square of a velocity over its variance an axis from which its course is."""
 INFLATION_LEAST: Final = 0.16
 """Floor of 1 - ρ: bounds the inflation to about 12."""
-CRUISE_VARIANCE: Final = 1.125
-"""(1.5 m/s)²/2: a velocity an axis that is always possible."""
 CRUISE_SHARE2: Final = 0.25
 """While cruising a velocity changes by half of itself."""
-DRIFT_SHARE2: Final = 0.5
-"""Of a prediction: the speed stays, the course is forgotten."""
 SWERVE_SHARE: Final = 0.3
 """Share of a prediction's velocity variance that may come at once: turns and stops do not wait."""
-MANOEUVRE_VARIANCE: Final = 144.0
-"""(12 m/s)²: what a velocity an axis may turn into at once."""
 UNKNOWN_VARIANCE: Final = 112.5
 """(15 m/s)²/2: velocity of a device of which there is one fix, without a speed."""
 REST_CREEP: Final = 0.05
@@ -93,8 +112,6 @@ REST_DOUBT: Final = 4e-4
 """The same as a share a second of a fix's variance: the poorer the fixes, the longer a departure goes unseen."""
 DEPARTED: Final = 500.0
 """m² an axis: how far a walker may be by the time he can be told from one at rest."""
-GATE: Final = 13.8
-"""99.9 % of |y|²/S with two degrees of freedom."""
 
 LOG_CRUISE: Final = -0.16
 LOG_MANOEUVRE: Final = -1.9
@@ -104,35 +121,6 @@ BELIEF_REST: Final = 1.4
 BELIEF_MOST: Final = 3.5
 BELIEF_COMMITTED: Final = 1.0
 """What a decision for or against rest leaves of the belief at least."""
-
-SUSPECT_SPEED_MPS: Final = 5.0
-"""How fast an axis suspects may move and still be of one place."""
-SUPPORT_SPEED_MPS: Final = 1.5
-BELIEVED: Final = 3
-BELIEVED_SUPPORTED: Final = 2
-BELIEVED_WITHIN_MS: Final = 15_000.0
-BELIEVED_AFTER_MS: Final = 4_000.0
-JUMP_MPS: Final = 70.0
-JUMP_SIGMAS: Final = 3.0
-
-FROZEN_FIXES: Final = 3
-FROZEN_S: Final = 60.0
-FROZEN_SPEED_MPS: Final = 1.0
-CONFLICT_FIXES: Final = 3
-CONFLICT_LEAST_S: Final = 120.0
-SECONDS_MODULO: Final = float(1 << 24)
-
-# Bits of the column WORD; counters stop at 3.
-LEVEL_MASK: Final = 0b11
-REST, CRUISE, MANOEUVRE = 0, 1, 2
-SUSPECTS_SHIFT: Final = 2
-SAME_SHIFT: Final = 4
-CONFLICTS_SHIFT: Final = 6
-JUMPED_BIT: Final = 1 << 8
-"""One of the kept suspects was an impossible jump."""
-FROZEN_BIT: Final = 1 << 9
-CONFLICT_BIT: Final = 1 << 10
-LEVEL_AND_SUSPECTS: Final = LEVEL_MASK | 3 << SUSPECTS_SHIFT | JUMPED_BIT
 
 
 def advance(held: Floats, fixes: Floats, headings_deg: Floats) -> tuple[Floats, Words]:
@@ -209,7 +197,8 @@ def advance(held: Floats, fixes: Floats, headings_deg: Floats) -> tuple[Floats, 
     now_v = (moves * alpha)[:, None] * velocity + gain_v[:, None] * offset
     # a speed that is told is better than one that is reckoned; the course is the filter's
     now_speed2 = np.einsum("ij,ij->i", now_v, now_v)
-    scale = np.minimum(speed / np.sqrt(np.maximum(now_speed2, 1e-9)), SPEED_SCALE_MOST)
+    certain = now_speed2 > COURSE_CERTAIN * (vv - gain_v * pv)
+    scale = np.minimum(speed / np.sqrt(np.maximum(now_speed2, 1e-9)), np.where(certain, SPEED_SCALE_MOST, 1.0))
     scale[np.isnan(scale)] = 1.0
     now_v *= scale[:, None]
     new[:, VELOCITY] = now_v
@@ -237,8 +226,8 @@ def advance(held: Floats, fixes: Floats, headings_deg: Floats) -> tuple[Floats, 
         notes[first] = NOTE_ACCEPTED
         after[first] = CRUISE
     if bad.any():
-        _doubt(new, after, notes, held, word, fixes, bad.nonzero()[0])
-    _compare(new, after, notes, fixes, first)
+        doubt(new, after, notes, held, word, fixes, bad.nonzero()[0])
+    compare(new, after, notes, fixes, first)
     new[:, WORD] = after
     new[:, EXACT:] = new[:, EXACT:].astype(np.float32)
     return new, notes
@@ -270,90 +259,6 @@ def _begin(new: Floats, fixes: Floats, headings_deg: Floats, some: NDArray[np.in
     rows[:, DRIFT] = np.where(said, np.maximum(DRIFT_SHARE2 * speed * speed, CRUISE_VARIANCE), CRUISE_VARIANCE)
     rows[:, SIGMA] = fixes[some, FIX_SIGMA]
     new[some] = rows
-
-
-def _doubt(
-    new: Floats, after: Words, notes: Words, held: Floats, word: Words, fixes: Floats, some: NDArray[np.int64]
-) -> None:
-    """Fixes that no level explains: keep them, or believe them. In place, rows `some`."""
-    before, fix = held[some], fixes[some]
-    speed = np.fmax(fix[:, FIX_SPEED], 0.0)
-    offset = fix[:, PLACE] - before[:, PLACE]
-    kept = (word[some] >> SUSPECTS_SHIFT) & 3
-    since_ms = fix[:, LIVE] - before[:, TAKEN]
-    apart = offset - before[:, SUSPECT]
-    seconds = since_ms * 0.001
-    travel = np.maximum(speed, SUSPECT_SPEED_MPS) * seconds
-    spread = fix[:, FIX_SIGMA] ** 2 + before[:, SUSPECT_SIGMA] ** 2 + travel * travel
-    agrees = (kept > 0) & (np.einsum("ij,ij->i", apart, apart) <= GATE * spread)
-    count = np.where(agrees, np.minimum(kept + 1, 3), 1)
-    supported = (fix[:, FIX_SPEED] > SUPPORT_SPEED_MPS) | (fix[:, FIX_REST] <= -2.0)
-    supported |= (since_ms >= BELIEVED_AFTER_MS) & (since_ms <= BELIEVED_WITHIN_MS)
-    believed = (count >= BELIEVED) | ((count >= BELIEVED_SUPPORTED) & supported)
-    sure = np.sqrt(np.einsum("ij,ij->i", offset, offset)) - JUMP_SIGMAS * np.sqrt(
-        before[:, PP] + fix[:, FIX_SIGMA] ** 2
-    )
-    jump = sure > JUMP_MPS * 0.001 * (fix[:, LIVE] - before[:, LIVE])
-    rows = before.copy()
-    rows[:, TAKEN], rows[:, AT], rows[:, SEQ] = fix[:, LIVE], fix[:, AT], fix[:, SEQ]
-    rows[:, SUSPECT] = offset
-    rows[:, SUSPECT_SIGMA] = fix[:, FIX_SIGMA]
-    words = (word[some] & ~(3 << SUSPECTS_SHIFT)) | count << SUSPECTS_SHIFT | np.where(jump, JUMPED_BIT, 0)
-    sure_of = believed.nonzero()[0]
-    if sure_of.size:
-        begun = fix[sure_of]
-        rows[sure_of, PLACE] = begun[:, PLACE]
-        rows[sure_of, STEP] = offset[sure_of]
-        rows[sure_of, LIVE] = begun[:, LIVE]
-        rows[sure_of, GAP] = begun[:, LIVE] - before[sure_of, LIVE]
-        between = np.maximum(seconds[sure_of], 1.0)
-        variance = begun[:, FIX_SIGMA] ** 2
-        either = variance + before[sure_of, SUSPECT_SIGMA] ** 2
-        # velocity between the two suspects, as far as it stands out of their noise
-        prior = np.maximum(MANOEUVRE_VARIANCE, speed[sure_of] ** 2)
-        share = prior / (prior + either / (between * between))
-        rows[sure_of, VELOCITY] = apart[sure_of] * (share / between)[:, None]
-        rows[sure_of, PP] = variance
-        rows[sure_of, PV] = 0.0
-        rows[sure_of, VV] = prior * (1.0 - share) + CRUISE_VARIANCE
-        pace = rows[sure_of, VELOCITY]
-        rows[sure_of, DRIFT] = np.maximum(DRIFT_SHARE2 * np.einsum("ij,ij->i", pace, pace), CRUISE_VARIANCE)
-        rows[sure_of, SIGMA] = begun[:, FIX_SIGMA]
-        rows[sure_of, BELIEF] = 0.0
-        words[sure_of] = (words[sure_of] & ~LEVEL_AND_SUSPECTS) | CRUISE
-    new[some] = rows
-    after[some] = words
-    notes[some] = np.where(believed, NOTE_ACCEPTED, NOTE_SUSPECT)
-
-
-def _compare(new: Floats, after: Words, notes: Words, fixes: Floats, first: Bools) -> None:
-    """What a receiver that stands still, or is led astray, gives away: frozen, conflict. In place."""
-    radio = fixes[:, FIX_RADIO] != 0
-    same = fixes[:, FIX_MARK] == new[:, MARK]
-    now_s = np.fmod(np.floor(fixes[:, LIVE] * 0.001), SECONDS_MODULO)
-    changed = ~(same | radio) | first
-    new[:, MARK] = np.where(changed, fixes[:, FIX_MARK], new[:, MARK])
-    new[:, SAME_S] = np.where(changed, now_s, new[:, SAME_S])
-    after &= np.where(changed, ~(3 << SAME_SHIFT | FROZEN_BIT), -1)
-    again = (same & ~radio & ~first).nonzero()[0]
-    if again.size:
-        count = np.minimum(((after[again] >> SAME_SHIFT) & 3) + 1, 3)
-        lasts = np.fmod(now_s[again] - new[again, SAME_S] + SECONDS_MODULO, SECONDS_MODULO) >= FROZEN_S
-        moves = (fixes[again, FIX_SPEED] > FROZEN_SPEED_MPS) | (fixes[again, FIX_REST] <= -2.0)
-        frozen = (count >= FROZEN_FIXES - 1) & lasts & moves
-        after[again] = (after[again] & ~(3 << SAME_SHIFT)) | count << SAME_SHIFT | np.where(frozen, FROZEN_BIT, 0)
-    if radio.any():
-        some = radio.nonzero()[0]
-        outside = (notes[some] & NOTE_SUSPECT) != 0
-        count = np.where(outside, np.minimum(((after[some] >> CONFLICTS_SHIFT) & 3) + 1, 3), 0)
-        new[some, CONFLICT_S] = np.where(count == 1, now_s[some], new[some, CONFLICT_S])
-        lasts = np.fmod(now_s[some] - new[some, CONFLICT_S] + SECONDS_MODULO, SECONDS_MODULO) >= CONFLICT_LEAST_S
-        conflict = ((count >= CONFLICT_FIXES) & lasts) | (outside & ((after[some] & CONFLICT_BIT) != 0))
-        after[some] = (after[some] & ~(3 << CONFLICTS_SHIFT | CONFLICT_BIT)) | count << CONFLICTS_SHIFT
-        after[some] |= np.where(conflict, CONFLICT_BIT, 0)
-    both = after & (FROZEN_BIT | CONFLICT_BIT)
-    if both.any():
-        notes |= both // (FROZEN_BIT // NOTE_FROZEN)
 
 
 def estimate(rows: Floats, now_ms: Times) -> tuple[Floats, Floats]:

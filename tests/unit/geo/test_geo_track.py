@@ -389,6 +389,12 @@ def test_an_impossible_jump_that_persists_is_none() -> None:
     assert device.ping(1380, (20_000.0, 5.0)) == NOTE_ACCEPTED
 
 
+def test_an_access_point_carried_to_another_town_is_nobodys_jump() -> None:
+    device = resting()
+    assert device.ping(1200, (20_000.0, 0.0), 60.0, source=Source.WIFI) == NOTE_SUSPECT
+    assert device.ping(1260, (0.0, 0.0)) == NOTE_ACCEPTED
+
+
 def test_a_suspect_that_one_may_reach_is_no_jump() -> None:
     device = resting()
     assert device.ping(1200, (3_600.0, 0.0)) == NOTE_SUSPECT
