@@ -349,13 +349,14 @@ def bench(
     what: Annotated[str, typer.Argument(help="ingest, panic, detect or all.")],
     file: Annotated[Path | None, typer.Option("--json", help="File that gets the figures.")] = None,
     quick: Annotated[bool, typer.Option(help="A minute instead of several; coarser figures.")] = False,
+    full: Annotated[bool, typer.Option(help="Evaluate the detection whole and write docs/detection.")] = False,
 ) -> None:
     """Measure, each figure beside a bare baseline of the same run."""
     from infra.bench import NAMES, run_bench
 
     if what not in (*NAMES, "all"):
         raise typer.BadParameter(f"no benchmark {what!r}; there are {', '.join(NAMES)} and all", param_hint="WHAT")
-    run_bench(list(NAMES) if what == "all" else [what], file, load_settings(), quick=quick)
+    run_bench(list(NAMES) if what == "all" else [what], file, load_settings(), quick=quick, thorough=full)
 
 
 @app.command()

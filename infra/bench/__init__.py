@@ -5,7 +5,7 @@ moment drifts far less. So a run prints both, and writes both.
 
     ingest   pings a second end to end (open loop, one ping a frame), and bytes of Redis a device
     panic    panic → frame on a dispatcher's feed, alone and beside pings
-    detect   ping → breach frame on a dispatcher's feed, and the engine alone
+    detect   ping → breach frame on a dispatcher's feed, the engine alone, and how well it detects
 
 A run starts PostgreSQL, Valkey and every target in a directory that it removes again, and sends its load from a
 process of its own. It leaves a running Qorgan alone.

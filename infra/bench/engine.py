@@ -16,7 +16,7 @@ SEED: Final = 1
 
 
 async def measure_engine(plan: Plan, tell: Tell) -> dict[str, Any]:
-    """Figures by number of orders; raises BenchFailed outside a source tree."""
+    """Figures by number of orders, and how flat their cost is; raises BenchFailed outside a source tree."""
     specification = importlib.util.spec_from_file_location("engine_bench", SCRIPT)
     if not SCRIPT.is_file() or specification is None or specification.loader is None:
         raise BenchFailed(f"The engine's benchmark {SCRIPT} is not there; run this in a clone of the source.")
@@ -26,4 +26,5 @@ async def measure_engine(plan: Plan, tell: Tell) -> dict[str, Any]:
     for orders in plan.engine_orders:
         tell(f"the engine alone with {orders:,} orders")
         figures[str(orders)] = await asyncio.to_thread(script.measure, orders, plan.engine_pings, SEED)
+    figures["flatness"] = script.flatness(figures)
     return figures

@@ -28,6 +28,8 @@ class Plan:
     baseline_echo_s: float
     rest_s: float = 0.0
     """Quiet after the highest rate, so that latencies are not those of its aftermath (rewritten logs, checkpoints)."""
+    detection: tuple[str, ...] | None = None
+    """Arguments of the evaluation of the detection; None: it is left out."""
     latency_rate: float = 7_500.0
     """Pings a second beside which latencies have their aims: half of the 15,000 aimed at."""
 
@@ -46,12 +48,13 @@ FULL = Plan(
     settle_s=3.0,
     probes=60,
     panics=120,
-    engine_orders=(1_000, 100_000),
-    engine_pings=400_000,
+    engine_orders=(1_000, 10_000, 100_000, 200_000),
+    engine_pings=300_000,
     baseline_inserts=1_000,
     baseline_copies=50,
     baseline_echo_s=3.0,
     rest_s=15.0,
+    detection=("--bounded",),
 )
 QUICK = Plan(
     load_pairs=1_000,

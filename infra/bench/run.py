@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from core.errors import Misconfigured
 from core.settings import Settings
 from infra.bench import report
+from infra.bench.detection import measure_detection
 from infra.bench.engine import measure_engine
 from infra.bench.ingest import catch_up, measure_memory, measure_rate
 from infra.bench.latency import measure_breaches, measure_panics
@@ -33,11 +35,13 @@ def run_bench(
     settings: Settings,
     *,
     quick: bool = False,
+    thorough: bool = False,
     plan: Plan | None = None,
 ) -> dict[str, Any]:
     """Run the named benchmarks, print their figures, write them to `json_path`; returns the report.
 
-    `plan` replaces the sizes of a full or quick run. Raises Misconfigured (an unknown name, a part that does not
+    `plan` replaces the sizes of a full or quick run; `thorough` evaluates the detection whole, and writes
+    docs/detection. Raises Misconfigured (an unknown name, a part that does not
     start, a file that cannot be written).
     """
     if unknown := set(names) - set(NAMES):
@@ -51,6 +55,8 @@ def run_bench(
         progress.print(f"[dim]{time.monotonic() - begun:5.0f} s[/dim]  {line}", soft_wrap=True)
 
     plan = plan or (QUICK if quick else FULL)
+    if thorough:
+        plan = replace(plan, detection=())
     machine = report.machine()
     if (machine["load_average_before"] or 0.0) > machine["cores"] / 2:
         tell(f"the machine is busy (load {machine['load_average_before']:.1f}): figures will be worse than it can do")
@@ -74,6 +80,8 @@ async def _measure(
         baselines = system.baselines
     if "detect" in names:  # with both cores to itself
         figures["detect"]["engine"] = await measure_engine(plan, tell)
+        if plan.detection is not None:
+            figures["detect"]["evaluation"] = await measure_detection(plan.detection, tell)
     return figures, baselines
 
 

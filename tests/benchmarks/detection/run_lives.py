@@ -25,6 +25,7 @@ import numpy as np
 
 from core.domain.alarm import Surroundings, alarm_of
 from core.domain.transition import Transition
+from infra.offspring import die_with_parent
 from tests.benchmarks.detection.carried import CAUSES
 from tests.benchmarks.detection.lived import Lived, by_pair, live, second_of
 from tests.benchmarks.detection.lives import lives
@@ -222,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     values = {name: float(value) for name, value in (each.split("=", 1) for each in given.order)}
     begun = time.perf_counter()
     found = Days()
-    with ProcessPoolExecutor(given.jobs) as pool:
+    with ProcessPoolExecutor(given.jobs, initializer=die_with_parent) as pool:
         tasks = [
             pool.submit(
                 lives_task, given.first + at, count, given.half, asked=not given.fixed, values=values, peers=given.peers

@@ -9,13 +9,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Any, Final
 
 import numpy as np
 
 from core.domain.transition import RULE_VERSION, Transition
+from infra.offspring import die_with_parent
 from tests.benchmarks.detection import approaches, approaches_signal
 from tests.benchmarks.detection.noise import NOISES
 from tests.benchmarks.detection.pairs import ORDER_ID
@@ -127,7 +128,7 @@ def evaluate(sizes: Sizes, tell: Tell, *, names: Sequence[str] | None = None) ->
     """All figures, and the false incidents one by one."""
     names = list(names or SCRIPTS)
     context = get_context("fork") if sizes.jobs > 1 else None
-    pool = ProcessPoolExecutor(sizes.jobs, mp_context=context)
+    pool = ProcessPoolExecutor(sizes.jobs, mp_context=context, initializer=die_with_parent)
     with pool:
         submit = pool.submit
         played = [
@@ -208,8 +209,22 @@ def _approaches(parts: Iterator[Played]) -> Json:
     out["by_noise"] = {noise: summary([one for one in whole.ours if one.noise == noise]) for noise in NOISES}
     for rule, scores in whole.peers.items():
         out["peers"][rule] = _rule(scores) | {"loiterer_alarms": _spread(whole.alarms[rule])}
-    out["not_full"] = [asdict(one) for one in whole.ours if one.result != "full"][:400]
+    out["not_full"] = _not_full(whole.ours)
     return out
+
+
+def _not_full(scores: Sequence[Score]) -> list[Json]:
+    """Why what is not full is not, how often, and a seed to look at it."""
+    found: dict[tuple[str, str, str, str], list[int]] = {}
+    for one in scores:
+        if one.result != "full":
+            why = " ".join("#" if part.lstrip("-").isdigit() else part for part in one.why.split())
+            found.setdefault((one.scenario, one.noise, one.result, why), []).append(one.seed)
+    ranked = sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
+    return [
+        {"scenario": name, "noise": noise, "result": result, "why": why, "count": len(seeds), "seed": seeds[0]}
+        for (name, noise, result, why), seeds in ranked
+    ]
 
 
 def _rule(scores: Sequence[Score]) -> Json:
@@ -220,6 +235,8 @@ def _rule(scores: Sequence[Score]) -> Json:
     return {
         "all": summary(scores),
         "moving": summary([one for one in scores if one.moving]),
+        "entries": sum(one.entry_s is not None for one in scores),
+        "told_share": len(delays) / max(sum(one.entry_s is not None for one in scores), 1),
         "delay_s": _quantiles(delays),
         "delay_intervals": _quantiles(relative),
         "lead_s": _quantiles(leads),
