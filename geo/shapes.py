@@ -35,14 +35,16 @@ Objects = NDArray[np.object_]
 def local_shape(geojson: dict[str, Any], radius_m: float | None) -> tuple[Floats, Any]:
     """A geometry in metres on the plane that touches the earth at its middle: (plane (9,), shapely geometry).
 
-    Raises ValueError (or what shapely makes of a malformed geometry) for one that is not finite, or not on earth.
+    `radius_m` is for points and lines; areas stand for themselves. Raises ValueError (or what shapely makes of a
+    malformed geometry) for one that is not finite, or not on earth.
     """
     shape = shapely.geometry.shape(geojson)
     degrees = shapely.get_coordinates(shape)
     if not degrees.size or not np.isfinite(degrees).all() or np.abs(degrees).max() > 720.0:
         raise ValueError("not a geometry on earth")
-    if radius_m is not None and not 0 < radius_m <= RADIUS_MAX_M:
-        raise ValueError("not a radius")
+    thin = shape.geom_type in ("Point", "LineString")
+    if thin and not (radius_m is not None and 0 < radius_m <= RADIUS_MAX_M):
+        raise ValueError("a point or a line without a radius")
     lon = np.asarray(unwrapped([(x, y) for x, y in degrees]))[:, 0]
     if span_m(np.column_stack([lon, degrees[:, 1]])) > EXTENT_MAX_M:
         raise ValueError("larger than a region")
@@ -57,7 +59,7 @@ def local_shape(geojson: dict[str, Any], radius_m: float | None) -> tuple[Floats
     if shape.geom_type != "Point":
         whole = shapely.segmentize(whole, max(EDGE_STEP_DEG, shapely.length(whole) / PIECES_MAX))
     local = shapely.transform(whole, flat)
-    if radius_m is not None:
+    if thin:
         local = local.buffer(radius_m, quad_segs=CIRCLE_SEGMENTS)
     if not local.is_valid:
         local = shapely.make_valid(local)

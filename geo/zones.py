@@ -99,6 +99,8 @@ def _validated(geojson: Any, radius_m: Any) -> dict[str, Any]:
         return _about(kind, coordinates, radius_m)
     if kind not in ("Polygon", "MultiPolygon"):
         raise _wrong("The geometry has to be a Polygon, MultiPolygon, Point or LineString.")
+    if radius_m:
+        raise _wrong(f"A {kind} stands for itself: radius_m belongs to a Point or a LineString; leave it out.")
     parts = [coordinates] if kind == "Polygon" else coordinates
     if not isinstance(parts, list | tuple) or not parts:
         raise _wrong(f"The {kind} has no coordinates.")

@@ -63,6 +63,25 @@ def test_altitudes_are_dropped() -> None:
         (polygon(), None, "no ring"),
         ({"type": "Point", "coordinates": [76.9, 43.2]}, None, "needs radius_m"),
         ({"type": "LineString", "coordinates": [[76.9, 43.2], [76.9, 43.2]]}, 50.0, "no length"),
+        (polygon(square(500)), 300.0, "radius_m belongs to a Point"),
+        ({"type": "Point", "coordinates": [76.9, 43.2]}, 0.5, "needs radius_m"),
+        (polygon([[0.0, 85.0], [90.0, 85.0], [180.0, 85.0], [-90.0, 85.0], [0.0, 85.0]]), None,
+         "may not go round a pole; the outer ring of the polygon does"),
+        (polygon([degrees(0, 0), degrees(9, 0), degrees(0, 0), degrees(0, 0)]), None,
+         "fewer than 3 different positions in the outer ring"),
+        (polygon([degrees(0, 0), degrees(900, 0), degrees(1800, 0), degrees(0, 0)]), None,
+         "outer ring of the polygon: "),
+        (polygon([*square(500)[:2], degrees(900, -500), *square(500)[1:]]), None, "outer ring of the polygon: "),
+        (polygon(square(500), square(300), square(100)), None, "fault in the polygon: .* at longitude"),
+        (polygon(square(500), [degrees(0, 0), degrees(9, 9), degrees(9, 0), degrees(0, 9), degrees(0, 0)]), None,
+         "hole 1 of the polygon: it crosses itself at longitude"),
+        ({"type": "MultiPolygon", "coordinates": [[square(500)], [square(300)]]}, None, "do not fit together"),
+        ({"type": "MultiPolygon", "coordinates": [[square(500)], [square(500, 3000)[:-1]]]}, None,
+         "outer ring of polygon 2: a ring has to be closed"),
+        (polygon([*square(500)[:2], [10**400, 0], *square(500)[2:]]), None,
+         "Position 3 of the outer ring of the polygon"),
+        (polygon([[True, 1.0]] * 4), None, r"Position 1 of the outer ring of the polygon is not \[longitude"),
+        (polygon([[76.9, 89.5]] * 4), None, "latitude goes to 89"),
         ({"type": "GeometryCollection"}, None, "has to be a Polygon"),
         ("text", None, "has to be a Polygon"),
         ({"type": "MultiPolygon", "coordinates": []}, None, "no coordinates"),
@@ -103,3 +122,27 @@ def test_a_circle_and_a_buffered_line_are_places_too() -> None:
 
 def test_the_far_side_of_the_earth_is_far() -> None:
     assert distance_to(polygon(square(500)), -103.05, -43.25) > 10_000_000
+
+
+def test_what_was_cut_at_the_antimeridian_may_be_sent_again() -> None:
+    ring = [[179.9, 52.0], [-179.9, 52.0], [-179.9, 52.1], [179.9, 52.1], [179.9, 52.0]]
+    mended = validate_geometry(polygon(ring))
+    again = validate_geometry(mended)
+    assert again["type"] == "MultiPolygon"
+    assert distance_to(again, 180.0, 52.05) == pytest.approx(distance_to(mended, 180.0, 52.05))
+
+
+def test_a_line_may_cross_the_antimeridian_and_a_circle_lie_on_it() -> None:
+    line = validate_geometry({"type": "LineString", "coordinates": [[179.99, 10.0], [-179.99, 10.0]]}, 100.0)
+    assert distance_to(line, 180.0, 10.0, radius_m=100.0) == pytest.approx(-100, rel=1e-3)
+    point = validate_geometry({"type": "Point", "coordinates": [180.0, 10.0]}, 500.0)
+    assert distance_to(point, -179.99, 10.0, radius_m=500.0) == pytest.approx(
+        geodesic((10, 180), (10, -179.99)).m - 500, rel=1e-3
+    )
+
+
+def test_the_parts_of_a_multipolygon_are_one_zone() -> None:
+    yards = validate_geometry({"type": "MultiPolygon", "coordinates": [[square(100)], [square(100, 1000)]]})
+    assert distance_to(yards, *degrees(0, 0)) == pytest.approx(-100, rel=0.01)
+    assert distance_to(yards, *degrees(1000, 0)) == pytest.approx(-100, rel=0.01)
+    assert distance_to(yards, *degrees(500, 0)) == pytest.approx(400, rel=0.01)
