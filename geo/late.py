@@ -21,6 +21,8 @@ from geo.track import LIVE, PLACE, Bools, Times
 
 AGE_MAX_MS: Final = 7 * 86_400_000
 """Older fixes are history only: of her days no more are kept."""
+OLD_MS: Final = 180_000
+"""A fix that is older than this when it comes is late, though it be the newest there is: what it shows is past."""
 TOP_SPEED_MPS: Final = 70.0
 SLACK_M: Final = 2_000.0
 """How wrong two fixes may be together when it is asked whether the two can have met."""

@@ -1,8 +1,9 @@
 """`qorgan replay`: the same engine over files of orders and pings, clock and all.
 
 The clock is the pings' `received_at`; ticks fall on whole seconds, and where nothing can fire none is made, so a gap
-of a week costs nothing and is no outage. Ids in the files may be any text: UUIDs are derived from them, and the lines
-that come out bear them as they were given.
+of a week costs nothing and is no outage. Pings of a device received in the same millisecond are one upload. History is
+what was read so far: late pings are looked at again by it within a second. Ids in the files may be any text: UUIDs are
+derived from them, and the lines that come out bear them as they were given.
 """
 
 from __future__ import annotations
@@ -20,16 +21,19 @@ import msgspec
 
 from core.clock import from_ms, rfc3339, to_ms
 from core.domain.case import Case, CaseDevice, CaseOrder, CasePerson, CaseZone, encode_cases
-from core.domain.log import CONFIGURATION, PINGS, TICK, Entry
+from core.domain.log import CONFIGURATION, PAST, PINGS, TICK, Entry
 from core.domain.transition import Transition
 from core.errors import InvalidInput
 from core.ids import derived_id
+from geo.annals import Annals
 from geo.engine import Engine
 from geo.replay_files import Policy, ReplayOrder, ReplayPing, judged_by, pack, read_orders, read_pings, read_policy
 from geo.zones import validate_geometry
 
 ENTRY_RECORDS_MAX: Final = 1_000
 SECOND_MS: Final = 1_000
+WANTS_MAX: Final = 100
+"""Stretches of history that one entry answers."""
 
 
 def replay(orders_path: Path, pings_path: Path, policy_path: Path | None = None) -> Iterator[dict[str, Any]]:
@@ -38,25 +42,67 @@ def replay(orders_path: Path, pings_path: Path, policy_path: Path | None = None)
     orders = read_orders(orders_path)
     book = _Book(orders, policy, orders_path)
     book.enrol(read_pings(pings_path))
-    engine = Engine(0, outage_after_ms=None)
+    tape = _Tape(Engine(0, outage_after_ms=None))
     clock_ms = -1
-    n = 0
     for second, pings in _by_second(read_pings(pings_path)):
         if clock_ms < 0:
             clock_ms = pings[0].received_ms
-            payload = encode_cases(book.cases())
-            yield from book.lines(engine.process([Entry(clock_ms, n, CONFIGURATION, payload)]))
-        while (deadline := engine.next_deadline_ms) is not None:
-            tick_ms = -(-max(deadline, clock_ms) // SECOND_MS) * SECOND_MS
-            if tick_ms > (second - 1) * SECOND_MS:
-                break
-            n, clock_ms = n + 1, tick_ms
-            yield from book.lines(engine.process([Entry(tick_ms, n, TICK, b"")]))
+            yield from book.lines(tape.take(tape.entry(clock_ms, CONFIGURATION, encode_cases(book.cases()))))
+        yield from book.lines(tape.pass_time(clock_ms, (second - 1) * SECOND_MS))
+        backlog = _older_of_uploads(pings)
         entries = []
         for received_ms, part in _by_moment(pings):
-            n, clock_ms = n + 1, received_ms
-            entries.append(Entry(received_ms, n, PINGS, b"".join(pack(ping, book.number(ping)) for ping in part)))
-        yield from book.lines(engine.process(entries))
+            payload = b"".join(pack(ping, book.number(ping), id(ping) in backlog) for ping in part)
+            entries.append(tape.entry(received_ms, PINGS, payload, book.heard(part)))
+            clock_ms = received_ms
+        yield from book.lines(tape.take(*entries))
+    if clock_ms >= 0:
+        yield from book.lines(tape.pass_time(clock_ms, -(-clock_ms // SECOND_MS) * SECOND_MS))
+
+
+class _Tape:
+    """The log of a replay as it is written: entries in order, and what they decide."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._annals = Annals()
+        self._n = 0
+
+    def entry(self, ms: int, kind: str, payload: bytes, extras: bytes | None = None) -> Entry:
+        """The next entry."""
+        self._n += 1
+        return Entry(ms, self._n, kind, payload, extras)
+
+    def take(self, *entries: Entry) -> list[Transition]:
+        """Have the engine process entries."""
+        for entry in entries:
+            self._annals.add(entry)
+        return self._engine.process(entries)
+
+    def pass_time(self, clock_ms: int, until_ms: int) -> list[Transition]:
+        """Tick where something is due, up to a moment, and answer what is wanted of the past."""
+        out: list[Transition] = []
+        while (deadline := self._engine.next_deadline_ms) is not None:
+            clock_ms = -(-max(deadline, clock_ms) // SECOND_MS) * SECOND_MS
+            if clock_ms > until_ms:
+                break
+            out += self.take(self.entry(clock_ms, TICK, b""))
+            while wants := self._engine.wants(WANTS_MAX):
+                out += self.take(self.entry(clock_ms, PAST, self._annals.answer(wants)))
+        return out
+
+
+def _older_of_uploads(pings: list[ReplayPing]) -> set[int]:
+    """Identities of the pings that are not their upload's newest: they are history, as ingest marks them."""
+    newest: dict[tuple[int, str, str], ReplayPing] = {}
+    older = set()
+    for ping in pings:
+        upload = (ping.received_ms, ping.person_id, ping.device_id)
+        before = newest.setdefault(upload, ping)
+        if before is not ping:
+            newest[upload], left = (ping, before) if ping.at_ms >= before.at_ms else (before, ping)
+            older.add(id(left))
+    return older
 
 
 def _by_second(pings: Iterator[ReplayPing]) -> Iterator[tuple[int, list[ReplayPing]]]:
@@ -101,15 +147,26 @@ class _Book:
         named = {person for order in self.orders for person in (order.victim_id, order.aggressor_id)}
         count = 0
         for ping in pings:
-            if ping.person_id in named:
-                held = self.devices.setdefault(ping.person_id, {})
-                if ping.device_id not in held:
+            beacons = [(str(each.beacon), str(each.beacon)) for each in ping.line.heard or ()]
+            for person, device in ((ping.person_id, ping.device_id), *beacons):
+                held = self.devices.setdefault(person, {}) if person in named else None
+                if held is not None and (not held or (person, device) not in beacons) and device not in held:
                     count += 1
-                    held[ping.device_id] = count
+                    held[device] = count
 
     def number(self, ping: ReplayPing) -> int:
         """The device's number; 0, which nobody has, for people whom no order names."""
         return self.devices.get(ping.person_id, {}).get(ping.device_id, 0)
+
+    def heard(self, pings: list[ReplayPing]) -> bytes | None:
+        """What stands beside an entry of these pings: which bracelets they heard."""
+        beside: dict[str, dict[str, list[dict[str, Any]]]] = {}
+        for index, ping in enumerate(pings):
+            for each in ping.line.heard or ():
+                for number in self.devices.get(str(each.beacon), {}).values():
+                    sighting = {"beacon": number, "rssi_dbm": each.rssi_dbm}
+                    beside.setdefault(str(index), {"heard": []})["heard"].append(sighting)
+        return json.dumps(beside).encode() if beside else None
 
     def cases(self) -> list[Case]:
         """One case an aggressor, as the database would compile them."""

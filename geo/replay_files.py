@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from core.clock import to_ms
-from core.domain.ping import CLOSURE_CODES, FLAG_PRIMARY, NO_SEQ, RECORD_FORMAT, SOURCE_CODES, flags_of
+from core.domain.ping import CLOSURE_CODES, FLAG_EXTRA, FLAG_PRIMARY, NO_SEQ, RECORD_FORMAT, SOURCE_CODES, flags_of
 from core.domain.policy import (
     BOUNDS,
     RISKS,
@@ -61,6 +61,14 @@ class Policy(AgencyPolicy, kw_only=True, frozen=True, forbid_unknown_fields=True
     """Expected time between the pings of a device."""
 
 
+class Heard(msgspec.Struct, kw_only=True, frozen=True):
+    """A bracelet heard by radio."""
+
+    beacon: Text
+    """Its wearer, as in `person_id`."""
+    rssi_dbm: float | None = None
+
+
 class _PingLine(msgspec.Struct, kw_only=True, frozen=True):
     person_id: Text
     at: datetime
@@ -81,6 +89,7 @@ class _PingLine(msgspec.Struct, kw_only=True, frozen=True):
     moving: bool | None = None
     jamming: bool | None = None
     mock: bool | None = None
+    heard: list[Heard] | None = None
 
 
 class ReplayPing(msgspec.Struct, kw_only=True, frozen=True):
@@ -97,13 +106,13 @@ class ReplayPing(msgspec.Struct, kw_only=True, frozen=True):
 _decode_ping: Final = msgspec.json.Decoder(_PingLine).decode
 
 
-def pack(ping: ReplayPing, number: int) -> bytes:
-    """The ping as the record that ingest would have appended."""
+def pack(ping: ReplayPing, number: int, backlog: bool) -> bytes:
+    """The ping as the record that ingest would have appended; `backlog`: not the newest of its upload."""
     line = ping.line
     return struct.pack(
         RECORD_FORMAT,
         number,
-        FLAG_PRIMARY | flags_of(line),
+        FLAG_PRIMARY | (FLAG_EXTRA if line.heard else 0) | flags_of(line, backlog),
         ping.at_ms,
         NO_SEQ if line.seq is None else line.seq,
         _or_nan(line.lat),

@@ -76,8 +76,6 @@ def test_deadlines_between_two_lines_fire_at_their_time_and_a_long_gap_is_no_out
     assert [(line["to"], line["detail"]["person_id"], line["evaluated_at"]) for line in devices] == [
         ("late", "him", moment(120)),
         ("late", "Aigerim", moment(130)),
-        ("silent", "him", moment(1200)),
-        ("silent", "Aigerim", moment(1210)),
         ("reporting", "him", moment(week)),
     ]
     [unknown] = [line for line in lines if line["kind"] == "assurance"]
@@ -227,3 +225,27 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_no_pings_are_no_lines(files: Files) -> None:
     assert files.run([ORDER], []) == []
     assert files.run([ORDER], ["", "  "]) == []
+
+
+def visit(first: int, last: int, received: float) -> list[dict[str, Any]]:
+    """His pings of a visit to her door at second 1,500, each minute, uploaded together at `received`."""
+    return [
+        ping(second, "him", abs(second - 1_500) * 5, received_at=moment(received)) for second in range(first, last, 60)
+    ]
+
+
+def test_a_late_upload_that_shows_a_visit_is_told_as_past_with_its_time(files: Files) -> None:
+    hers = [ping(second, "Aigerim", 0) for second in range(0, 3_600, 60)]
+    lines = files.run([ORDER], [*hers, *visit(0, 3_600, 3_600)])
+    (told,) = [line for line in lines if line["kind"] == "proximity"]
+    assert (told["from"], told["to"], told["detail"]["retrospective"]) == ("clear", "breach", True)
+    assert moment(1_390) <= told["at"] <= moment(1_410)
+    assert moment(1_590) <= told["detail"]["until"] <= moment(1_610)
+    assert told["evaluated_at"] == moment(3_600)
+    json.dumps(lines)
+
+
+def test_a_bracelet_heard_by_her_phone_is_near(files: Files) -> None:
+    heard = {"heard": [{"beacon": "him", "rssi_dbm": -60}, {"beacon": "a stranger"}]}
+    lines = files.run([ORDER], [ping(0, "Aigerim", 0), ping(20, "him", 9_000), ping(60, "Aigerim", 0, **heard)])
+    assert [line["to"] for line in lines if line["kind"] == "proximity"] == ["breach"]
