@@ -15,8 +15,8 @@ What an aggressor's device is told is a distance meter in his hands if it follow
 - only at rest is he told 15 or 60 s, if the distance allows it, if the place is no *decoy*, and if no *burst* is on.
   Decoys (half of all places) and bursts (a fifth of the time) come from a keyed hash of device, place and time.
 
-What is still told: a longer wait at a place where he has rested for an hour says that she was not near it then, some
-4 km for 15 s and 10 km for 60 s. The price of that is an hour a place, and half of the places never answer.
+What is still told: a longer wait at a place where he has rested for two hours says that she was not near it then, some
+4 km for 15 s and 10 km for 60 s. The price of that is two hours a place, and half of the places never answer.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ FAST_S: Final = AGGRESSOR_STEPS_S[0]
 
 VICTIM_AGE_S: Final = 60.0
 """Least age her fix counts as when his wait is worked out."""
-REST_S: Final = 3600.0
+REST_S: Final = 7200.0
 """How long he must have been at one place before he is told more than the shortest step."""
 REST_RADIUS_M: Final = 150.0
 """How far from where it began a rest may stray, beside three accuracies."""
