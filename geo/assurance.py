@@ -29,21 +29,16 @@ POOR_RATIO: Final = 0.8
 """σ over the radius from which fixes say too little."""
 POOR_SIGMAS: Final = 2.0
 CLOSING_LEAST_MPS: Final = 0.5
-HORIZONS: Final = 2.0
-"""Closing from beyond the warning radius leaves no grace when he would be inside within so many horizons."""
-PATIENCE_VICTIM: Final = 4.0
-"""Graces given to a victim's silence while he is seen and does not come: her phone rests, or lies in a cellar."""
+PATIENCE: Final = 4.0
+"""Graces given to the silence of somebody who was at rest: a phone in a cellar, a bracelet without a cell. Sooner only
+when, by the motion model, he could be inside (`p_unknown`)."""
+CHECK_MS: Final = 60_000
+"""How often that is asked while somebody is silent."""
 
 
 def lower_bound_m(distance_m: Floats, sigma_sum_m: Floats, age_sum_s: Floats) -> Floats:
     """Least possible distance, (n,): less three accuracies of each and what both can have moved since."""
     return np.maximum(distance_m - ACCURACIES * sigma_sum_m - TOP_SPEED_MPS * age_sum_s, 0.0)
-
-
-def is_poor(distance_m: Floats, sigma_m: Floats, radius_m: Floats) -> Bools:
-    """Where the estimates are too wide to tell, and he may be inside. (n,)"""
-    poor: Bools = (sigma_m > POOR_RATIO * radius_m) & (distance_m - POOR_SIGMAS * sigma_m < radius_m)
-    return poor
 
 
 def step(
@@ -52,28 +47,33 @@ def step(
     poor_ms: Times,
     bound_m: Floats,
     radius_m: Floats,
-    poor: Bools,
+    distance_m: Floats,
+    sigma_m: Floats,
     fresh: Bools,
     patience_ms: Floats,
     now_ms: Times,
 ) -> tuple[np.ndarray[tuple[int], np.dtype[np.int8]], Times, Times]:
     """States after an evaluation by fixes, (n,), when a guarantee was last given, and since when fixes are poor.
 
-    `patience_ms`: how long fixes may be poor (two intervals). Unknown by silence is told by `deadline_ms`, not here.
+    `sigma_m`: of the relative position, or of the raw fixes while somebody moves by them; `patience_ms`: how long it
+    may be too wide (two intervals). Unknown by silence follows from `deadlines_ms`, not from here.
     """
+    poor = (sigma_m > POOR_RATIO * radius_m) & fresh
     guaranteed = bound_m >= radius_m
     noted = np.where(guaranteed & (now_ms - sure_ms >= GUARANTEE_NOTED_MS), now_ms, sure_ms)
     kept = (state == GUARANTEED) & (now_ms - noted <= GUARANTEE_KEPT_MS)
     known = np.where(guaranteed | kept, GUARANTEED, LIKELY)
     since = np.where(poor, np.where(poor_ms == 0, now_ms, poor_ms), 0)
-    blurred = poor & (now_ms - since >= patience_ms)
-    after = np.where(blurred, UNKNOWN, np.where(fresh & ~poor, known, state)).astype(np.int8)
+    maybe_inside = distance_m - POOR_SIGMAS * sigma_m < radius_m
+    blurred = poor & (now_ms - since >= patience_ms) & maybe_inside
+    seen = fresh & ~(poor & maybe_inside)
+    after = np.where(blurred, UNKNOWN, np.where(seen, known, state)).astype(np.int8)
     return after, noted, since
 
 
-def deadline_ms(
+def deadlines_ms(
     *,
-    service_ms: Times,
+    service_ms: Floats,
     fresh_ms: Floats,
     gap_m: Floats,
     sigma_sum_m: Floats,
@@ -82,26 +82,37 @@ def deadline_ms(
     warning_m: Floats,
     horizon_s: Floats,
     grace_ms: Floats,
+    resting: Bools,
     feared: Bools,
     tampered: Bools,
-) -> Times:
-    """Service time at which unknown separation is to be told unless there are new fixes. (n,)
+) -> tuple[Floats, Floats]:
+    """Service times from which separation is unknown, and at which that is told in any case: (n,) each.
 
     `service_ms` (n, 2): when the victim and the aggressor gave their last fix; `fresh_ms` (n, 2): how long each
-    is good for; `gap_m`: the distance of the two fixes; `closing_mps` (n, 2): by whom it shrank; `feared`: a breach
-    or an approach was on; `tampered`: his device said it was opened or jammed.
+    is good for; `gap_m`: the distance of the two fixes; `closing_mps`, `resting` (n, 2): by whom it shrank, who was at
+    rest; `feared`: a breach or an approach was on; `tampered`: his device said it was opened or jammed.
+    No grace when there was cause to fear: his coming for the silence of either, hers for his.
     """
     gap = gap_m - radius_m
-    coming = closing_mps >= CLOSING_LEAST_MPS
-    soon = gap[:, None] <= HORIZONS * horizon_s[:, None] * np.maximum(closing_mps, 0.0)
-    near = (gap_m <= warning_m)[:, None]
-    alarming = (coming & (near | soon)) | feared[:, None]
-    alarming[:, 1] |= tampered
-    grace = np.stack([PATIENCE_VICTIM * grace_ms, grace_ms], axis=1)
-    # his coming is cause to fear her silence too, and the other way about
-    grace[alarming.any(axis=1)] = 0.0
+    soon = gap[:, None] <= horizon_s[:, None] * np.maximum(closing_mps, 0.0)
+    alarming = (closing_mps >= CLOSING_LEAST_MPS) & ((gap_m <= warning_m)[:, None] | soon)
+    grace = np.where(resting, PATIENCE, 1.0) * grace_ms[:, None]
+    grace[feared | alarming[:, 1], 0] = 0.0
+    grace[feared | tampered | alarming.any(axis=1), 1] = 0.0
     stale = service_ms + fresh_ms
     reach_s = np.maximum(gap - ACCURACIES * sigma_sum_m, 0.0) / TOP_SPEED_MPS
-    told = np.maximum(stale + grace, service_ms + 1000.0 * reach_s[:, None]).min(axis=1)
-    moments: Times = np.ceil(told).astype(np.int64)
+    reached = service_ms + 1000.0 * reach_s[:, None]
+    stale = np.maximum(stale, reached)
+    unknown: Floats = np.ceil(stale.min(axis=1))
+    told: Floats = np.ceil(np.maximum(stale, service_ms + fresh_ms + grace).min(axis=1))
+    return unknown, told
+
+
+def next_check_ms(unknown_ms: Floats, told_ms: Floats, checked_ms: int) -> Times:
+    """When to look next, (n,): at the first moment of doubt, each `CHECK_MS` after it, and when it is to be told.
+
+    `checked_ms`: service time up to which everything was looked at.
+    """
+    rounds = np.floor(np.maximum(checked_ms - unknown_ms, -1.0) / CHECK_MS) + 1.0
+    moments: Times = np.minimum(unknown_ms + rounds * CHECK_MS, told_ms).astype(np.int64)
     return moments

@@ -154,6 +154,7 @@ class Engine:
         self._meta = memory.restore(self._roster, fields)
         self._strangers = Strangers.restored(fields)
         self._past = Retrospect.restored(self.shard, fields)
+        self._judging.checked_ms = self._meta.tick_ms - self._meta.paused_ms
         for entry in self._roster.cases.values():
             for row in entry.orders:
                 self._roster.refresh_order(row, self._meta.clock_ms)
@@ -285,8 +286,8 @@ class Engine:
         meta.tick_ms = entry.ms
         self._account.causes = [(entry.id, 0)]
         self._advance(entry.ms)
-        self._silence(entry.ms)
         self._judging.unknown(entry.ms - meta.paused_ms, entry.ms)
+        self._silence(entry.ms)
         self._past.tick(entry, before_ms, self._roster)
         return self._account.close()
 
@@ -312,6 +313,9 @@ class Engine:
             heard_ms = int(devices.pulse[row, HEARD])
             late_ms = service_ms - int(devices.due[row])
             only_late = not word & LATE_BIT and devices.late_ms[row] < devices.limit_ms[row]
+            if not only_late and self._judging.is_told(int(devices.person[row])):
+                devices.due[row] = NEVER  # the dispatcher was told what this silence means
+                continue
             devices.pulse[row, WORD] |= LATE_BIT if only_late else SILENT_BIT
             devices.dirty[row] = True
             allowed_ms = int(devices.late_ms[row] if not word & LATE_BIT else devices.limit_ms[row])

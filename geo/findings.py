@@ -144,8 +144,8 @@ def silence(account: Account, view: View, before: NDArray[np.int8], service_ms: 
     p_inner = separation.p_within(table.limits[view.rows, 0], view.distance_m, view.sigma_m)
     by_victim, by_aggressor = foresight.closing(view.victim, view.aggressor, view.apart, view.distance_m)
     for k, row in enumerate(view.rows.tolist()):
-        hers = service_ms - float(view.victim[k, SERVICE_MS]) > good[k, 0]
-        his = service_ms - float(view.aggressor[k, SERVICE_MS]) > good[k, 1]
+        hers = service_ms - float(view.victim[k, SERVICE_MS]) >= good[k, 0]
+        his = service_ms - float(view.aggressor[k, SERVICE_MS]) >= good[k, 1]
         detail = _grounds(table.about[row][1], float(view.sigma_m[k]))
         detail["reason"] = "silence"
         detail["silent"] = "both" if hers and his else "victim" if hers else "aggressor"

@@ -27,6 +27,8 @@ class Judging:
         self._roster = roster
         self._account = account
         self._asking = asking
+        self.checked_ms = 0
+        """Service time of the last tick."""
 
     def orders(self, order_rows: Index, now_ms: Times, cause: Index, side: Index, heard: Bools | None = None) -> None:
         """Judge orders, and the zones of those whose aggressor moved (or whose configuration changed).
@@ -70,28 +72,42 @@ class Judging:
         )
 
     def unknown(self, service_ms: int, now_ms: int) -> None:
-        """Tell of the orders whose separation has been unknown for longer than their grace."""
-        orders = self._roster.orders
+        """Look at orders of which somebody is silent; tell of those whose grace is over, or where he could be inside.
+
+        The cause is a tick, at `now_ms`; service time stands at `service_ms`.
+        """
+        devices, orders = self._roster.devices, self._roster.orders
+        self.checked_ms = service_ms
         rows = np.flatnonzero(orders.tell_ms <= service_ms)
         if not rows.size:
             return
-        orders.tell_ms[rows] = NEVER
-        rows = rows[orders.live[rows]]
-        if not rows.size:
-            return
-        count = len(rows)
-        before = orders.assured[rows]
-        orders.assured[rows] = assurance.UNKNOWN
-        orders.dirty[rows] = True
-        view = proximity.look(
-            self._roster.devices, self._roster.people, orders, rows, np.full(count, now_ms, np.int64),
-            np.full(count, NOBODY, np.int64),
-        )  # fmt: skip
+        moment, nobody = np.full(len(rows), now_ms, np.int64), np.full(len(rows), NOBODY, np.int64)
+        view = proximity.look(devices, self._roster.people, orders, rows, moment, nobody)
         if view is not None:
-            findings.silence(self._account, view, before[view.index], service_ms)
+            _, told_ms = proximity.deadlines(devices, orders, view.rows, view.best)
+            p = separation.p_within(orders.limits[view.rows, 0], view.distance_m, view.sigma_m)
+            view = view.take(np.flatnonzero((told_ms <= service_ms) | (p >= orders.p_unknown[view.rows])))
+            before = orders.assured[view.rows]
+            orders.assured[view.rows] = assurance.UNKNOWN
+            orders.dirty[view.rows] = True
+            findings.silence(self._account, view, before, service_ms)
+        self.foresee(rows)
+
+    def is_told(self, person: int) -> bool:
+        """Whether the separation of all orders of a person (there is one) is told to be unknown."""
+        orders, found = self._roster.orders, False
+        link = int(self._roster.people.link[person])
+        while link >= 0:
+            row = link >> 1
+            if orders.live[row]:
+                if orders.assured[row] != assurance.UNKNOWN:
+                    return False
+                found = True
+            link = int(orders.next[row, link & 1])
+        return found
 
     def foresee(self, order_rows: Index) -> None:
-        """Set anew when unknown separation is to be told; what it follows from is in the tables already."""
+        """Set anew when orders are looked at for silence; what it follows from is in the tables already."""
         people, orders = self._roster.people, self._roster.orders
         best = people.best.take(orders.party.take(order_rows, axis=0))
         usable = (best >= 0).all(axis=1) & orders.live.take(order_rows)
@@ -99,7 +115,8 @@ class Judging:
         orders.tell_ms[order_rows[~usable]] = NEVER
         if usable.any():
             rows = order_rows[usable]
-            orders.tell_ms[rows] = proximity.deadlines(self._roster.devices, orders, rows, best[usable])
+            unknown_ms, told_ms = proximity.deadlines(self._roster.devices, orders, rows, best[usable])
+            orders.tell_ms[rows] = assurance.next_check_ms(unknown_ms, told_ms, self.checked_ms)
 
     def end_if_idle(self, row: int, now_ms: int, cause: int, reason: str) -> None:
         """An order that does not hold is clear, whatever the distance, and so are its zones."""

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geo import approach, assurance, separation, states
-from geo.fix_filter import estimate, suspected, velocity
+from geo.fix_filter import REST, estimate, level_of, suspected, velocity
 from geo.frame import Floats
 from geo.pulse import ALARM_BITS
 from geo.rows import WORD, Devices, Orders, People, Rows
-from geo.track import GAP, LIVE, PLACE, PP, SERVICE_MS, STEP, SUSPECT, Bools, Times
+from geo.track import GAP, LIVE, PLACE, PP, SERVICE_MS, SIGMA, STEP, SUSPECT, Bools, Times
 
 WAY_MAX_MS: Final = 180_000
 """Two fixes further apart than this are not joined by a straight way."""
@@ -274,7 +274,8 @@ def assure(devices: Devices, orders: Orders, view: View) -> Assurance:
         poor_ms,
         bound,
         radius,
-        assurance.is_poor(view.distance_m, view.sigma_m, radius),
+        view.distance_m,
+        _sigma_told(view),
         fresh(devices, view),
         good.max(axis=1),
         view.now_ms,
@@ -282,15 +283,15 @@ def assure(devices: Devices, orders: Orders, view: View) -> Assurance:
     return Assurance(view, before, after, sure, sure_after, poor_ms, poor_after, bound)
 
 
-def deadlines(devices: Devices, orders: Orders, rows: NDArray[np.int64], best: Rows) -> Times:
-    """Service times at which unknown separation of order rows (n,) is to be told; a function of fixes alone."""
+def deadlines(devices: Devices, orders: Orders, rows: NDArray[np.int64], best: Rows) -> tuple[Floats, Floats]:
+    """`geo.assurance.deadlines_ms` of order rows (n,): functions of the fixes, and of nothing that time changes."""
     victim = devices.fix.take(best[:, 0], axis=0)
     aggressor = devices.fix.take(best[:, 1], axis=0)
     apart = aggressor[:, PLACE] - victim[:, PLACE]
     gap = np.sqrt(np.einsum("ij,ij->i", apart, apart))
     by_victim, by_aggressor = approach.closing(victim, aggressor, apart, gap)
     limits = orders.limits.take(rows, axis=0)
-    return assurance.deadline_ms(
+    return assurance.deadlines_ms(
         service_ms=np.stack([victim[:, SERVICE_MS], aggressor[:, SERVICE_MS]], axis=1),
         fresh_ms=devices.fresh_ms.take(best),
         gap_m=gap,
@@ -300,6 +301,7 @@ def deadlines(devices: Devices, orders: Orders, rows: NDArray[np.int64], best: R
         warning_m=limits[:, 1],
         horizon_s=orders.horizon_s.take(rows),
         grace_ms=orders.grace_ms.take(rows),
+        resting=np.stack([level_of(victim), level_of(aggressor)], axis=1) == REST,
         feared=orders.on[rows, 0] | orders.predicted.take(rows),
         tampered=(devices.pulse[best[:, 1], WORD] & ALARM_BITS) != 0,
     )
@@ -312,6 +314,17 @@ def fresh(devices: Devices, view: View) -> Bools:
         view.now_ms - view.aggressor[:, LIVE] <= good[:, 1]
     )
     return both
+
+
+def _sigma_told(view: View) -> Floats:
+    """How wide the relative position is, (n,): what the newest fixes said, while somebody moves by them alone.
+
+    Who rests is known by all the fixes of his rest; who moves by poor ones is not known better than they are.
+    """
+    raw = np.hypot(view.victim[:, SIGMA], view.aggressor[:, SIGMA])
+    moving = (level_of(view.victim) != REST) | (level_of(view.aggressor) != REST)
+    sigma: Floats = np.where(moving, np.maximum(raw, view.sigma_m), view.sigma_m)
+    return sigma
 
 
 def _sigmas(victim: Floats, aggressor: Floats) -> Floats:

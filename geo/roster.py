@@ -16,8 +16,8 @@ from geo.fix_filter import variance
 from geo.rows import HEARD_BIT, LATE_BIT, NEVER, SERVICE, SILENT_BIT, WORD, Devices, Orders, People, Rows, Zones
 from geo.track import LIVE, PP, Bools, Times
 
-SILENCE_INTERVALS: Final = 20
-SILENCE_BOUNDS_MS: Final = (180_000, 1_200_000)
+SILENCE_INTERVALS: Final = 30
+SILENCE_BOUNDS_MS: Final = (180_000, 1_800_000)
 """A device that is merely not heard is called silent after so many intervals, within these bounds: what its silence
 makes of the separation is told sooner, by assurance."""
 SILENCE_INTERVALS_HOT: Final = 2

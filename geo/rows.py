@@ -255,7 +255,7 @@ class Orders(Ringed):
     poor_ms: Times
     """Since when fixes are too poor to tell; 0: they are not."""
     tell_ms: Times
-    """Service time at which unknown separation is told; follows from the fixes, is not stored."""
+    """Service time at which somebody's silence is looked at; follows from the fixes, is not stored."""
     p_legal: Floats
     """Greatest probability, during the present breach, of being within the order's own distance."""
     p_legal_ms: Times

@@ -23,24 +23,24 @@ def signals(transitions: list[Transition]) -> list[tuple[str, str, str]]:
     return [(each.detail["signal"], each.from_state, each.to_state) for each in transitions if each.kind == "device"]
 
 
-def test_a_device_is_late_after_two_minutes_silent_after_twenty_intervals_and_reports_again(world: Any) -> None:
+def test_a_device_is_late_after_two_minutes_silent_after_thirty_intervals_and_reports_again(world: Any) -> None:
     world.configure()
     world.tick(1)
     world.ping(2, 12, 9000.0)
     assert signals(world.ticks(3, 121)) == []
     assert signals(world.tick(122)) == [("silence", "reporting", "late")]
-    assert signals(world.ticks(123, 1201)) == []
-    [silent] = world.tick(1202)
+    assert signals(world.ticks(123, 1801)) == []
+    [silent] = world.tick(1802)
     assert signals([silent]) == [("silence", "late", "silent")]
     assert silent.device_id == uuid.UUID(int=12)
     assert silent.aggressor_id == uuid.UUID(int=2)
     assert silent.order_id is None
     assert silent.detail["party"] == "aggressor"
-    assert silent.at_ms == world.start_ms + 1_202_000
-    assert signals(world.ticks(1203, 1400)) == []
-    [back] = world.ping(1401, 12, None)
+    assert silent.at_ms == world.start_ms + 1_802_000
+    assert signals(world.ticks(1803, 2000)) == []
+    [back] = world.ping(2001, 12, None)
     assert signals([back]) == [("silence", "silent", "reporting")]
-    assert back.detail["silent_s"] == 1399
+    assert back.detail["silent_s"] == 1999
 
 
 def test_a_device_that_was_only_late_reports_again(world: Any) -> None:
@@ -65,14 +65,26 @@ def test_a_fast_device_is_given_three_minutes_and_a_slow_one_two_intervals(new_w
     assert signals(world.tick(1802)) == [("silence", "reporting", "silent")]
 
 
-def test_in_a_breach_silence_is_called_after_two_intervals(world: Any) -> None:
+def test_in_a_breach_silence_is_called_after_two_intervals_and_once(world: Any) -> None:
     world.configure()
     world.tick(1)
     world.both(2, 100)
-    assert signals(world.ticks(3, 121)) == []
-    told = world.tick(122)
-    assert signals(told) == [("silence", "reporting", "silent")] * 2
-    assert told[0].detail["separation"] == "breach"
+    assert world.ticks(3, 121) == []
+    [told] = world.tick(122)
+    assert (told.kind, told.to_state, told.detail["silent"]) == ("assurance", "unknown", "both")
+    assert world.ticks(123, 3000) == []
+
+
+def test_silence_of_one_of_them_in_a_breach_is_called_too(world: Any) -> None:
+    world.configure()
+    world.tick(1)
+    world.both(2, 100)
+    told = []
+    for now_s in range(30, 300, 30):
+        told += world.ping(now_s, 11, 0.0) + world.ticks(now_s, now_s + 29)
+    assert [(each.kind, each.to_state, each.detail["silent"]) for each in told] == [
+        ("assurance", "unknown", "aggressor")
+    ]
 
 
 def test_a_device_never_heard_is_not_silent_unless_it_was_fitted(new_world: Any) -> None:
@@ -90,9 +102,9 @@ def test_an_outage_of_the_service_is_nobodys_silence(world: Any) -> None:
     world.both(2, 9000)
     world.ticks(3, 150)
     assert signals(world.tick(3600)) == []
-    assert signals(world.ticks(3601, 4650)) == []
-    told = world.ticks(4651, 4660)
-    assert signals(told) == [("silence", "late", "silent")] * 2
+    assert world.ticks(3601, 3860) == []
+    [told] = world.ticks(3861, 3875)
+    assert (told.kind, told.to_state) == ("assurance", "unknown")
 
 
 def test_paused_ticks_stop_the_clock_of_silence(world: Any) -> None:

@@ -130,6 +130,15 @@ def test_a_file_is_judged_by_the_same_values_as_a_compiled_case(files: Files) ->
     }  # fmt: skip
 
 
+def test_a_line_tells_every_value_it_was_judged_by(files: Files) -> None:
+    order = ORDER | {"legal_m": 200, "policy": {"hold_s": 30}}
+    [line] = files.run([order], [ping(0, "Aigerim", 0), ping(1, "him", 100)], {"grace_s": 60, "p_approach": 0.6})
+    assert line["detail"]["policy"] == {
+        "alert_m": 500, "warning_m": 1500, "legal_m": 200, "p_enter": 0.5, "p_exit": 0.05, "exit_margin_m": 100,
+        "hold_s": 30, "horizon_s": 300, "p_approach": 0.6, "p_unknown": 0.2, "grace_s": 60,
+    }  # fmt: skip
+
+
 def test_a_policy_file_has_the_names_and_bounds_of_an_agencys_policy(files: Files) -> None:
     for name, (least, most) in BOUNDS.items():
         for value in (least - 0.001, most * 1.001):
