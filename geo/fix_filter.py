@@ -98,8 +98,8 @@ SPEED_SCALE_MOST: Final = 2.0
 """By how much a speed that is told lengthens the velocity, where its course is certain; else not at all."""
 COURSE_CERTAIN: Final = 4.0
 """Square of a velocity over its variance an axis from which its course is."""
-INFLATION_LEAST: Final = 0.16
-"""Floor of 1 - ρ: bounds the inflation to about 12."""
+INFLATION_LEAST: Final = 0.05
+"""Floor of 1 - ρ: bounds the inflation to about 40."""
 CRUISE_SHARE2: Final = 0.25
 """While cruising a velocity changes by half of itself."""
 SWERVE_SHARE: Final = 0.3
