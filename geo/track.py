@@ -56,7 +56,7 @@ DRIFT: Final = 19
 BELIEF: Final = 20
 """Log-odds that the device is at rest."""
 WORD: Final = 21
-"""Small counters and bits, see `geo.fix_filter`."""
+"""Small counters and bits, see `geo.doubts`."""
 MARK: Final = 22
 """A hash of the newest satellite fix's degrees: the same again means the very same coordinates."""
 SAME_S: Final = 23
