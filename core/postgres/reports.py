@@ -15,8 +15,8 @@ from core.postgres.table import Record
 #
 # A transition of a stay within the alert radius tells the greatest probability of the stay so far and its moment; one
 # that does not tell the moment counts from the stay's entry, so that the order must have been served before all of it.
-# One that left after the incident was resolved belongs to it all the same. A stay that lasts may yet see service; one
-# found in hindsight tells its own end, and stands apart from those seen as they happened.
+# One that left within a day of the incident's resolution belongs to it all the same. A stay that lasts may yet see
+# service; one found in hindsight tells its own end, and stands apart from those seen as they happened.
 _FINDING: Final = f"""
     SELECT told.*, CASE
         WHEN o.id IS NULL OR i.family <> 'proximity' THEN 'not_proximity'
@@ -42,6 +42,7 @@ _FINDING: Final = f"""
                     (t.body #>> '{{detail,p_legal}}')::float8 AS p_legal
                 FROM transition t
                 WHERE i.family = 'proximity' AND t.case_id = i.case_id AND t.evaluated_at >= i.occurred_at
+                AND t.evaluated_at <= coalesce(i.resolved_at, 'infinity') + interval '1 day'
                 AND t.order_id = i.order_id AND t.kind = 'proximity'
                 WINDOW stays AS (PARTITION BY t.body -> 'retrospective' ORDER BY t.evaluated_at, t.at)
             ) seen
