@@ -165,6 +165,21 @@ def probing_circles(s: Scene) -> Plan:
 
 
 @script
+def turns_away(s: Scene) -> Plan:
+    """He walks straight towards her and turns off 650 m away: an approach may be foreseen, a breach there is none."""
+    way = Way(s.about(2_200), 0).wait(SETTLE_S).to(s.about(650, 0.04), 0, WALK).to(900, 2_000, WALK).wait(300)
+    return alone(s, way, Expected("quiet", warned=True), moving=False)
+
+
+@script
+def drive_past_outside(s: Scene) -> Plan:
+    """He drives by at 60 km/h on a road 750 m off."""
+    reach, aside = s.about(6_000), s.about(750, 0.04)
+    way = Way(reach, aside).wait(SETTLE_S).to(-reach, aside, s.about(60 / 3.6)).wait(60)
+    return alone(s, way, Expected("quiet"), moving=False)
+
+
+@script
 def shared_bus(s: Scene) -> Plan:
     """Both walk to one stop from two sides, ride the same bus, and part."""
     hers, his = Way(-s.about(900), 0), Way(s.about(1_600), 0)

@@ -150,7 +150,7 @@ def strap_cut_and_left(s: Scene) -> Plan:
 def frozen_fixes(s: Scene) -> Plan:
     """From 1.3 km on the bracelet repeats one place with fresh times, though it feels that it moves."""
     his = comes(s, 2_500, WALK)
-    device = s.device("bracelet", Window(arrives(his, 1_300), INF, "frozen"))
+    device = s.device("bracelet", Window(arrives(his, 1_300), INF, "frozen"), tells_motion=True)
     return alone(s, his, Expected(accept=TAMPER, allowed_s=0.0), his=(device,))
 
 

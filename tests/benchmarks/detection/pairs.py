@@ -46,6 +46,8 @@ class Device:
     kind: str
     interval_s: float = 60.0
     gives_speed: bool = True
+    tells_motion: bool = True
+    """Whether it says that it moves or does not."""
     noise: str = "city"
     windows: tuple[Window, ...] = ()
     delay_s: tuple[float, float] = (0.0, 0.0)

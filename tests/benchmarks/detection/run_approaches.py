@@ -96,6 +96,7 @@ def summary(scores: Sequence[Score]) -> dict[str, Any]:
         "incidents_mean": float(np.mean([each.incidents for each in scores])) if scores else None,
         "incidents_most": max((each.incidents for each in scores), default=None),
         "incidents_all_mean": float(np.mean([each.incidents_all for each in scores])) if scores else None,
+        "pages_mean": float(np.mean([each.pages for each in scores])) if scores else None,
         "early_share": len(early) / max(len(scores), 1),
         "early_median_m": _at(early, 50),
         "early_p90_m": _at(early, 90),
@@ -121,6 +122,7 @@ COLUMNS: Final = (
     ("inc", "incidents_mean", 2),
     ("most", "incidents_most", 0),
     ("all", "incidents_all_mean", 2),
+    ("pages", "pages_mean", 2),
     ("early", "early_share", 1),
     ("early90m", "early_p90_m", 0),
 )

@@ -38,7 +38,8 @@ BREACH: Final = frozenset({"breach"})
 UNSEEN: Final = frozenset({"breach", "approach", "unknown", "silence", "tamper"})
 """Alarms that bring a dispatcher to a pair whose distance can no longer be seen."""
 TAMPER: Final = frozenset({"breach", "approach", "unknown", "tamper"})
-"""The same where somebody has meddled with the device: silence is not the matter."""
+"""The same where somebody has meddled with the device: silence is not the matter, and a `jump` or `frozen` of low
+severity, for the operations queue, is not enough."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,11 @@ class Scene:
         """Whether this seed's devices say how fast they are."""
         return self.seed // 2 % 2 == 0
 
+    @property
+    def tells_motion(self) -> bool:
+        """Whether they say that they move or rest: one seed in four leaves both out."""
+        return self.seed // 2 % 4 != 1
+
     def about(self, value: float, share: float = 0.15) -> float:
         """A value that varies with the seed by so great a share."""
         return float(value * self.random.uniform(1 - share, 1 + share))
@@ -118,7 +124,10 @@ class Scene:
         )
         if "path" in more:
             more["path"] = more["path"].turned(self.angle_rad)
-        return Device(kind, **({"noise": self.noise, "gives_speed": self.gives_speed, "windows": spun} | more))
+        return Device(kind, **(self._own() | {"windows": spun} | more))
+
+    def _own(self) -> dict[str, Any]:
+        return {"noise": self.noise, "gives_speed": self.gives_speed, "tells_motion": self.tells_motion}
 
     def spin(self, spot: Spot) -> Spot:
         """A spot as it lies after the scene is turned."""

@@ -25,9 +25,11 @@ from tests.benchmarks.detection.world import Story
 CLOSED_AFTER_S: Final = 1_800.0
 PARTIAL_S: Final = 480.0
 """Partial success: an alarm so long after the entry, or a warning."""
-ALARM_OF_SIGNAL: Final = {
-    "strap": "tamper", "casing": "tamper", "mock": "tamper", "jamming": "tamper", "jump": "tamper", "frozen": "tamper",
-}  # fmt: skip
+EPISODE_GAP_S: Final = 900.0
+"""Incidents of one case that begin so soon after the last line of another are one page for the dispatcher."""
+TAMPER: Final = frozenset({"strap", "casing", "mock", "jamming"})
+OPERATIONS: Final = frozenset({"jump", "frozen"})
+"""Alarms of low severity, for the operations queue: no dispatcher looks at once."""
 
 
 @dataclass
@@ -43,6 +45,9 @@ class Incident:
     eased_s: float | None = None
     """When the last of them eased; None: not yet."""
     retrospective: bool = False
+    """Whether all of it was told afterwards."""
+    last_s: float = 0.0
+    """When its last line was written."""
 
 
 def at_s(transition: Transition) -> float:
@@ -56,33 +61,41 @@ def incidents(transitions: Sequence[Transition]) -> list[Incident]:
     last: dict[tuple[str, str], Incident] = {}
     for each in transitions:
         alarm = alarm_of(each, Surroundings())
-        signal = signal_of(each)
-        if alarm is not None:
-            subject, family, kind, raised = alarm.subject, alarm.family, str(alarm.type), alarm.raised
-        elif ALARM_OF_SIGNAL.get(signal) == "tamper":
-            subject, family, kind, raised = f"device:{each.device_id}", "tamper", signal, each.to_state == "yes"
-        else:
+        if alarm is None:
             continue
-        now_s, key = at_s(each), (subject, family)
+        signal, now_s, key = signal_of(each), at_s(each), (alarm.subject, alarm.family)
         held = last.get(key)
         if held is not None and held.eased_s is not None and now_s - held.eased_s >= CLOSED_AFTER_S:
             held = None
-        if raised:
-            if held is None:
-                held = last[key] = Incident(subject, family, kind, now_s, retrospective=each.retrospective)
-                out.append(held)
+        if alarm.raised and held is None:
+            held = last[key] = Incident(alarm.subject, alarm.family, str(alarm.type), now_s)
+            held.retrospective = each.retrospective
+            out.append(held)
+        if held is None:
+            continue
+        held.last_s = now_s
+        if alarm.raised and not each.retrospective:
             held.raised.add(signal)
-            held.eased_s = now_s if each.retrospective else None
-        elif held is not None:
+            held.eased_s, held.retrospective = None, False
+        elif not alarm.raised:
             held.raised.discard(signal)
-            if not held.raised and held.eased_s is None:
-                held.eased_s = now_s
+        if not held.raised and (held.eased_s is None or alarm.raised):
+            held.eased_s = now_s
     return out
+
+
+def episodes(found: Sequence[Incident]) -> int:
+    """Pages for the dispatcher that the incidents of one case, in the order they open, make."""
+    count, until_s = 0, -math.inf
+    for each in found:
+        count += each.opened_s > until_s
+        until_s = max(until_s, each.opened_s + EPISODE_GAP_S, each.last_s + EPISODE_GAP_S)
+    return count
 
 
 def alarms(pair: Pair, number: int, order: int, transitions: Sequence[Transition]) -> list[tuple[float, str]]:
     """(second, name) of everything told of an order or of its parties' devices: warning, breach, zone, approach,
-    unknown, silence, tamper, past. `number`: the pair's index in its world."""
+    unknown, silence, tamper, jump, frozen, past. `number`: the pair's index in its world."""
     order_id = ORDER_ID + 8 * number + order
     out = []
     for each in transitions:
@@ -110,8 +123,9 @@ def _name(each: Transition) -> str | None:
     signal = signal_of(each)
     if signal == "silence":
         return "silence" if each.to_state == "silent" else None
-    if signal in ALARM_OF_SIGNAL:
-        return "tamper" if each.to_state in {"open", "yes"} else None
+    if signal in TAMPER | OPERATIONS:
+        name = "tamper" if signal in TAMPER else signal
+        return name if each.to_state in {"open", "yes"} else None
     return None
 
 
@@ -140,6 +154,8 @@ class Score:
     """Of proximity or zone, of this order."""
     incidents_all: int = 0
     """Of all families, of the case."""
+    pages: int = 0
+    """Episodes that they make."""
     first: dict[str, float] = field(default_factory=dict)
     """Second of the first of each alarm."""
 
@@ -188,7 +204,7 @@ def score(name: str, noise: str, seed: int, plan: Plan, number: int, story: Stor
         one.incidents = sum(
             i.subject == own and i.family in {"proximity", "zone"} and not i.retrospective for i in whole
         )
-        one.incidents_all = len(whole)
+        one.incidents_all, one.pages = len(whole), episodes(whole)
         for second, what in told:
             one.first.setdefault(what, second)
         if expected.aim == "quiet":

@@ -128,6 +128,7 @@ class World:
         self._skew_ms = np.asarray([round(device.skew_s * 1000) for device in self._devices], dtype=np.int64)
         self._battery = np.asarray([(device.battery_pct, device.drain_pct_h / 3600) for device in self._devices])
         self._gives_speed = np.asarray([device.gives_speed for device in self._devices])
+        self._tells_motion = np.asarray([device.tells_motion for device in self._devices])
         self._flags = np.asarray([worn(device) for device in self._devices], dtype=np.uint32)
         self._silent = np.zeros(count, dtype=np.bool_)
         self._nofix = np.zeros(count, dtype=np.bool_)
@@ -290,7 +291,8 @@ class World:
         records["device"] = due + 1
         moving = np.where(speed > MOVING_MPS, YES, NO).astype(np.uint32)
         told = self._flags[due]
-        moving = np.where((told >> np.uint32(SHIFT_MOVING)) & np.uint32(TWO_BITS), 0, moving).astype(np.uint32)
+        silent_on_it = ~self._tells_motion[due] | ((told >> np.uint32(SHIFT_MOVING)) & np.uint32(TWO_BITS) != 0)
+        moving = np.where(silent_on_it, np.uint32(0), moving)
         records["flags"] = (
             np.uint32(FLAG_POSITION | FLAG_PRIMARY) | source << np.uint32(SHIFT_SOURCE) | told
             | moving << np.uint32(SHIFT_MOVING)
