@@ -162,7 +162,7 @@ def test_walking_a_grid_with_a_log_says_nothing_of_where_she_is() -> None:
 
 @pytest.mark.parametrize(("rests", "at_most"), [(1, 0.7), (8, 0.95)])
 def test_resting_for_hours_at_each_of_many_places_narrows_it(rests: int, at_most: float) -> None:
-    """The leak that remains, measured: two hours and more still at a place, then the next; he weighs every cell by Bayes."""
+    """The leak that remains, measured: hours still at a place, then the next; he weighs every cell by Bayes."""
     count, random, cells = 150, np.random.default_rng(11), grid()
     home = random.integers(0, len(cells), count)
     weights = np.zeros((count, len(cells)))
