@@ -116,7 +116,8 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     server = HttpServer(create_app(context), listener, settings.max_feed_connections + 1000)
     health = IngestHealth(settings, part.redis, appender, beats=False)
     clock = OrderClock(part.database, utc_now)
-    part.services = [registry, asked, appender, health, tail, own_news, PanicDrain(desk), clock, server]
+    upkeep = IncidentClock(part.database, utc_now)
+    part.services = [registry, asked, appender, health, tail, own_news, PanicDrain(desk), clock, upkeep, server]
 
 
 def _build_ingest(part: Part, settings: Settings) -> None:
