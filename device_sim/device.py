@@ -179,6 +179,11 @@ class Device:
         self._emptied.clear()
         self._wake.set()
 
+    @property
+    def radio_up(self) -> bool:
+        """Whether it reaches the network."""
+        return self._radio_up
+
     def set_radio(self, up: bool) -> None:
         """Reach the network, or lose it: without it the device records and keeps."""
         if up != self._radio_up:

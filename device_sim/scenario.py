@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from device_sim.battery import BRACELET, PHONE, Battery
 from device_sim.clock import now_ms
 from device_sim.device import ActorCredentials, Counts, Device
 from device_sim.errors import PanicRefused, ScenarioError, SimulatorError
@@ -135,6 +136,8 @@ class _Actor:
         self.radio = make_radio(script, seed)
         self.device = device
         self.device.battery_pct = script.battery_pct
+        energy = PHONE if name == "victim" else BRACELET
+        self.battery = Battery(energy, hours=script.battery_hours, interval_s=script.interval_s)
         self.offline = False
         self.silent = False
 
@@ -146,11 +149,11 @@ class _Actor:
             return self.script.interval_s
         return min(self.script.interval_s, asked_s)
 
-    def drain_battery(self, elapsed_s: float) -> None:
-        """Set the battery to what is left of it; an event may have taken more."""
-        left_pct = self.script.battery_pct - elapsed_s / 3600 / self.script.battery_hours * 100
+    def drain_battery(self, elapsed_s: float, *, fixed: bool) -> None:
+        """Take from the battery what time, a fix and its transmission need; on a charger nothing goes."""
+        drained_pct = self.battery.drained_pct(elapsed_s, fixed=fixed, sent=fixed and self.device.radio_up)
         if not self.device.charging:
-            self.device.battery_pct = max(0.0, min(self.device.battery_pct, left_pct))
+            self.device.battery_pct = max(0.0, self.device.battery_pct - drained_pct)
 
 
 class _Stage:
@@ -237,12 +240,9 @@ class _Stage:
         while True:
             elapsed_s = self._elapsed_s
             actor.device.set_radio(not actor.offline and actor.radio.is_up(elapsed_s))
-            drained_pct = elapsed_s / 3600 / actor.script.battery_hours * 100
-            if actor.device.battery_pct > 0 and not actor.device.charging:
-                actor.device.battery_pct = max(
-                    0.0, min(actor.device.battery_pct, actor.script.battery_pct - drained_pct)
-                )
-            if not actor.silent:
+            silent = actor.silent or actor.device.battery_pct <= 0
+            actor.drain_battery(elapsed_s, fixed=not silent)
+            if not silent:
                 motion = actor.route.at(elapsed_s)
                 fix = actor.noise.fix(motion.point, elapsed_s)
                 late_s = (actor.radio.release_s(elapsed_s) - elapsed_s) / self._speedup

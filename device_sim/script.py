@@ -74,7 +74,7 @@ class ActorScript(msgspec.Struct, forbid_unknown_fields=True):
     road: Literal["stream", "http"] = "stream"
     battery_pct: float = 90.0
     battery_hours: float = 48.0
-    """How long a full battery lasts."""
+    """How long a full battery lasts at `interval_s`; asked for more pings it lasts less (`device_sim.battery`)."""
     radio: RadioScript = msgspec.field(default_factory=RadioScript)
 
 

@@ -126,7 +126,7 @@ def judge(
     asking: Asking, roster: Roster, order_row: int, side: int, row: int, fix: list[Any], fixed_s: list[int],
     accuracy_m: tuple[float, float], now_s: int,
 ) -> None:  # fmt: skip
-    def one(value: float) -> NDArray[Any]:
+    def one(value: Any) -> NDArray[Any]:
         return np.array([value], dtype=np.float64)
 
     with mock.patch.multiple(sampling, REST_S=0.0, DECOY_SHARE=0.0, BURST_SHARE=0.0):

@@ -142,9 +142,9 @@ def test_walking_a_grid_with_a_log_says_nothing_of_where_she_is() -> None:
     """20 km by 20 km, a minute in each kilometre, she at home all the while; hours of driving, no cell left out."""
     count, random, cells = 40, np.random.default_rng(5), grid()
     home = random.integers(0, len(cells), count)
-    path = np.arange(len(cells)).reshape(CELLS, CELLS)
-    path[1::2] = path[1::2, ::-1]
-    path = path.reshape(-1)
+    rows = np.arange(len(cells)).reshape(CELLS, CELLS)
+    rows[1::2] = rows[1::2, ::-1]
+    path = rows.reshape(-1)
     stage, each = Stage(count), int(60 / STEP_S)
     places = np.repeat(cells[path], each, axis=0)
     hers = np.broadcast_to(cells[home], (len(places), count, 2))
