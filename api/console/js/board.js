@@ -2,7 +2,8 @@
  * What the console knows: a snapshot of the board plus every event since, in order, none twice.
  *
  * Pure of screen and network, so that an old snapshot with the events since can be compared to a fresh one.
- * Emits `change` after anything that the screen shows, and `alarm` for an incident that became critical and open.
+ * Emits `change` after anything that the screen shows, `alarm` for an incident that became critical and open, and
+ * `notice` for what somebody should know and that is no incident.
  */
 
 export const SEVERITIES = ["critical", "high", "medium", "low"];
@@ -68,6 +69,7 @@ export class Board extends EventTarget {
     else if (kind?.startsWith("incident.")) this.hold(data);
     else if (kind === "delivery.updated") this.holdDelivery(data?.incident_id, data);
     else if (kind?.startsWith("unit.")) this.#holdUnit(data);
+    else if (kind?.startsWith("notice.")) this.dispatchEvent(new CustomEvent("notice", { detail: { kind, data: data ?? {} } }));
     this.#changed({ kind, id: data?.incident_id ?? data?.id });
     return true;
   }
@@ -84,6 +86,12 @@ export class Board extends EventTarget {
     if (merged.state !== "resolved") this.#alarmIfNew(held, merged);
     else this.#forgetOldest();
     this.#changed({ kind: "incident.updated", id: incident.id });
+  }
+
+  /** Take which incidents an incident's episode has, as the API tells with the incident. */
+  holdEpisode(id, episode) {
+    const held = this.incidents.get(id);
+    if (held && episode) this.incidents.set(id, { ...held, episode });
   }
 
   /** Take what is well and what is not; nothing is known after a resumed connection until the feed says it. */

@@ -12,6 +12,7 @@ import { metresText } from "./words.js";
 export const OUTCOMES = [
   "custody", "warned", "victim_safe", "false_alarm", "technical", "duplicate", "suspension", "exercise", "other",
 ];
+const FALSE_CAUSES = ["device_fault", "poor_signal", "charging", "accidental", "permitted_contact", "other"];
 const OUTCOMES_WHILE_INSIDE = ["custody", "suspension"];
 const NOTE_CHARS_MAX = 2000;
 
@@ -83,16 +84,22 @@ export class Commands {
     const choices = OUTCOMES.map((outcome) => choice("radio", "outcome", outcome, [h("span", {}, t(`outcome.${outcome}`))], {
       disabled: inside && !OUTCOMES_WHILE_INSIDE.includes(outcome),
     }));
+    const why = h("label", { class: "note-field", hidden: true }, h("span", {}, t("resolve.cause")),
+      h("select", { name: "false_alarm_cause" }, h("option", { value: "" }, "—"), FALSE_CAUSES.map((cause) => h("option", { value: cause }, t(`false_cause.${cause}`)))));
+    const outcomes = h("fieldset", { class: "choices two", onchange: (event) => {
+      why.hidden = event.target.value !== "false_alarm";
+    } }, h("legend", {}, t("resolve.outcome")), choices);
     await ask({
       title: t("resolve.title"), confirm: t("command.resolve"),
       body: h("div", { class: "stack" },
         inside && h("p", { class: "notice warn" }, icon("high"), h("span", {}, t("resolve.inside"))),
-        h("fieldset", { class: "choices two" }, h("legend", {}, t("resolve.outcome")), choices),
-        noteField({})),
+        outcomes, why, noteField({})),
       submit: (form) => {
         const outcome = form.querySelector("input[name=outcome]:checked")?.value;
         if (!outcome) throw worded(t("resolve.choose"));
-        return this.#submit("resolve", incident, { outcome, ...optionalNote(form) });
+        const cause = outcome === "false_alarm" ? form.querySelector("select[name=false_alarm_cause]").value : null;
+        if (cause === "") throw worded(t("resolve.choose_cause"));
+        return this.#submit("resolve", incident, { outcome, ...(cause && { false_alarm_cause: cause }), ...optionalNote(form) });
       },
     });
   }

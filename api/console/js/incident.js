@@ -2,6 +2,7 @@
 
 import { Commands } from "./commands.js";
 import { h, replace } from "./dom.js";
+import { episodeList, othersOf, pairsInDark } from "./episode.js";
 import { has, t, term } from "./i18n.js";
 import { icon } from "./icons.js";
 import { shortId } from "./records.js";
@@ -10,6 +11,7 @@ import { metresText, percentText, placeText, speedText } from "./words.js";
 
 const KEYS = { acknowledge: "A", dispatch: "D", note: "N", resolve: "R", reopen: "O" };
 const ICONS = { acknowledge: "check", dispatch: "unit", note: "note", resolve: "shield", reopen: "back" };
+const TELLING = new Set(["entered", "past"]); // what happened says more than the state it led to
 const DELIVERED = new Set(["sent", "delivered", "seen"]);
 
 export class IncidentPanel {
@@ -18,11 +20,15 @@ export class IncidentPanel {
   #commands;
   #close;
   #me;
+  #board;
+  #open;
   #parts;
 
-  /** `me()` is the id of whoever is signed in. */
-  constructor({ root, records, commands, close, me }) {
+  /** `me()` is the id of whoever is signed in; `open(id)` chooses another incident. */
+  constructor({ root, records, board, commands, open, close, me }) {
     this.#me = me;
+    this.#board = board;
+    this.#open = open;
     this.#root = root;
     this.#records = records;
     this.#commands = commands;
@@ -38,14 +44,23 @@ export class IncidentPanel {
       return;
     }
     if (this.#root.dataset.id !== incident.id || !this.#parts) this.#frame(incident);
-    const { head, flags, facts, actions, told, lines } = this.#parts;
+    const { head, flags, facts, episode, pairs, actions, told, lines } = this.#parts;
     head.className = `incident-head sev-${incident.severity}`;
     replace(head, this.#head(incident));
     replace(flags, this.#flags(incident));
     replace(facts, this.#facts(incident));
+    this.#keepFocus(episode, () => replace(episode, episodeList(othersOf(incident, this.#board.incidents.values()), this.#open)));
+    replace(pairs, pairsInDark(incident, this.#records));
     this.#drawActions(actions, incident);
     replace(told, this.#told(timeline));
     replace(lines, this.#lines(timeline, failed));
+  }
+
+  /** Draw a list of buttons anew without taking the focus from whoever stands in it. */
+  #keepFocus(root, draw) {
+    const part = root.contains(document.activeElement) ? document.activeElement.dataset.part : null;
+    draw();
+    if (part) root.querySelector(`[data-part="${part}"]`)?.focus({ preventScroll: true });
   }
 
   focus() {
@@ -56,10 +71,11 @@ export class IncidentPanel {
     this.#root.dataset.id = incident.id;
     this.#parts = {
       head: h("header"), flags: h("div", { class: "flags" }), facts: h("dl", { class: "facts" }),
+      episode: h("nav", { class: "episode-parts", "aria-label": t("episode.title") }), pairs: h("div", { class: "dark" }),
       actions: h("div", { class: "actions" }), told: h("div", { class: "told" }), lines: h("div", { class: "lines" }),
     };
-    const { head, flags, facts, actions, told, lines } = this.#parts;
-    this.#root.replaceChildren(head, actions, h("div", { class: "incident-body" }, flags, facts, told, lines));
+    const { head, flags, facts, episode, pairs, actions, told, lines } = this.#parts;
+    this.#root.replaceChildren(head, actions, h("div", { class: "incident-body" }, flags, facts, pairs, episode, told, lines));
   }
 
   #head(incident) {
@@ -87,6 +103,9 @@ export class IncidentPanel {
       hazards.length > 0 && h("p", { class: "notice warn" }, icon("high"), h("span", {}, hazards.map(([name, value]) =>
         value === true ? term("hazard", name) : `${term("hazard", name)}: ${[value].flat().join(", ")}`).join(" · "))),
       incident.retrospective && h("p", { class: "notice" }, icon("clock"), h("span", {}, t("retrospective.explain"))),
+      incident.detail?.welfare_check_at && incident.state !== "resolved" && h("p", { class: "notice warn" }, icon("high"), h("span", {}, t("notice.welfare_check"))),
+      incident.detail?.signals_on?.length === 0 && incident.family === "tamper" && incident.state !== "resolved" && h("p", { class: "notice" }, icon("shield"), h("span", {}, t("tamper.over"))),
+      incident.detail?.outage_id && h("p", { class: "notice" }, icon("linkLost"), h("span", {}, t("outage.folded"))),
     ];
   }
 
@@ -97,8 +116,15 @@ export class IncidentPanel {
       h("span", { class: `person ${role}` }, icon(role), h("span", { class: "person-name" }, this.#records.name(incident[`${role}_id`]))),
       Number.isFinite(ages[role]) && h("span", { class: "muted" }, t("fact.fix_age", { age: duration(ages[role] * 1000) })));
     const place = placeText(incident.place);
+    const detail = incident.detail ?? {};
+    const until = detail.until && t("line.until", { time: clockTime(detail.until) });
     return [
       person("victim"), person("aggressor"),
+      incident.retrospective && fact(t("fact.happened"), ageElement(h, incident.occurred_at, "ago"),
+        h("span", { class: "muted" }, [clockTime(incident.occurred_at), until].filter(Boolean).join(" "))),
+      incident.inside && incident.inside_since && incident.state !== "resolved" && fact(t("fact.inside_since"), ageElement(h, incident.inside_since)),
+      incident.type === "separation_unknown" && detail.silent && fact(t("fact.silent"), term("silent", detail.silent)),
+      incident.type === "outage" && fact(t("fact.silent_devices"), t("fact.silent_of", { silent: detail.silent ?? 0, taken: detail.taken ?? 0, live: detail.live ?? 0 })),
       Number.isFinite(incident.distance_m) && fact(t("fact.distance"), h("strong", { class: "big" }, metresText(incident.distance_m)),
         order?.alert_m && h("span", { class: "muted" }, t("fact.alert", { radius: metresText(order.alert_m) }))),
       Number.isFinite(incident.closing_mps) && fact(t("fact.closing"), t(incident.closing_mps > 0.05 ? "fact.nearer" : incident.closing_mps < -0.05 ? "fact.farther" : "fact.steady"),
@@ -166,8 +192,8 @@ const fact = (name, ...values) => [h("dt", {}, name), h("dd", {}, values)];
 
 function lineWords(line) {
   const data = line.data ?? {};
-  for (const key of [`timeline.${line.kind}.${data.to}`, `timeline.${line.kind}.${data.what}`, `timeline.${line.kind}`]) {
-    if (has(key)) return t(key);
+  for (const key of [TELLING.has(data.what) && `timeline.${line.kind}.${data.what}`, `timeline.${line.kind}.${data.to}`, `timeline.${line.kind}.${data.what}`, `timeline.${line.kind}`]) {
+    if (key && has(key)) return t(key);
   }
   return term("type", line.kind);
 }
@@ -177,6 +203,11 @@ function lineDetail(line) {
   return [
     data.text ?? data.note,
     data.outcome && term("outcome", data.outcome),
+    data.what === "stays_open" && t("line.stays_open"),
+    data.what === "past" && data.until && t("line.until", { time: clockTime(data.until) }),
+    data.silent && ["victim", "aggressor", "both"].includes(data.silent) && `${t("fact.silent")}: ${term("silent", data.silent)}`,
+    line.kind === "prompt" && `${term("role", data.role)} · ${t(data.pushes ? "line.prompted" : "line.no_channel")}`,
+    data.false_alarm_cause && term("false_cause", data.false_alarm_cause),
     data.severity && ["opened", "escalated"].includes(data.what) && term("severity", data.severity),
     Number.isFinite(data.distance_m) && metresText(data.distance_m),
     data.mode && term("panic_mode", data.mode),

@@ -7,9 +7,9 @@ import { Feed } from "./feed.js";
 import { IncidentPanel } from "./incident.js";
 import { MapView } from "./map.js";
 import { Queue } from "./queue.js";
-import { Records } from "./records.js";
+import { Records, shortId } from "./records.js";
 import { Session } from "./session.js";
-import { ask } from "./dialog.js";
+import { ask, toast } from "./dialog.js";
 import { drawBanner, drawHealth, drawLink } from "./link.js";
 import { byId, h, replace } from "./dom.js";
 import * as i18n from "./i18n.js";
@@ -41,11 +41,15 @@ class Console {
       list: byId("rows"), counts: byId("counts"), empty: byId("queue-empty"), records: this.records, board: this.board,
       choose: (id) => this.open(id),
     });
-    this.panel = new IncidentPanel({ root: byId("incident"), records: this.records, commands: this.commands, close: () => this.close(), me: () => this.session.userId });
+    this.panel = new IncidentPanel({
+      root: byId("incident"), records: this.records, board: this.board, commands: this.commands,
+      open: (id) => this.openPart(id), close: () => this.close(), me: () => this.session.userId,
+    });
     this.map = new MapView(byId("map"), config.map_style_url ?? null);
     this.map.addEventListener("grid", ({ detail }) => this.drawLegend(detail.step));
     this.board.addEventListener("change", ({ detail }) => this.changed(detail));
     this.board.addEventListener("positions", () => this.drawMap());
+    this.board.addEventListener("notice", ({ detail }) => this.tell(detail));
     this.board.addEventListener("alarm", ({ detail }) => this.raise(detail));
     this.records.addEventListener("change", () => this.draw());
     this.feed.addEventListener("status", () => this.drawStatus());
@@ -147,6 +151,16 @@ class Console {
     else this.refresh(id);
   }
 
+  /** Open an incident that may be over, and then is not on the board. */
+  async openPart(id) {
+    try {
+      if (!this.board.get(id)) await this.commands.load(id);
+      this.open(id, { focus: true });
+    } catch (error) {
+      toast(problemWords(error), { bad: true });
+    }
+  }
+
   async refresh(id) {
     try {
       await this.commands.load(id);
@@ -215,6 +229,7 @@ class Console {
       const incident = await this.session.request(`/v1/incidents/${id}`);
       if (this.selected !== id) return;
       this.timeline = incident.timeline ?? [];
+      this.board.holdEpisode(id, incident.episode);
       for (const line of this.timeline) if (line.kind === "delivery") this.board.holdDelivery(id, line.data);
       this.draw();
     } catch {
@@ -227,6 +242,15 @@ class Console {
     const words = [term("severity", incident.severity), term("type", incident.type), this.records.name(incident.victim_id),
       Number.isFinite(incident.distance_m) && metresText(incident.distance_m)];
     byId("announcer").textContent = words.filter(Boolean).join(", ");
+  }
+
+  /** What somebody should know and that is no incident. */
+  tell({ kind, data }) {
+    const key = `notice.${kind.slice("notice.".length)}`;
+    if (!i18n.has(key)) return;
+    const words = t(key, { order: this.records.order(data.order_id)?.reference ?? (data.order_id ? shortId(data.order_id) : "—") });
+    toast(words, { bad: kind === "notice.welfare_check" });
+    byId("announcer").textContent = words;
   }
 
   /** Messages sent before this console looked: read the timelines of the first incidents, one after the other. */

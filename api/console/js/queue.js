@@ -12,6 +12,7 @@ export class Queue {
   #counts;
   #empty;
   #rows = new Map();
+  #episodes = new Map(); // episode id → how many of its incidents are in the queue
   #records;
   #board;
   #choose;
@@ -29,6 +30,8 @@ export class Queue {
   draw(incidents, selected) {
     const focused = document.activeElement?.closest?.("li[data-id]")?.dataset.id;
     const ids = new Set(incidents.map((incident) => incident.id));
+    this.#episodes.clear();
+    for (const { episode_id: id } of incidents) if (id) this.#episodes.set(id, (this.#episodes.get(id) ?? 0) + 1);
     for (const [id, row] of this.#rows) {
       if (ids.has(id)) continue;
       row.remove();
@@ -78,6 +81,7 @@ export class Queue {
   #inside(incident) {
     const names = ["victim", "aggressor"].filter((role) => incident[`${role}_id`]);
     const place = placeText(incident.place);
+    const others = (this.#episodes.get(incident.episode_id) ?? 1) - 1;
     const told = deliveryCounts(this.#board.deliveries.get(incident.id)?.values());
     return [
       h("span", { class: "row-mark" }, icon(incident.severity)),
@@ -92,6 +96,7 @@ export class Queue {
             : h("span", { class: `tag state ${incident.state}` }, term("state", incident.state)),
           incident.exercise && h("span", { class: "tag exercise" }, t("exercise")),
           incident.retrospective && h("span", { class: "tag" }, t("retrospective")),
+          others > 0 && h("span", { class: "tag" }, t("episode.more", { n: others })),
           incident.do_not_call && h("span", { class: "tag nocall" }, icon("nocall"), t("do_not_call.short"))),
         names.length > 0 && h("span", { class: "row-people" }, names.map((role) =>
           h("span", { class: `person ${role}`, title: t(`role.${role}`), lang: language() },
