@@ -158,13 +158,22 @@ def test_a_way_within_an_inclusion_zone_is_none(world: Any) -> None:
     assert world.ping(120, HIS, 500, 200, speed_mps=17.0) == []
 
 
-def test_a_house_is_left_and_come_home_to(world: Any) -> None:
+def test_the_margin_and_the_warning_ring_fit_the_room_a_house_has() -> None:
     """Nobody gets the exit margin of 100 m away from the edge of a house and its garden."""
     home = CaseZone(id=uuid.UUID(int=6), kind="inclusion", geometry=circle(), radius_m=60.0, warning_m=100.0)
     inner, outer, inner_exit, outer_exit = survey(home, 100.0).limits
     assert inner == 0
     assert 0 < inner_exit <= 15
     assert outer < outer_exit < 60
+
+
+def test_a_curfew_broken_ends_when_he_is_home_again(world: Any) -> None:
+    world.configure(zones=[world.zone(circle(), kind="inclusion", radius_m=60.0)])
+    assert stay(world, 0, 120, 0) == []
+    gone = walk(world, 120, (0, 0), (300, 0), 1.5) + stay(world, 330, 600, 300)
+    assert zone_moves(gone) == [("clear", "breach")]
+    home = walk(world, 600, (300, 0), (0, 0), 1.5) + stay(world, 810, 1200, 0)
+    assert zone_moves(home) == [("breach", "clear")]
 
 
 def test_where_he_has_room_the_margin_is_the_orders() -> None:
@@ -207,6 +216,14 @@ def test_fixes_far_apart_in_time_are_not_joined(world: Any) -> None:
     world.configure(zones=[world.zone(polygon(square(200)))])
     stay(world, 0, 60, -1000)
     assert zone_moves(world.ping(360, HIS, 1000, speed_mps=10.0)) == []
+
+
+def test_a_fix_that_does_not_fit_and_lies_in_a_place_is_a_warning_until_it_is_confirmed(world: Any) -> None:
+    world.configure(zones=[world.zone(polygon(square(200)))])
+    stay(world, 1, 301, 3000, accuracy_m=5.0)
+    assert zone_moves(world.ping(311, HIS, 0.0, accuracy_m=5.0, speed_mps=0.0)) == [("clear", "warning")]
+    told = stay(world, 321, 341, 0, accuracy_m=5.0)
+    assert zone_moves(told) == [("warning", "breach")]
 
 
 # --- poor fixes
