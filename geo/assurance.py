@@ -32,6 +32,8 @@ CLOSING_LEAST_MPS: Final = 0.5
 PATIENCE: Final = 4.0
 """Graces given to the silence of somebody who was at rest: a phone in a cellar, a bracelet without a cell. Sooner only
 when, by the motion model, he could be inside (`p_unknown`)."""
+PATIENCE_WHILE_SEEN: Final = 8.0
+"""Graces given to her silence while he is at rest."""
 CHECK_MS: Final = 60_000
 """How often that is asked while somebody is silent."""
 
@@ -97,6 +99,7 @@ def deadlines_ms(
     soon = gap[:, None] <= horizon_s[:, None] * np.maximum(closing_mps, 0.0)
     alarming = (closing_mps >= CLOSING_LEAST_MPS) & ((gap_m <= warning_m)[:, None] | soon)
     grace = np.where(resting, PATIENCE, 1.0) * grace_ms[:, None]
+    grace[resting[:, 1], 0] = (PATIENCE_WHILE_SEEN * grace_ms)[resting[:, 1]]
     grace[feared | alarming[:, 1], 0] = 0.0
     grace[feared | tampered | alarming.any(axis=1), 1] = 0.0
     stale = service_ms + fresh_ms

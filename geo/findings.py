@@ -17,6 +17,8 @@ from geo import separation, states
 from geo.account import Account
 from geo.frame import Floats
 from geo.proximity import Assurance, Prediction, Verdict, View
+from geo.pulse import BATTERY_MASK
+from geo.rows import WORD
 from geo.run import Index
 from geo.track import LIVE, PLACE, SERVICE_MS, Times
 
@@ -149,6 +151,9 @@ def silence(account: Account, view: View, before: NDArray[np.int8], service_ms: 
         detail = _grounds(table.about[row][1], float(view.sigma_m[k]))
         detail["reason"] = "silence"
         detail["silent"] = "both" if hers and his else "victim" if hers else "aggressor"
+        charge = [int(devices.pulse[own, WORD]) & BATTERY_MASK for own in view.best[k].tolist()]
+        if (not hers or charge[0]) and (not his or charge[1]):
+            detail["battery"] = "low"  # the silence was announced
         _tell(
             account,
             "assurance",

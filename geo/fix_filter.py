@@ -261,10 +261,14 @@ def _begin(new: Floats, fixes: Floats, headings_deg: Floats, some: NDArray[np.in
     new[some] = rows
 
 
-def estimate(rows: Floats, now_ms: Times) -> tuple[Floats, Floats]:
-    """Where devices are at `now_ms` by the motion model: places (n, 3), metres, and variances an axis (n,), m²."""
+def estimate(rows: Floats, now_ms: Times, lead_s: float | None = None) -> tuple[Floats, Floats]:
+    """Where devices are at `now_ms` by the motion model: places (n, 3), metres, and variances an axis (n,), m².
+
+    `lead_s`: how far a velocity carries the place at most; the variance grows with the whole age all the same.
+    """
     seconds, alpha, reach = _ages(rows, now_ms)
-    place: Floats = rows[:, PLACE] + reach[:, None] * rows[:, VELOCITY]
+    carried = reach if lead_s is None else np.minimum(reach, lead_s)
+    place: Floats = rows[:, PLACE] + carried[:, None] * rows[:, VELOCITY]
     return place, _grown(rows, seconds, alpha, reach)
 
 

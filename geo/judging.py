@@ -13,11 +13,12 @@ import numpy as np
 from geo import assurance, findings, proximity, separation, trespass
 from geo.account import Account
 from geo.asking import Asking
+from geo.fix_filter import REST, level_of
 from geo.proximity import NOBODY, Verdict, View
 from geo.roster import Ended, Roster
 from geo.rows import NEVER
 from geo.run import Index
-from geo.track import LIVE, PLACE, RADIUS_68_SIGMA, SIGMA, Bools, Times
+from geo.track import LIVE, PLACE, RADIUS_68_SIGMA, SERVICE_MS, SIGMA, Bools, Times
 
 
 class Judging:
@@ -86,7 +87,11 @@ class Judging:
         if view is not None:
             _, told_ms = proximity.deadlines(devices, orders, view.rows, view.best)
             p = separation.p_within(orders.limits[view.rows, 0], view.distance_m, view.sigma_m)
-            view = view.take(np.flatnonzero((told_ms <= service_ms) | (p >= orders.p_unknown[view.rows])))
+            # while he is seen at rest, her silence brings him no nearer
+            his = (view.aggressor[:, SERVICE_MS] + devices.fresh_ms[view.best[:, 1]] <= service_ms) | (
+                level_of(view.aggressor) != REST
+            )
+            view = view.take(np.flatnonzero((told_ms <= service_ms) | (his & (p >= orders.p_unknown[view.rows]))))
             before = orders.assured[view.rows]
             orders.assured[view.rows] = assurance.UNKNOWN
             orders.dirty[view.rows] = True

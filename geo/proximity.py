@@ -17,6 +17,9 @@ from geo.track import GAP, LIVE, PLACE, PP, SERVICE_MS, SIGMA, STEP, SUSPECT, Bo
 
 WAY_MAX_MS: Final = 180_000
 """Two fixes further apart than this are not joined by a straight way."""
+LEAD_S: Final = 15.0
+"""How far beyond a fix somebody is believed to have gone on as before: nobody is called inside who was last seen well
+outside, only because he was on his way. That is an approach."""
 NOBODY: Final = -1
 """Side of an evaluation that no fix caused: a configuration, a beginning."""
 
@@ -140,8 +143,8 @@ def look(
         rows, now_ms, side, best, heard = rows[index], now_ms[index], side[index], best[index], heard[index]
     victim = devices.fix.take(best[:, 0], axis=0)
     aggressor = devices.fix.take(best[:, 1], axis=0)
-    place_v, variance_v = estimate(victim, now_ms)
-    place_a, variance_a = estimate(aggressor, now_ms)
+    place_v, variance_v = estimate(victim, now_ms, LEAD_S)
+    place_a, variance_a = estimate(aggressor, now_ms, LEAD_S)
     apart = place_a - place_v
     distance = np.sqrt(np.einsum("ij,ij->i", apart, apart))
     sigma = np.sqrt(variance_v + variance_a)

@@ -37,7 +37,7 @@ async def entered(office: Any, **values: Any) -> dict[str, Any]:
 
 AGENCYS = {
     "p_enter": 0.6, "p_enter_high_risk": 0.4, "p_exit": 0.04, "exit_margin_m": 150.0, "hold_s": 90.0,
-    "horizon_s": 240.0, "p_approach": 0.7, "p_unknown": 0.3,
+    "horizon_s": 240.0, "p_approach": 0.6, "p_unknown": 0.3,
 }  # fmt: skip
 ORDERS_OWN = {
     "p_enter": 0.2, "p_exit": 0.02, "exit_margin_m": 50.0, "hold_s": 30.0, "horizon_s": 600.0, "p_approach": 0.4,
