@@ -28,7 +28,7 @@ from core.domain.transition import Transition
 from infra.offspring import die_with_parent
 from tests.benchmarks.detection.carried import CAUSES
 from tests.benchmarks.detection.lived import Lived, by_pair, live, second_of
-from tests.benchmarks.detection.lives import lives
+from tests.benchmarks.detection.lives import DAY_S, lives
 from tests.benchmarks.detection.peers import RULES, Listener
 from tests.benchmarks.detection.scoring import Incident, at_s, incidents
 
@@ -153,11 +153,13 @@ class Days:
         self.rows += other.rows
 
 
-def lives_task(first: int, count: int, half: str, *, asked: bool, values: Mapping[str, float], peers: bool) -> Days:
-    """Play `count` pair-days from the `first` on."""
+def lives_task(
+    first: int, count: int, half: str, *, asked: bool, values: Mapping[str, float], peers: bool, day_s: int = DAY_S
+) -> Days:
+    """Play `count` pair-days from the `first` on, or the first `day_s` seconds of them."""
     pairs = [pair for index, pair in enumerate(lives(first + count, HALVES[half])) if index >= first]
     listener = Listener()
-    lived = live(pairs, asked=asked, values=values, observers=[listener] if peers else [])
+    lived = live(pairs, asked=asked, values=values, observers=[listener] if peers else [], seconds=day_s)
     out = Days(days=Counter(pair.band for pair in pairs), pings=int(lived.pings.sum()))
     out.least_beyond_m = min(pair.least_m - pair.alert_m for pair in pairs)
     for one in false_incidents(lived):

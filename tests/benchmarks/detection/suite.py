@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from core.domain.transition import RULE_VERSION, Transition
 from infra.offspring import die_with_parent
 from tests.benchmarks.detection import approaches, approaches_signal
+from tests.benchmarks.detection.lives import DAY_S
 from tests.benchmarks.detection.noise import NOISES
 from tests.benchmarks.detection.pairs import ORDER_ID
 from tests.benchmarks.detection.peers import RULES, Listener, Told
@@ -51,6 +51,8 @@ class Sizes:
     curve: Sequence[float] = P_ENTER
     jobs: int = 2
     half: str = "report"
+    day_s: int = DAY_S
+    """Less is for a trial: figures stay by the pair-day."""
 
 
 FULL: Final = Sizes(seeds=50, pairs=210, curve_seeds=10, curve_pairs=70)
@@ -127,9 +129,7 @@ def as_transitions(told: Told, number: int, place: int) -> list[Transition]:
 def evaluate(sizes: Sizes, tell: Tell, *, names: Sequence[str] | None = None) -> tuple[Json, list[Json]]:
     """All figures, and the false incidents one by one."""
     names = list(names or SCRIPTS)
-    context = get_context("fork") if sizes.jobs > 1 else None
-    pool = ProcessPoolExecutor(sizes.jobs, mp_context=context, initializer=die_with_parent)
-    with pool:
+    with _pool(sizes.jobs) as pool:
         submit = pool.submit
         played = [
             submit(approach_task, names, part, asked=True, values={}, peers=True)
@@ -137,7 +137,7 @@ def evaluate(sizes: Sizes, tell: Tell, *, names: Sequence[str] | None = None) ->
         ]
         days = {
             loop: [
-                submit(lives_task, *part, sizes.half, asked=loop == "asked", values={}, peers=True)
+                submit(lives_task, *part, sizes.half, asked=loop == "asked", values={}, peers=True, day_s=sizes.day_s)
                 for part in stretches(sizes.pairs)
             ]
             for loop in ("asked", "fixed")
@@ -152,7 +152,16 @@ def evaluate(sizes: Sizes, tell: Tell, *, names: Sequence[str] | None = None) ->
                     values={"p_enter": p},
                     peers=False,
                 ),
-                submit(lives_task, 0, sizes.curve_pairs, "choose", asked=False, values={"p_enter": p}, peers=False),
+                submit(
+                    lives_task,
+                    0,
+                    sizes.curve_pairs,
+                    "choose",
+                    asked=False,
+                    values={"p_enter": p},
+                    peers=False,
+                    day_s=sizes.day_s,
+                ),
             )
             for p in sizes.curve
         }
@@ -180,6 +189,19 @@ def evaluate(sizes: Sizes, tell: Tell, *, names: Sequence[str] | None = None) ->
         "lives": lived,
     }
     return result, rows
+
+
+class _Inline(Executor):
+    """Does everything at once, in this process."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        out: Future[Any] = Future()
+        out.set_result(fn(*args, **kwargs))
+        return out
+
+
+def _pool(jobs: int) -> Executor:
+    return ProcessPoolExecutor(jobs, initializer=die_with_parent) if jobs > 1 else _Inline()
 
 
 def _collect(tasks: Sequence[Future[Any]], what: str, tell: Tell) -> Iterator[Any]:
