@@ -10,7 +10,7 @@ import uuid
 from typing import Any
 
 from core.clock import from_ms
-from core.domain.alarm import Surroundings, alarm_of, place_of
+from core.domain.alarm import Surroundings, alarm_of, is_past, past_end_ms, past_severity, place_of
 from core.domain.panic import PanicIn
 from core.domain.transition import Transition
 from core.ids import timed_id
@@ -44,12 +44,14 @@ def provisional_transition(item: Transition) -> dict[str, Any] | None:
         return None
     incident_id = timed_id(item.evaluated_ms, "incident", item.id)
     moment = from_ms(item.evaluated_ms)
+    severity = past_severity(past_end_ms(item), item.evaluated_ms) if is_past(item) else alarm.severity
     row = new_row(
-        id=incident_id, type=alarm.type, family=alarm.family, severity=str(alarm.severity), version=0,
+        id=incident_id, type=alarm.type, family=alarm.family, severity=str(severity), version=0,
         episode_id=incident_id, agency_id=item.agency_id, jurisdiction_agency_id=item.agency_id, case_id=item.case_id,
         order_id=item.order_id, victim_id=item.victim_id, aggressor_id=item.aggressor_id, device_id=item.device_id,
         occurred_at=from_ms(item.at_ms), opened_at=moment, updated_at=moment, provisional=True,
-        inside=item.kind in {"proximity", "zone"}, distance_m=item.distance_m, p_within=item.p_within,
+        inside=item.kind in {"proximity", "zone"} and not item.retrospective, retrospective=item.retrospective,
+        distance_m=item.distance_m, p_within=item.p_within,
         closing_mps=item.closing_mps, time_to_zone_s=item.time_to_zone_s, attribution=item.attribution,
         assurance=item.assurance, place=place_of(item.victim_position), detail=dict(item.detail),
     )  # fmt: skip

@@ -149,14 +149,12 @@ class Facts:
         return not others, not any(other["type"] in TOLD_TO_HER for other in others)
 
     def _separations(self, item: Transition, person: uuid.UUID | None) -> frozenset[str]:
-        found = {
+        return frozenset(
             state
             for order in self.orders_of(item, person)
             for kind in ("proximity", "assurance")
             if (state := self.states.get((order.id, kind, separations.NO_ZONE))) is not None
-        }
-        told = item.detail.get("separation")  # by the engine, at the very moment
-        return frozenset(found | {told}) if told in {"warning", "breach"} else frozenset(found)
+        )
 
     def _zones_inside(self, item: Transition) -> tuple[str, ...]:
         if item.kind != "zone":

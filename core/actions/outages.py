@@ -9,6 +9,7 @@ it follows from rows: a process that dies in between loses nothing.
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from datetime import timedelta
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from core.domain.outage import (
     SILENT_LEAST,
     WINDOW,
     cell_box,
+    cell_of,
     is_outage,
     is_over,
     ranked,
@@ -39,7 +41,10 @@ from core.postgres.incidents import Row
 BATCH: Final = 1_000
 """Silences released, and silences forgotten, by one call; the next takes the rest."""
 CELLS_MAX: Final = 20
-"""Districts of an agency measured by one call, those with most silences first."""
+"""Districts of an agency judged by one call, those with most silences first."""
+MEASURED_MAX: Final = 2_000
+"""Devices whose last place is read to tell how many were live in a district; of more, an even sample of up to twice
+as many."""
 PAIRS_MEASURED_MAX: Final = 2_000
 """Orders whose distance is measured to rank an outage's pairs; those last known near come first."""
 RANKED_EVERY: Final = timedelta(seconds=10)
@@ -72,10 +77,16 @@ async def _look_at(unit: Unit, agency_id: uuid.UUID) -> None:
         ((count, cell) for (_, cell), count in counts.items() if cell is not None and count >= SILENT_LEAST),
         reverse=True,
     )
+    if not cells:
+        return
+    every = max(1, live // MEASURED_MAX)
+    places = await silences.live_places(unit.connection, agency_id, unit.now - LIVE_BEFORE, every, ROLES)
+    census = Counter(cell_of(lat, lon) for lat, lon in places)
     for count, cell in cells[:CELLS_MAX]:
-        live = await silences.live_in_box(unit.connection, agency_id, unit.now - LIVE_BEFORE, cell_box(cell), ROLES)
-        if live >= count and is_outage(count, live):  # fewer: the history lags, and says nothing of a share
-            await _open(unit, agency_id, cell, count, live)
+        there = census[cell] * every
+        # Far fewer than are silent: the history lags, and says nothing of a share.
+        if 2 * there >= count and is_outage(count, there):
+            await _open(unit, agency_id, cell, count, max(count, there))
 
 
 async def _open(unit: Unit, agency_id: uuid.UUID, cell: str | None, silent: int, live: int) -> None:

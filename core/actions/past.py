@@ -8,14 +8,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 
 from core.actions.fold_facts import Facts, Judgement
 from core.actions.incident_rows import line_of, opening_row
 from core.actions.notices import Notice, notice_of, tell
 from core.actions.unit_of_work import Unit
-from core.clock import from_ms, to_ms
-from core.domain.alarm import Alarm, past_severity, subject_of
+from core.clock import from_ms, rfc3339, to_ms
+from core.domain.alarm import Alarm, past_end_ms, past_severity, subject_of
 from core.domain.incident import FAMILY_OF_TYPE, Severity
 from core.domain.transition import Transition
 from core.metrics import INCIDENTS_OPENED
@@ -39,7 +38,7 @@ async def tell_past(unit: Unit, facts: Facts, items: Sequence[Transition]) -> No
 
 async def _tell_one(unit: Unit, facts: Facts, item: Transition) -> tuple[uuid.UUID, Notice | None]:
     subject, family, began = subject_of(item), FAMILY_OF_TYPE[item.kind], from_ms(item.at_ms)
-    ended = max(began, _until(item) or began)
+    ended = from_ms(past_end_ms(item))
     severity = past_severity(to_ms(ended), to_ms(unit.now))
     judgement = Judgement(item, Alarm(f"{subject}@{item.at_ms}", family, item.kind, severity, raised=True))
     row = await store.lock_overlapping(unit.connection, item.case_id, subject, family, began, ended)
@@ -52,7 +51,7 @@ async def _tell_one(unit: Unit, facts: Facts, item: Transition) -> tuple[uuid.UU
     # An episode is of minutes: what is long over joins none.
     recent = severity == Severity.CRITICAL
     row = opening_row(facts if recent else replace(facts, recent={}), judgement, unit.now)
-    row["detail"] = {**row["detail"], "until": item.detail.get("until")}
+    row["detail"] = {**row["detail"], "until": rfc3339(ended)}
     to_routes, to_her = facts.pages(row)
     if not await store.insert_open(unit.connection, row):
         return row["id"], None
@@ -61,11 +60,3 @@ async def _tell_one(unit: Unit, facts: Facts, item: Transition) -> tuple[uuid.UU
     unit.emit(row["agency_id"], "incident.opened", store.incident_json(row))
     unit.after_commit(INCIDENTS_OPENED.labels(row["type"], row["severity"]).inc)
     return row["id"], notice_of(row, item.id, to_routes=to_routes, to_her=to_her and recent)
-
-
-def _until(item: Transition) -> datetime | None:
-    try:
-        until = datetime.fromisoformat(str(item.detail.get("until")))
-    except ValueError:
-        return None
-    return until if until.tzinfo is not None else None

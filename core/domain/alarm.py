@@ -19,9 +19,10 @@ ended just now.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
-from core.clock import from_ms, rfc3339
+from core.clock import from_ms, rfc3339, to_ms
 from core.domain.incident import FAMILY_OF_TYPE, Severity
 from core.domain.transition import Position, Transition
 
@@ -127,7 +128,7 @@ def alarm_of(transition: Transition, around: Surroundings) -> Alarm | None:
         subject=subject_of(transition),
         family=FAMILY_OF_TYPE[kind],
         type=kind,
-        severity=_severity(kind, around),
+        severity=_severity(kind, around, transition.detail.get("separation")),
         raised=raised,
         way_back=_way_back(transition, kind, around),
     )
@@ -139,16 +140,27 @@ def _way_back(transition: Transition, kind: str, around: Surroundings) -> str:
     return "stays_open" if kind in {"tamper", "jamming"} else "eased"
 
 
-def _severity(kind: str, around: Surroundings) -> Severity:
+def _severity(kind: str, around: Surroundings, told: object) -> Severity:
+    """`told`: the worst separation the engine itself saw when a device's signal changed."""
     if kind in {"proximity", "zone"}:
         return Severity.CRITICAL
     if kind in {"tamper", "jamming"}:
-        return Severity.CRITICAL if around.separations & DANGEROUS else Severity.HIGH
+        near = around.separations & DANGEROUS or told in {"warning", "breach"}
+        return Severity.CRITICAL if near else Severity.HIGH
     if kind == "silence":
         return Severity.HIGH if around.by_victim and around.case_in_trouble else Severity.MEDIUM
     if kind in {"battery", "jump", "frozen"}:
         return Severity.LOW
     return Severity.HIGH
+
+
+def past_end_ms(transition: Transition) -> int:
+    """When what a transition tells of the past ended (`detail["until"]`); its own time when it does not say."""
+    try:
+        until = datetime.fromisoformat(str(transition.detail.get("until")))
+    except ValueError:
+        return transition.at_ms
+    return max(transition.at_ms, to_ms(until)) if until.tzinfo is not None else transition.at_ms
 
 
 def past_severity(ended_ms: int, now_ms: int) -> Severity:

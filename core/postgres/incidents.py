@@ -1,4 +1,8 @@
-"""Incidents and their timelines: rows, the one JSON form of them, and the statements of the fold."""
+"""Incidents and their timelines: rows, the one JSON form of them, and the statements of the fold.
+
+Rows are locked `FOR NO KEY UPDATE`: who only refers to an incident (a transition, a delivery) does not wait for whoever
+works on it.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +104,7 @@ async def lock_open(connection: Connection, keys: Iterable[tuple[str, str]]) -> 
     wanted = sorted(keys)
     rows = await connection.fetch(
         f"SELECT {_LIST} FROM incident WHERE state <> 'resolved'"  # noqa: S608
-        " AND (subject, family) IN (SELECT * FROM unnest($1::text[], $2::text[])) ORDER BY id FOR UPDATE",
+        " AND (subject, family) IN (SELECT * FROM unnest($1::text[], $2::text[])) ORDER BY id FOR NO KEY UPDATE",
         [subject for subject, _ in wanted],
         [family for _, family in wanted],
     )
@@ -167,7 +171,7 @@ async def recent_of_cases(
 async def lock(connection: Connection, agency_id: uuid.UUID, incident_id: uuid.UUID) -> Row | None:
     """An agency's incident, locked; None when it has none of that id."""
     row = await connection.fetchrow(
-        f"SELECT {_LIST} FROM incident WHERE id = $1 AND agency_id = $2 FOR UPDATE",  # noqa: S608
+        f"SELECT {_LIST} FROM incident WHERE id = $1 AND agency_id = $2 FOR NO KEY UPDATE",  # noqa: S608
         incident_id,
         agency_id,
     )
@@ -177,7 +181,7 @@ async def lock(connection: Connection, agency_id: uuid.UUID, incident_id: uuid.U
 async def lock_many(connection: Connection, incident_ids: Sequence[uuid.UUID]) -> list[Row]:
     """Incidents of any agency that are not resolved, locked in the order of their ids."""
     rows = await connection.fetch(
-        f"SELECT {_LIST} FROM incident WHERE id = ANY($1) AND state <> 'resolved' ORDER BY id FOR UPDATE",  # noqa: S608
+        f"SELECT {_LIST} FROM incident WHERE id = ANY($1) AND state <> 'resolved' ORDER BY id FOR NO KEY UPDATE",  # noqa: S608
         incident_ids,
     )
     return [dict(row) for row in rows]
@@ -187,7 +191,7 @@ async def lock_open_of_family(connection: Connection, family: str) -> list[Row]:
     """The open incidents of a family whose rows nobody else holds just now, locked."""
     rows = await connection.fetch(
         f"SELECT {_LIST} FROM incident WHERE family = $1 AND state <> 'resolved' ORDER BY id"  # noqa: S608
-        " FOR UPDATE SKIP LOCKED",
+        " FOR NO KEY UPDATE SKIP LOCKED",
         family,
     )
     return [dict(row) for row in rows]
@@ -204,7 +208,7 @@ async def lock_overlapping(
         f"SELECT {_LIST} FROM incident WHERE case_id = $1 AND family = $3"  # noqa: S608
         " AND (subject = $2 OR starts_with(subject, $2 || '@')) AND updated_at >= $4 AND occurred_at <= $5"
         " AND CASE WHEN retrospective THEN coalesce((detail->>'until')::timestamptz, occurred_at)"
-        " ELSE coalesce(resolved_at, 'infinity') END >= $4 ORDER BY occurred_at, id LIMIT 1 FOR UPDATE",
+        " ELSE coalesce(resolved_at, 'infinity') END >= $4 ORDER BY occurred_at, id LIMIT 1 FOR NO KEY UPDATE",
         case_id,
         subject,
         family,

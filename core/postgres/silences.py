@@ -129,33 +129,27 @@ async def live_of_agency(connection: Connection, agency_id: uuid.UUID, since: da
     )
 
 
-async def live_in_box(
-    connection: Connection,
-    agency_id: uuid.UUID,
-    since: datetime,
-    box: tuple[float, float, float, float],
-    roles: Mapping[str, int],
-) -> int:
-    """How many devices of an agency were heard since with their last fix in a box (south, north, west, east)."""
-    return int(
-        await connection.fetchval(
-            """
-            SELECT count(*) FROM device d
-            JOIN unnest($7::text[], $8::smallint[]) AS known (role, number) ON known.role = d.role
-            CROSS JOIN LATERAL (
-                SELECT p.lat, p.lon FROM ping p WHERE p.role = known.number AND p.device_number = d.number
-                AND p.live_at >= $2 AND p.lat <> 'NaN' ORDER BY p.live_at DESC LIMIT 1
-            ) fix
-            WHERE d.agency_id = $1 AND d.status = 'active' AND d.last_seen_at >= $2
-                AND fix.lat >= $3 AND fix.lat < $4 AND fix.lon >= $5 AND fix.lon < $6
-            """,
-            agency_id,
-            since,
-            *box,
-            list(roles),
-            list(roles.values()),
-        )
+async def live_places(
+    connection: Connection, agency_id: uuid.UUID, since: datetime, every: int, roles: Mapping[str, int]
+) -> list[tuple[float, float]]:
+    """Latitude and longitude of the last fixes since of every so-many-th device of an agency that was heard since."""
+    rows = await connection.fetch(
+        """
+        SELECT fix.lat, fix.lon FROM device d
+        JOIN unnest($4::text[], $5::smallint[]) AS known (role, number) ON known.role = d.role
+        CROSS JOIN LATERAL (
+            SELECT p.lat, p.lon FROM ping p WHERE p.role = known.number AND p.device_number = d.number
+            AND p.live_at >= $2 AND p.lat <> 'NaN' ORDER BY p.live_at DESC LIMIT 1
+        ) fix
+        WHERE d.agency_id = $1 AND d.status = 'active' AND d.last_seen_at >= $2 AND d.number % $3 = 0
+        """,
+        agency_id,
+        since,
+        every,
+        list(roles),
+        list(roles.values()),
     )
+    return [(row["lat"], row["lon"]) for row in rows]
 
 
 async def give_to_outage(
