@@ -1,0 +1,54 @@
+"""What the engine writes down for devices to be told, beside its transitions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from geo.engine import Engine
+
+HERS, HIS = 11, 12
+
+
+def test_a_pair_that_comes_near_is_asked_for_more_each_in_its_own_way(world: Any) -> None:
+    world.configure(alert_m=500.0, warning_m=1_500.0)
+    world.both(1, 4_000)
+    world.engine.take_changes()
+    world.both(61, 2_000)
+    asks = dict(world.engine.take_changes().asks)
+    assert HIS not in asks, "he was told the shortest step at his first ping"
+    assert asks[HERS] == 1.0, "she may hear it only a minute from now, and then nothing is left of what was safe"
+    world.both(66, 1_000)  # in warning
+    assert world.engine.take_changes().asks == [], "what changed, once"
+
+
+def test_far_apart_she_is_asked_for_no_more_than_is_expected(world: Any) -> None:
+    world.configure()
+    world.both(1, 40_000)
+    world.both(61, 40_000)
+    asks = dict(world.engine.take_changes().asks)
+    assert asks[HERS] == 0.0
+    assert asks[HIS] == 5.0, "whoever has not rested is told the shortest step, however far he is"
+
+
+def test_an_engine_taken_over_asks_the_same_again(world: Any) -> None:
+    world.configure(alert_m=500.0, warning_m=1_500.0)
+    fields: dict[bytes, bytes] = {}
+    for second, distance_m in ((1, 2_000), (31, 1_400)):
+        world.both(second, distance_m)
+    changes = world.engine.take_changes()
+    fields.update({name: value for name, value in changes.state.items() if value is not None})
+    assert dict(changes.asks)[HERS] == 1.0
+    world.engine = Engine(3)
+    world.engine.restore(fields)
+    world.both(36, 1_400)
+    assert dict(world.engine.take_changes().asks)[HERS] == 1.0
+
+
+def test_a_device_whose_order_ended_is_let_go(world: Any) -> None:
+    world.configure(alert_m=500.0, warning_m=1_500.0)
+    world.both(1, 1_400)
+    world.both(6, 1_400)
+    assert dict(world.engine.take_changes().asks)[HERS] == 1.0
+    world.configure(7, orders=[])
+    world.ticks(8, 700)
+    assert dict(world.engine.take_changes().asks).get(HERS, 0.0) == 0.0
