@@ -103,16 +103,13 @@ class Connection(WSListener):
             self.relay = self.relay or Relay()
             self.answer = self.answer or interval_part(GATEWAY_INTERVAL_S)
 
-    def ask(self, device: DeviceIdentity) -> None:
-        """What is asked of a device of this connection may have changed: told at once if it is sooner."""
+    def ask(self, device: DeviceIdentity) -> bool:
+        """What is asked of a device of this connection may have changed; whether to `hurry` it, being sooner now."""
         told_s = self.server.told_s(device)
         if self.relay is not None:
-            if self.relay.note(device, told_s) and told_s < device.interval_s:
-                self.hurry()
-            return
+            return self.relay.note(device, told_s) and told_s < device.interval_s
         before, self.answer = self.answer, interval_part(told_s)
-        if self.answer < before:
-            self.hurry()
+        return self.answer < before
 
     def _part(self) -> bytes:
         """The part of an acknowledgement behind its number; a gateway's news are told once."""

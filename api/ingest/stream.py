@@ -263,18 +263,19 @@ class DeviceStream(Service):
         return device.interval_s if self._asked is None else self._asked.told_s(device)
 
     def _ask(self, changed: Changed) -> None:
-        """Tell those who are connected what they are asked for, at once where it is more than before."""
-        for connection in list(self.connections) if changed.people else ():
-            if connection.device is not None and connection.device.person_id in changed.people:
-                connection.ask(connection.device)
+        """Tell those who are connected what they are asked for, at once where it is sooner than before."""
+        asked = [
+            (connection, connection.device)
+            for connection in (self.connections if changed.people else ())
+            if connection.device is not None and connection.device.person_id in changed.people
+        ]
         for number in changed.numbers:
-            for connection in self._of_device.get(number, ()):
-                if connection.device is not None:
-                    connection.ask(connection.device)
+            asked += [(each, each.device) for each in self._of_device.get(number, ()) if each.device is not None]
         if self.through:
             relayed = changed.numbers | self.registry.numbers_of(changed.people)
-            for connection, device in [self.through[number] for number in relayed if number in self.through]:
-                connection.ask(device)
+            asked += [self.through[number] for number in relayed if number in self.through]
+        for connection in {connection for connection, device in asked if connection.ask(device)}:
+            connection.hurry()
 
     def schedule(self, connection: Connection) -> None:
         """Acknowledge now, or as soon as the last acknowledgement is ACK_EVERY_S ago."""
@@ -302,9 +303,10 @@ class DeviceStream(Service):
             connection.send_error(code, detail)
             connection.close(WSCloseCode.POLICY_VIOLATION, code)
         else:
-            if isinstance(holder, DeviceIdentity):
-                connection.ask(holder)
+            sooner = isinstance(holder, DeviceIdentity) and connection.ask(holder)
             connection.identify(holder)
+            if sooner:
+                connection.hurry()
 
     def _sweep(self) -> None:
         """Each second: tokens that ran out, gaps left open, peers that do not read."""
