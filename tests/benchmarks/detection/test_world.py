@@ -42,7 +42,9 @@ class Listener:
         return mine
 
 
-def pair(*, hers: Device | None = None, his: Device | None = None, key: int = 1, apart_m: float = 3_000.0) -> Pair:
+def pair(
+    *, hers: Device | None = None, his: Device | None = None, key: int = 1, apart_m: float = 3_000.0, lasts_s: int = 600
+) -> Pair:
     return Pair(
         PLACE,
         (
@@ -50,7 +52,7 @@ def pair(*, hers: Device | None = None, his: Device | None = None, key: int = 1,
             Person("aggressor", Way(apart_m, 0).wait(600).path(), (his or Device("bracelet", noise="open"),)),
         ),
         ({"victim": 0, "aggressor": 1},),
-        600,
+        lasts_s,
         (key,),
     )
 
@@ -238,7 +240,7 @@ def test_an_ask_is_obeyed_from_the_next_ping_on_and_only_in_a_closed_loop() -> N
 
 def test_a_pair_has_the_same_story_whoever_else_is_simulated() -> None:
     city = Device("phone", noise="city"), Device("bracelet", noise="city", delay_s=(0.0, 20.0))
-    one, *others = (pair(hers=city[0], his=city[1], key=key, apart_m=560.0) for key in (7, 8, 9))
+    one, *others = (pair(hers=city[0], his=city[1], key=key, apart_m=560.0, lasts_s=200) for key in (7, 8, 9))
 
     def told(pairs: Sequence[Pair], index: int) -> list[tuple[str, str, int, float | None]]:
         story = World(pairs).run()[index]
