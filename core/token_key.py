@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 import secrets
 from pathlib import Path
@@ -29,6 +30,11 @@ def load_token_key(settings: Settings) -> bytes:
         return _read_or_make(path)
     except OSError as error:
         raise Misconfigured(f"The token key {path} cannot be read or made: {error.strerror}.") from error
+
+
+def derived_key(settings: Settings, purpose: str) -> bytes:
+    """A key of its own for one purpose, that tells nothing of the signing key. Raises as `load_token_key` does."""
+    return hmac.digest(load_token_key(settings), b"qorgan:" + purpose.encode(), "sha256")
 
 
 def _read_or_make(path: Path) -> bytes:
