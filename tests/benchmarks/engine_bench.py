@@ -33,6 +33,10 @@ NEAR_SHARE: Final = 0.1
 ENTRIES_A_CYCLE: Final = 100
 """Entries handed over at once when batches are large: what a busy owner finds waiting."""
 RECORDS_AN_ENTRY: Final = 50
+WALK_RADIUS_M: Final = 40.0
+WALK_MPS: Final = 1.2
+POOR_SHARE: Final = 0.03
+DEGREE_M: Final = 111_200.0
 SLICES: Final = 4
 """Parts that the large batches are timed in; the middle of their costs is told, so that one disturbance is none."""
 GEOPY_PINGS: Final = 3_000
@@ -73,7 +77,11 @@ def cases(orders: int) -> Iterator[Case]:
 
 
 def walk(orders: int, pings: int, seed: int, rate: float) -> NDArray[np.void]:
-    """Pings of devices in random order, each walking about its home; the rate sets their times."""
+    """Pings of devices in random order, each walking in a circle about its home; the rate sets their times.
+
+    Where orders are few a device gives many pings a second, so places follow from the time and are not drawn anew:
+    nobody jumps. Some pings are poor, and say so.
+    """
     random = np.random.default_rng(seed)
     devices = 2 * orders
     near = random.random(orders) < NEAR_SHARE
@@ -88,10 +96,15 @@ def walk(orders: int, pings: int, seed: int, rate: float) -> NDArray[np.void]:
     records["flags"] = FLAG_POSITION | FLAG_PRIMARY | (Source.GPS << 4)
     records["at_ms"] = START_MS + 1000 + (np.arange(pings) * (1000.0 / rate)).astype(np.int64)
     records["seq"] = np.arange(pings)
-    records["lat"] = home[device, 0] + random.normal(0, 0.0001, pings)
-    records["lon"] = home[device, 1] + random.normal(0, 0.0001, pings)
-    records["accuracy_m"] = random.uniform(5, 25, pings)
-    records["speed_mps"] = random.uniform(0, 3, pings)
+    poor = random.random(pings) < POOR_SHARE
+    sigma_m = np.where(poor, 60.0, 0.5)
+    angle = random.uniform(0, 2 * np.pi, devices)[device] + records["at_ms"] / 1000 * (WALK_MPS / WALK_RADIUS_M)
+    north_m = WALK_RADIUS_M * np.sin(angle) + sigma_m * random.standard_normal(pings)
+    east_m = WALK_RADIUS_M * np.cos(angle) + sigma_m * random.standard_normal(pings)
+    records["lat"] = home[device, 0] + north_m / DEGREE_M
+    records["lon"] = home[device, 1] + east_m / DEGREE_M / np.cos(np.radians(home[device, 0]))
+    records["accuracy_m"] = np.where(poor, 90.0, random.uniform(5, 25, devices)[device])
+    records["speed_mps"] = WALK_MPS
     records["battery_pct"] = 80
     return records
 

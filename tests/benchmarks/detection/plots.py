@@ -23,7 +23,7 @@ OURS_TOO: Final = "#7fb2e5"
 PEERS: Final = {"plain": "#d9822b", "crossing": "#b5533c", "square": "#c9a227", "square once": "#8a6fb8"}
 AIM_A_PAIR_DAY: Final = 0.1
 FLOOR_A_PAIR_DAY: Final = 0.01
-"""Where the logarithmic scale begins: less than one in a hundred pair-days is drawn as that."""
+"""Where the logarithmic scale begins: less has no bar, only its number."""
 STYLE: Final = {
     "svg.hashsalt": "qorgan",
     "svg.fonttype": "none",
@@ -45,7 +45,7 @@ STYLE: Final = {
 }
 
 ALT: Final = {
-    "delay": "Share of entries told by so many seconds after the true entry, for Qorgan and for the naive rules.",
+    "delay": "Share of moving approaches told as a breach by so many seconds after the true entry, by rule.",
     "lead": "Share of moving approaches warned or predicted at least so many seconds before the true entry.",
     "false": "False alarms a pair-day by how far apart the homes are, for Qorgan and for the naive rules.",
     "curve": "Full success over the scripted approaches against false dispatcher incidents a pair-day, by p_enter.",
@@ -89,7 +89,7 @@ def _delay(result: Json, axes: Axes) -> None:
     axes.set_xlim(-180, 300)
     axes.set_ylim(0, 101)
     axes.set_xlabel("seconds from true entry to the breach being told")
-    axes.set_ylabel("of true entries, %")
+    axes.set_ylabel("of moving approaches, %")
     axes.legend(loc="lower right")
 
 
@@ -103,7 +103,14 @@ def _lead(result: Json, axes: Axes) -> None:
         axes.axvline(median, color=TEXT, linewidth=0.8, linestyle="--")
         axes.annotate(f"median {median:.1f} min", (median, 4), xytext=(4, 0), textcoords="offset points")
     axes.axhline(80, color=TEXT, linewidth=0.8, linestyle=":")
-    axes.annotate("aim: 80 % before entry", (0, 80), xytext=(4, 4), textcoords="offset points")
+    axes.annotate(
+        "aim: 80 % before entry",
+        (1, 80),
+        xytext=(-4, 4),
+        xycoords=axes.get_yaxis_transform(),
+        textcoords="offset points",
+        ha="right",
+    )
     axes.set_xlim(left=0)
     axes.set_ylim(0, 101)
     axes.set_xlabel("minutes from warning or prediction to true entry, at least")
@@ -122,18 +129,19 @@ def _false(result: Json, axes: Axes) -> None:
     for k, (title, colour, value) in enumerate(series):
         values = [value(band) for band in bands]
         at = np.arange(len(bands)) - 0.4 + width * (k + 0.5)
-        heights = [max(each, FLOOR_A_PAIR_DAY) - FLOOR_A_PAIR_DAY / 2 for each in values]
-        axes.bar(at, heights, width * 0.92, bottom=FLOOR_A_PAIR_DAY / 2, color=colour, label=title)
+        heights = [max(each - FLOOR_A_PAIR_DAY, 0.0) for each in values]
+        axes.bar(at, heights, width * 0.92, bottom=FLOOR_A_PAIR_DAY, color=colour, label=title)
         for x, each in zip(at, values, strict=True):
             axes.annotate(f"{each:.2g}", (x, max(each, FLOOR_A_PAIR_DAY)), xytext=(0, 2),
                           textcoords="offset points", ha="center", fontsize=7.5)  # fmt: skip
     axes.axhline(AIM_A_PAIR_DAY, color=TEXT, linewidth=0.8, linestyle=":")
     axes.annotate("aim: 0.1", (len(bands) - 0.5, AIM_A_PAIR_DAY), xytext=(0, 3), textcoords="offset points", ha="right")
     axes.set_yscale("log")
-    axes.set_ylim(FLOOR_A_PAIR_DAY / 2, None)
+    axes.set_ylim(FLOOR_A_PAIR_DAY, None)
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xticks(np.arange(len(bands)), [f"homes {band} apart" for band in bands])
     axes.set_ylabel("false alarms a pair-day")
-    axes.legend(loc="upper right", fontsize=8)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8)
 
 
 def _curve(result: Json, axes: Axes) -> None:

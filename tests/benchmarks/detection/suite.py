@@ -251,14 +251,14 @@ def _not_full(scores: Sequence[Score]) -> list[Json]:
 
 def _rule(scores: Sequence[Score]) -> Json:
     """Figures of one rule: over everything, over the moving approaches, and the spread of its times."""
-    delays = [one.delay_s for one in scores if one.delay_s is not None]
+    moving = [one for one in scores if one.moving]
+    delays = [one.delay_s for one in moving if one.delay_s is not None]
     relative = [one.delay_s / one.interval_s for one in scores if one.delay_s is not None and one.interval_s]
-    leads = [one.lead_s for one in scores if one.moving and one.lead_s is not None]
+    leads = [one.lead_s for one in moving if one.lead_s is not None]
     return {
         "all": summary(scores),
-        "moving": summary([one for one in scores if one.moving]),
-        "entries": sum(one.entry_s is not None for one in scores),
-        "told_share": len(delays) / max(sum(one.entry_s is not None for one in scores), 1),
+        "moving": summary(moving),
+        "told_share": len(delays) / max(len(moving), 1),
         "delay_s": _quantiles(delays),
         "delay_intervals": _quantiles(relative),
         "lead_s": _quantiles(leads),
