@@ -18,7 +18,7 @@ from scipy.special import ndtr
 from geo import separation, states
 from geo.fix_filter import estimate, suspected
 from geo.frame import Floats, flatten
-from geo.proximity import WAY_MAX_MS, Verdict
+from geo.proximity import LEAD_S, WAY_MAX_MS, Verdict
 from geo.rows import Devices, Orders, People, Zones
 from geo.shapes import least_on_way, signed_distance, way_clearance
 from geo.track import GAP, LIVE, PLACE, PP, STEP, Bools, Times
@@ -72,7 +72,7 @@ def judge(
     rows, now_ms, best = rows[index], now_ms[index], best[index]
     fix = devices.fix.take(best, axis=0)
     planes = zones.plane.take(rows, axis=0)
-    expected, spread = estimate(fix, now_ms)
+    expected, spread = estimate(fix, now_ms, LEAD_S)
     here = flatten(planes, np.where(moved[:, None], fix[:, PLACE], expected))
     before = flatten(planes, fix[:, PLACE] - fix[:, STEP])
     gap = fix[:, GAP]
