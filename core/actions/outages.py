@@ -40,6 +40,8 @@ from core.postgres.incidents import Row
 
 BATCH: Final = 1_000
 """Silences released, and silences forgotten, by one call; the next takes the rest."""
+ENDED_MAX: Final = 20
+"""Ended outages of one call whose silences are let go."""
 CELLS_MAX: Final = 20
 """Districts of an agency judged by one call, those with most silences first."""
 MEASURED_MAX: Final = 2_000
@@ -60,6 +62,8 @@ async def look(unit: Unit) -> None:
         await _look_at(unit, agency_id)
     for row in await store.lock_open_of_family(unit.connection, "outage"):
         await _keep(unit, row)
+    for outage_id in await silences.ended_outages(unit.connection, ENDED_MAX):
+        await fold_again(unit, await silences.let_go(unit.connection, outage_id), outage_id)
     released = await silences.release_held(unit.connection, unit.now - HOLD, BATCH)
     if released:
         await fold_again(unit, released, derived_id("released"))
@@ -175,7 +179,7 @@ async def _keep(unit: Unit, row: Row) -> None:
 
 
 async def _end(unit: Unit, row: Row, silent: int, taken: int) -> None:
-    """Most are heard again: the outage is resolved, and whoever is not heard stands alone."""
+    """Most are heard again: the outage is resolved."""
     row |= {
         "state": "resolved", "outcome": "technical", "cause": "heard_again", "resolved_at": unit.now,
         "updated_at": unit.now, "next_deadline_at": None, "version": row["version"] + 1,
@@ -187,9 +191,6 @@ async def _end(unit: Unit, row: Row, silent: int, taken: int) -> None:
         unit.connection, [(derived_id("timeline", row["id"], "over"), row["id"], unit.now, "outage", None, line)]
     )
     unit.emit(row["agency_id"], "incident.resolved", store.incident_json(row))
-    left = await silences.let_go(unit.connection, row["id"])
-    if left:
-        await fold_again(unit, left, row["id"])
 
 
 async def _rank(unit: Unit, row: Row) -> None:

@@ -130,12 +130,12 @@ def alarm_of(transition: Transition, around: Surroundings) -> Alarm | None:
         type=kind,
         severity=_severity(kind, around, transition.detail.get("separation")),
         raised=raised,
-        way_back=_way_back(transition, kind, around),
+        way_back=_way_back(transition, kind),
     )
 
 
-def _way_back(transition: Transition, kind: str, around: Surroundings) -> str:
-    if kind == "approach" and transition.detail.get("outcome") == "entered" and "breach" in around.separations:
+def _way_back(transition: Transition, kind: str) -> str:
+    if kind == "approach" and transition.detail.get("outcome") == "entered":
         return "entered"
     return "stays_open" if kind in {"tamper", "jamming"} else "eased"
 

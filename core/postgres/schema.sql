@@ -401,6 +401,7 @@ CREATE TABLE separation (
 CREATE INDEX separation_case ON separation (case_id);
 CREATE INDEX separation_warned ON separation (since) WHERE state = 'warning' AND told_at IS NULL;
 CREATE INDEX separation_breached ON separation (since) WHERE state = 'breach';
+CREATE INDEX separation_unknown ON separation (transition_id) WHERE kind = 'assurance' AND state = 'unknown';
 
 -- Devices that are silent now. Those of a mass silence wait (`held`) until it is known to be one, or not.
 CREATE TABLE silence (
@@ -414,7 +415,7 @@ CREATE TABLE silence (
     cell text,                                -- core.domain.outage.cell_of its last position
     transition_id uuid NOT NULL,
     held boolean NOT NULL DEFAULT false,
-    outage_id uuid REFERENCES incident
+    outage_id uuid                            -- the incident that took it
 );
 CREATE INDEX silence_agency ON silence (agency_id, noted_at);
 CREATE INDEX silence_case ON silence (case_id);

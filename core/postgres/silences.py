@@ -202,6 +202,19 @@ async def link_to_outage(connection: Connection, outage_id: uuid.UUID, transitio
     )
 
 
+async def ended_outages(connection: Connection, limit: int) -> list[uuid.UUID]:
+    """Outages that are resolved, by the clock or by a person, and still hold somebody."""
+    rows = await connection.fetch(
+        "SELECT DISTINCT i.id FROM ("
+        " SELECT outage_id AS id FROM silence WHERE outage_id IS NOT NULL UNION SELECT t.incident_id FROM separation s"
+        " JOIN transition t ON t.id = s.transition_id WHERE s.kind = 'assurance' AND s.state = 'unknown'"
+        " AND t.incident_id IS NOT NULL) held"
+        " JOIN incident i ON i.id = held.id AND i.family = 'outage' AND i.state = 'resolved' ORDER BY i.id LIMIT $1",
+        limit,
+    )
+    return [row["id"] for row in rows]
+
+
 async def let_go(connection: Connection, outage_id: uuid.UUID) -> list[uuid.UUID]:
     """An outage is over: whoever is still silent, or whose separation is still unknown, stands alone again.
 

@@ -29,6 +29,7 @@ CREATE TABLE separation (
 CREATE INDEX separation_case ON separation (case_id);
 CREATE INDEX separation_warned ON separation (since) WHERE state = 'warning' AND told_at IS NULL;
 CREATE INDEX separation_breached ON separation (since) WHERE state = 'breach';
+CREATE INDEX separation_unknown ON separation (transition_id) WHERE kind = 'assurance' AND state = 'unknown';
 
 INSERT INTO separation (order_id, kind, zone_id, agency_id, case_id, state, since, evaluated_at, distance_m,
                         closing_mps, transition_id)
@@ -51,7 +52,7 @@ CREATE TABLE silence (
     cell text,                                -- core.domain.outage.cell_of its last position
     transition_id uuid NOT NULL,
     held boolean NOT NULL DEFAULT false,
-    outage_id uuid REFERENCES incident
+    outage_id uuid                            -- the incident that took it
 );
 CREATE INDEX silence_agency ON silence (agency_id, noted_at);
 CREATE INDEX silence_case ON silence (case_id);

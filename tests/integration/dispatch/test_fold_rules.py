@@ -15,6 +15,7 @@ from core.actions.unit_of_work import act
 from core.domain.transition import Transition
 from core.errors import Conflict
 from core.postgres.database import Database
+from core.postgres.migrate import MIGRATIONS
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 ZONE = uuid.UUID("0190f000-0000-7000-8000-000000000001")
@@ -285,3 +286,26 @@ async def test_a_false_alarm_of_which_nobody_says_the_cause_is_counted_as_such(
     await end(database, pair, row, "false_alarm")
     [row] = await query("SELECT false_alarm_cause FROM incident")
     assert row["false_alarm_cause"] == "unstated"
+
+
+async def test_the_migration_finds_the_separations_of_before_as_they_stand(
+    database: Database, transition: Make, query: Query
+) -> None:
+    await apply(
+        database,
+        transition("proximity", "clear", "warning", distance_m=900.0, closing_mps=1.5),
+        transition("proximity", "warning", "breach", distance_m=400.0),
+        transition("zone", "clear", "breach", zone_id=ZONE),
+        transition("zone", "clear", "warning", zone_id=OTHER_ZONE),
+        transition("assurance", "likely", "unknown"),
+        transition("proximity", "clear", "breach", retrospective=True),
+        transition("device", "closed", "open", signal="strap"),
+    )
+    kept = await query("SELECT * FROM separation ORDER BY order_id, kind, zone_id")
+    script = (MIGRATIONS / "0003_incident_folding.sql").read_text()
+    filling = script[script.index("INSERT INTO separation") :].split(";")[0]
+    async with database.transaction() as connection:
+        await connection.execute("TRUNCATE separation")
+        await connection.execute(filling)
+    assert await query("SELECT * FROM separation ORDER BY order_id, kind, zone_id") == kept
+    assert len(kept) == 4

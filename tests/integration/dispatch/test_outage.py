@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from core.actions import outages
+from core.actions.commands import By, Ending, resolve
 from core.actions.incidents import apply_transitions
 from core.actions.unit_of_work import act
 from core.clock import to_ms
@@ -277,6 +278,19 @@ async def test_an_outage_ends_when_most_are_heard_and_who_is_not_stands_alone(
     }  # fmt: skip
     await look(database, later + timedelta(minutes=1))
     assert len(await query("SELECT 1 FROM incident")) == 4
+
+
+async def test_who_resolves_an_outage_by_hand_hides_nobody(database: Database, agency: Any, query: Query) -> None:
+    crowd = await make_crowd(database, agency[0], 15)
+    await apply(database, [told(one, agency[0], "late", "silent") for one in crowd])
+    await look(database)
+    [outage] = await query("SELECT * FROM incident")
+    async with act(database, NOW) as unit:
+        by = By(agency[1]["dispatcher"], agency[0], outage["id"], outage["version"])
+        await resolve(unit, by, Ending("technical"))
+    await look(database, NOW + timedelta(minutes=5))
+    rows = await query("SELECT type, state FROM incident WHERE type <> 'outage'")
+    assert [tuple(row) for row in rows] == [("silence", "open")] * 30
 
 
 async def test_five_thousand_silences_at_once_from_eight_recorders_are_one_outage(
