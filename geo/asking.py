@@ -28,6 +28,8 @@ DWELL_MS: Final = 30_000
 """A longer wait is told once it was wanted for so long."""
 FORGET_MS: Final = 600_000
 """A device not judged for so long goes back to what is expected of it."""
+SWEEP_MS: Final = 60_000
+"""Log time between two looks for such devices."""
 LONGER: Final = 1.25
 """A victim's longer wait is told when it is longer by this factor ..."""
 SHORTER: Final = 0.85
@@ -47,6 +49,11 @@ class Asking:
     def __init__(self, cover_key: bytes = b"") -> None:
         self._cover = sampling.Cover(cover_key)
         self._waiting = False
+        self._sweep_ms = 0
+        self._told: set[int] = set()
+        """Numbers of devices asked for more than is expected of them."""
+        self._left: list[int] = []
+        """Those among them that left."""
 
     def judged(
         self,
@@ -99,6 +106,8 @@ class Asking:
             device_rows, his, now_ms = device_rows.take(some), his.take(some), now_ms.take(some)
             on, told, want = on.take(some), told.take(some), want.take(some)
         self._settle(roster, device_rows, his, on, told, want, now_ms)
+        if (latest_ms := int(now_ms[-1]) if now_ms.size else 0) >= self._sweep_ms:
+            self.tick(roster, latest_ms)
 
     def _his(
         self, roster: Roster, rows: Rows, places: Floats, accuracy_m: Floats, wait: Floats, now_ms: Times
@@ -171,13 +180,20 @@ class Asking:
                 devices.judged_ms[row] = now_ms
 
     def tick(self, roster: Roster, now_ms: int) -> None:
-        """Let go of devices that are judged no more."""
+        """Let go of devices that are judged no more, of new rows that never are, and of devices that left."""
+        self._sweep_ms = now_ms + SWEEP_MS
         devices = roster.devices
-        stale = np.flatnonzero((devices.asked_s > 0.0) & (devices.judged_ms < now_ms - FORGET_MS))
-        if stale.size:
-            devices.asked_s[stale] = devices.expected_s[stale]
-            devices.ask[stale] = True
-            self._waiting = True
+        unseen = (devices.number >= 0) & (devices.judged_ms == 0)
+        devices.judged_ms[unseen] = now_ms
+        stale = np.flatnonzero((devices.number >= 0) & (devices.judged_ms < now_ms - FORGET_MS))
+        stale = stale[devices.asked_s[stale] != devices.expected_s[stale]]
+        devices.asked_s[stale] = devices.expected_s[stale]
+        devices.ask[stale] = True
+        numbers = np.fromiter(self._told, np.int64, len(self._told))
+        known = numbers < len(roster.lookup)
+        known[known] = roster.lookup[numbers[known]] >= 0
+        self._left += numbers[~known].tolist()
+        self._waiting = self._waiting or stale.size > 0 or bool(self._left)
 
     def take(self, roster: Roster) -> list[tuple[int, float]]:
         """(device number, seconds) newly to be told; `UNASKED` when it is what is expected of the device anyway.
@@ -190,7 +206,8 @@ class Asking:
         devices, people = roster.devices, roster.people
         rows = np.flatnonzero(devices.ask)
         devices.ask[rows] = False
-        asks: dict[int, float] = {}
+        asks = dict.fromkeys(self._left, UNASKED)
+        self._left = []
         for row in rows.tolist():
             if devices.number[row] < 0:
                 continue
@@ -201,6 +218,11 @@ class Asking:
                     devices.judged_ms[mate] = devices.judged_ms[row]
                 number = int(devices.number[mate])
                 asks[number] = self._least(roster, number)
+        for number, seconds in asks.items():
+            if seconds:
+                self._told.add(number)
+            else:
+                self._told.discard(number)
         return list(asks.items())
 
     @staticmethod

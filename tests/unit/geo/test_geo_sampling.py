@@ -141,6 +141,16 @@ def test_a_device_judged_no_more_goes_back_to_what_is_expected_of_it(stage: Stag
     assert (1, UNASKED) in stage.asking.take(stage.roster)
 
 
+def test_a_device_made_anew_and_judged_no_more_is_let_go_too(stage: Stage) -> None:
+    stage.ping(AGGRESSOR, ONE, place(0.0), 0.0)
+    stage.ping(VICTIM, ONE, place(1_100.0), 0.0)
+    stage.roster.devices.asked_s[stage.rows] = 0.0  # as after a new configuration, or a takeover
+    stage.roster.devices.judged_ms[stage.rows] = 0
+    for now_ms in (BEGIN_MS + 60_000, BEGIN_MS + 60_001 + FORGET_MS):
+        stage.asking.tick(stage.roster, now_ms)
+    assert dict(stage.asking.take(stage.roster)) == {1: UNASKED, 2: UNASKED}
+
+
 def test_what_is_expected_of_a_device_is_never_made_longer() -> None:
     stage = Stage(1, expected_s=4.0)
     stage.ping(AGGRESSOR, ONE, place(0.0), 0.0)
