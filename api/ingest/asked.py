@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import math
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -115,22 +115,30 @@ class AskedIntervals(Service):
 
     async def open(self) -> None:
         """Read all there is, if the stores are there."""
-        await self.look_for_panics()
-        await self.look()
+        await self._surely(self.look_for_panics)
+        await self._surely(self.look)
 
     async def run(self) -> None:
         """Look until stopped; PostgreSQL may hang without holding up the rest."""
         panics = asyncio.create_task(self._watch_panics())
         try:
             while not await self.pause(LOOK_S):
-                await self.look()
+                await self._surely(self.look)
         finally:
             panics.cancel()
             await asyncio.gather(panics, return_exceptions=True)
 
     async def _watch_panics(self) -> None:
         while not await self.pause(PANIC_LOOK_S):
-            await self.look_for_panics()
+            await self._surely(self.look_for_panics)
+
+    @staticmethod
+    async def _surely(look: Callable[[], Awaitable[None]]) -> None:
+        """No answer of a store, foreseen or not, ends a process that takes pings or panics."""
+        try:
+            await look()
+        except Exception as error:
+            log.error("asked_intervals_failed", error=type(error).__name__)
 
     async def look(self) -> None:
         """Take up what changed in Redis and what PostgreSQL told last, and tell the listeners."""
