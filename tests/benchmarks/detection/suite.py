@@ -30,9 +30,9 @@ from tests.benchmarks.detection.world import Story, World
 SCRIPTED: Final = (approaches, approaches_signal)
 """Scripts enter themselves when their module is read."""
 
-SEEDS_A_TASK: Final = 5
+SEEDS_A_TASK: Final = 10
 LOITERER: Final = "loiterer_on_the_line"
-P_ENTER: Final = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+P_ENTER: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.9)
 
 Tell = Callable[[str], None]
 Json = dict[str, Any]
@@ -55,8 +55,8 @@ class Sizes:
     """Less is for a trial: figures stay by the pair-day."""
 
 
-FULL: Final = Sizes(seeds=50, pairs=210, curve_seeds=10, curve_pairs=70)
-BOUNDED: Final = Sizes(seeds=5, pairs=35, curve_seeds=2, curve_pairs=20, curve=(0.1, 0.3, 0.5, 0.7, 0.9))
+FULL: Final = Sizes(seeds=50, pairs=210, curve_seeds=6, curve_pairs=50)
+BOUNDED: Final = Sizes(seeds=5, pairs=35, curve_seeds=2, curve_pairs=20, curve=(0.3, 0.5, 0.7))
 
 
 @dataclass

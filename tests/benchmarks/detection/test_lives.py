@@ -108,4 +108,4 @@ def test_figures_count_by_band_queue_and_family() -> None:
 
 
 def test_tasks_cover_every_pair_once() -> None:
-    assert stretches(80) == [(0, 35), (35, 35), (70, 10)]
+    assert stretches(220) == [(0, 105), (105, 105), (210, 10)]
