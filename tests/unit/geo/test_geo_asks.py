@@ -74,3 +74,18 @@ def test_a_device_whose_person_left_is_let_go(world: Any) -> None:
         world.ping(60 * minute, HIS, 0)
         world.tick(60 * minute + 1)
     assert dict(world.engine.take_changes().asks)[HERS] == 0.0, "she left the case"
+
+
+def test_whoever_is_in_several_orders_is_asked_for_the_least_of_them(world: Any) -> None:
+    people = [
+        CasePerson(number, uuid.UUID(int=number), role, devices=[CaseDevice(10 + number, uuid.UUID(int=9), kind)])
+        for number, role, kind in ((1, "victim", "phone"), (2, "aggressor", "bracelet"), (3, "aggressor", "bracelet"))
+    ]
+    orders = [world.order(), world.order(number=6, id=uuid.UUID(int=60), aggressor=3)]
+    world.configure(people=people, orders=orders)
+    for second in (1, 61, 91, 121):
+        world.ping(second, HIS, 30_000)
+        world.ping(second, 13, 0, 3_000)
+        world.ping(second, HERS, 0)
+    near = dict(world.engine.take_changes().asks)[HERS]
+    assert 1.0 <= near <= 20.0, "one is far, the other 3 km away"
