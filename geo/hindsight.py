@@ -39,6 +39,8 @@ GATE_999: Final = 13.8
 """99.9 % of χ² with two degrees of freedom: a fix further from what its neighbours say is suspect."""
 SURE: Final = 0.9
 """One moment inside is enough only when it is this probable."""
+HALFWAY: Final = 0.5
+"""Several have to reach, once, so far from `p_enter` to certainty: who lives by the edge is not told of afterwards."""
 SUSPECTS_MIN: Final = 3
 """Suspect fixes count only together."""
 CROSSING_SIGMAS: Final = 2.0
@@ -300,7 +302,7 @@ def stays(events: Events, from_ms: int, to_ms: int, rule: Rule) -> list[Stay]:
     """The stays with a moment inside between two moments.
 
     Only where he was surely out for `hold_s` does one end and another begin. One that rests on a single moment has to
-    be sure; one that rests on suspect fixes has to rest on several.
+    be sure, on several likelier than it takes to enter; one that rests on suspect fixes has to rest on several.
     """
     inside = np.flatnonzero(events.inside)
     if not inside.size:
@@ -317,7 +319,7 @@ def stays(events: Events, from_ms: int, to_ms: int, rule: Rule) -> list[Stay]:
             continue
         if events.suspect[own].all() and own.size < SUSPECTS_MIN:
             continue
-        if own.size < 2 and events.p[own[0]] < SURE:
+        if events.p[own].max() < (SURE if own.size < 2 else rule.p_enter + HALFWAY * (1 - rule.p_enter)):
             continue
         first, last = int(own[0]), int(own[-1])
         found.append(

@@ -121,7 +121,8 @@ async def test_a_backlog_that_shows_a_visit_is_told_once_as_past(quick: Any) -> 
     await upload_visit(ground, 1, her, him)
 
     async def answered_again() -> bool:
-        return sum(entry.kind == PAST for entry in await ground.log.read(1, START, 10_000)) >= 2
+        entries: list[Entry] = await ground.log.read(1, START, 10_000)
+        return sum(entry.kind == PAST for entry in entries) >= 2
 
     await ground.wait_until(answered_again, "the second look")
     await nothing_wanted(ground, [1])
@@ -155,7 +156,7 @@ async def test_history_and_annals_give_the_same_answer(quick: Any) -> None:
     await upload_visit(ground, 0, her, him)
 
     async def stored() -> bool:
-        return await ground.pings_stored() == 242
+        return bool(await ground.pings_stored() == 242)
 
     await ground.wait_until(stored, "all in history")
     annals = Annals()
