@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from infra.bench.report import AIMS
 from tests.benchmarks.detection import report
 from tests.benchmarks.detection.plots import ALT, PLOTS
 from tests.benchmarks.detection.suite import LOITERER, Sizes, evaluate
@@ -62,3 +63,8 @@ def test_an_aim_missed_is_said_to_be_missed(result: dict[str, Any]) -> None:
     aims = {aim["name"]: aim for aim in report.aims(worse)}
     assert aims["full"]["holds"] is False
     assert "**missed**" in report.page(worse)
+
+
+def test_the_benchmark_asks_only_for_figures_that_there_are(result: dict[str, Any]) -> None:
+    asked = {aim.path[2] for aim in AIMS if aim.path[:2] == ("detect", "evaluation")}
+    assert asked == {aim["name"] for aim in report.aims(result)}
