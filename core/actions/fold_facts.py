@@ -34,6 +34,8 @@ TROUBLE: Final = frozenset({"proximity", "zone", "tamper", "panic"})
 NEAR_STATES: Final = frozenset({"warning", "breach", "predicted"})
 CLOSING_MPS: Final = 0.5
 """Speed from which somebody unseen was coming."""
+P_UNKNOWN: Final = 0.2
+"""Probability of being inside, unseen, that is danger, where the transition does not name its policy's."""
 TAMPER_TYPES: Final = frozenset({"tamper", "jamming"})
 
 
@@ -173,12 +175,14 @@ class Facts:
         if item.kind != "assurance" or item.order_id is None:
             return True
         around = {self.states.get((item.order_id, kind, separations.NO_ZONE)) for kind in ("proximity", "approach")}
-        warning_m = item.detail.get("warning_m")
+        policy = item.detail.get("policy", {})
+        warning_m, p_unknown = item.detail.get("warning_m", 0.0), policy.get("p_unknown", P_UNKNOWN)
         return bool(
             around & NEAR_STATES
             or item.case_id in self.troubled
             or (item.closing_mps is not None and item.closing_mps >= CLOSING_MPS)
-            or (item.distance_m is not None and isinstance(warning_m, int | float) and item.distance_m <= warning_m)
+            or (item.distance_m is not None and item.distance_m <= warning_m)
+            or (item.p_within is not None and item.p_within >= p_unknown)
         )
 
     def _note_silence(self, item: Transition, role: str) -> None:

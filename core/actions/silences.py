@@ -1,19 +1,22 @@
 """Silences on their way into the fold: alone, waiting to be judged as one of many, or part of an outage.
 
-When so many devices of one agency or district fall silent within minutes that it may be an outage, single incidents of
-medium severity wait for at most `HOLD`; `core.actions.outages` decides. Danger does not wait: the silence of a victim
-during an incident, and a separation that became unknown when he was near or coming, stand alone always.
+A device counts from when it is late: that is long before it is called silent or a separation unknown, so that an
+outage is there to take them. When so many devices of one agency or district are not heard that it may be one, single
+incidents of medium severity wait for at most `HOLD`; `core.actions.outages` decides. Danger does not wait: the silence
+of a victim during an incident, and a separation that became unknown when he was near or coming, stand alone always.
 """
 
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from core.actions.fold_facts import Facts, Judgement
 from core.actions.unit_of_work import Unit
 from core.clock import from_ms
-from core.domain.alarm import signal_of
+from core.domain.alarm import LATE, is_prompt, signal_of
 from core.domain.outage import SILENT_LEAST, WINDOW, cell_of
 from core.domain.transition import Transition
 from core.postgres import prompts
@@ -35,46 +38,59 @@ async def absorb(
     """
     heard = [item.device_id for item in items if signal_of(item) == "silence" and item.to_state == "reporting"]
     raised = [one for one in judged if one.own and one.alarm.raised and one.alarm.type == "silence"]
-    distant = [one for one in judged if one.alarm.raised and one.alarm.type == "separation_unknown" and not one.near]
+    unheard = [_Unheard(item, LATE, near=False) for item in items if is_prompt(item)]
+    unheard += [_Unheard(one.item, "silent", one.near) for one in raised]
+    distant = [one for one in judged if _is_distant(one)]
     if heard:
         await prompts.answered(unit.connection, heard, unit.now)
     taken: dict[uuid.UUID, uuid.UUID] = {}
     held: set[uuid.UUID] = set()
     kept: dict[uuid.UUID, Silence] = {}
-    if raised:
-        await _place(unit, facts, raised, taken, held, kept)
-    gone = [device_id for device_id in heard if device_id is not None and not _silent_after(device_id, items)]
-    if kept:
-        await store.keep(unit.connection, [one for one in kept.values() if one.device_id not in gone], unit.now)
+    if unheard:
+        await _place(unit, facts, unheard, taken, held, kept)
+    gone = {device_id for device_id in heard if device_id is not None and not _unheard_after(device_id, items)}
+    if left := [one for one in kept.values() if one.device_id not in gone]:
+        await store.keep(unit.connection, left, unit.now)
     if gone:
-        await store.forget(unit.connection, gone)
+        await store.forget(unit.connection, sorted(gone))
     if distant:
         taken |= await _of_outages(unit, facts, distant)
-    left = [one for one in judged if not one.alarm.raised or (one.item.id not in taken and one.item.id not in held)]
-    return left, taken
+    alone = [one for one in judged if not one.alarm.raised or (one.item.id not in taken and one.item.id not in held)]
+    return alone, taken
+
+
+@dataclass(frozen=True, slots=True)
+class _Unheard:
+    """A device that is late, or silent."""
+
+    item: Transition
+    state: str
+    near: bool
+
+
+def _is_distant(one: Judgement) -> bool:
+    """Whether a separation became unknown by a silence while nobody was near."""
+    unknown = one.alarm.raised and one.alarm.type == "separation_unknown"
+    return unknown and not one.near and one.item.detail.get("reason") != "poor_fixes"
 
 
 async def _place(
     unit: Unit,
     facts: Facts,
-    raised: Sequence[Judgement],
+    unheard: Sequence[_Unheard],
     taken: dict[uuid.UUID, uuid.UUID],
     held: set[uuid.UUID],
     kept: dict[uuid.UUID, Silence],
 ) -> None:
-    """Decide of each silence: an outage's, held, or alone."""
-    agencies = sorted({one.item.agency_id for one in raised})
+    """Decide of each silence: an outage's, held, or alone. Who is late is only counted, or an outage's."""
+    agencies = sorted({one.item.agency_id for one in unheard})
     outages = await store.open_outages(unit.connection, agencies)
     counts = await store.fallen_silent(unit.connection, agencies, unit.now - WINDOW)
-    places = [_cell(one.item) for one in raised]
-    for one, cell in zip(raised, places, strict=True):
-        key = (one.item.agency_id, cell)
-        counts[key] = counts.get(key, 0) + 1
-    totals: dict[uuid.UUID, int] = {}
+    totals = Counter(one.item.agency_id for one in unheard)
     for (agency_id, _), count in counts.items():
-        totals[agency_id] = totals.get(agency_id, 0) + count
-    for one, cell in zip(raised, places, strict=True):
-        item, outage_id = one.item, None
+        totals[agency_id] += count
+    for one in unheard:
+        item, outage_id, cell = one.item, None, _cell(one.item)
         person, role = facts.wearer(item)
         assert item.device_id is not None
         if not one.near:
@@ -82,10 +98,10 @@ async def _place(
             outage_id = own or outages.get(outage_subject(item.agency_id, None))
             if outage_id is not None:
                 taken[item.id] = outage_id
-            elif totals[item.agency_id] >= SILENT_LEAST:  # a district's count is never more than its agency's
-                held.add(item.id)
+            elif one.state == "silent" and totals[item.agency_id] >= SILENT_LEAST:
+                held.add(item.id)  # a district's count is never more than its agency's
         kept[item.device_id] = Silence(
-            item.device_id, person, role, item.agency_id, item.case_id, from_ms(item.at_ms), cell, item.id,
+            item.device_id, person, role, one.state, item.agency_id, item.case_id, from_ms(item.at_ms), cell, item.id,
             held=item.id in held, outage_id=outage_id,
         )  # fmt: skip
 
@@ -107,9 +123,9 @@ async def _of_outages(unit: Unit, facts: Facts, distant: Sequence[Judgement]) ->
     }
 
 
-def _silent_after(device_id: uuid.UUID, items: Sequence[Transition]) -> bool:
+def _unheard_after(device_id: uuid.UUID, items: Sequence[Transition]) -> bool:
     last = [item for item in items if item.device_id == device_id and signal_of(item) == "silence"][-1]
-    return last.to_state == "silent"
+    return last.to_state != "reporting"
 
 
 def _cell(item: Transition) -> str | None:

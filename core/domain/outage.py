@@ -1,8 +1,8 @@
 """Mass silence: when many devices of one place or one agency fall silent together, it is one event.
 
 A group is an agency, or one of its districts: a cell of about ten kilometres in which devices were last seen. Silence
-of a group is an outage when at least `SILENT_LEAST` of its devices fell silent within `WINDOW`, and they are at least
-`SILENT_SHARE` of those that were heard shortly before.
+of a group is an outage when at least `SILENT_LEAST` of its devices became late or silent within `WINDOW`, and they are
+at least `SILENT_SHARE` of those that were heard shortly before.
 """
 
 from __future__ import annotations

@@ -403,11 +403,12 @@ CREATE INDEX separation_warned ON separation (since) WHERE state = 'warning' AND
 CREATE INDEX separation_breached ON separation (since) WHERE state = 'breach';
 CREATE INDEX separation_unknown ON separation (transition_id) WHERE kind = 'assurance' AND state = 'unknown';
 
--- Devices that are silent now. Those of a mass silence wait (`held`) until it is known to be one, or not.
+-- Devices that are late or silent now. Silences that may be one of many wait (`held`) until that is known.
 CREATE TABLE silence (
     device_id uuid PRIMARY KEY,
     person_id uuid,
     role text NOT NULL,
+    state text NOT NULL,                      -- late, silent
     agency_id uuid NOT NULL,
     case_id uuid NOT NULL,
     since timestamptz NOT NULL,

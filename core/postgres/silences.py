@@ -21,6 +21,8 @@ class Silence:
     device_id: uuid.UUID
     person_id: uuid.UUID | None
     role: str
+    state: str
+    """late | silent"""
     agency_id: uuid.UUID
     case_id: uuid.UUID
     since: datetime
@@ -31,14 +33,16 @@ class Silence:
 
 
 async def keep(connection: Connection, silences: Sequence[Silence], now: datetime) -> None:
-    """Note devices that fell silent."""
+    """Note devices that are late, or silent; one that was late before fell silent then."""
     await connection.execute(
-        "INSERT INTO silence (device_id, person_id, role, agency_id, case_id, since, noted_at, cell, transition_id,"
-        " held, outage_id) SELECT a, b, c, d, e, f, $11, g, h, i, j FROM unnest($1::uuid[], $2::uuid[], $3::text[],"
-        " $4::uuid[], $5::uuid[], $6::timestamptz[], $7::text[], $8::uuid[], $9::bool[], $10::uuid[])"
-        " AS s (a, b, c, d, e, f, g, h, i, j) ON CONFLICT (device_id) DO UPDATE SET since = excluded.since,"
-        " noted_at = excluded.noted_at, cell = excluded.cell, transition_id = excluded.transition_id,"
-        " held = excluded.held, outage_id = excluded.outage_id, case_id = excluded.case_id",
+        "INSERT INTO silence AS held (device_id, person_id, role, state, agency_id, case_id, since, noted_at, cell,"
+        " transition_id, held, outage_id) SELECT a, b, c, k, d, e, f, $11, g, h, i, j FROM unnest($1::uuid[],"
+        " $2::uuid[], $3::text[], $4::uuid[], $5::uuid[], $6::timestamptz[], $7::text[], $8::uuid[], $9::bool[],"
+        " $10::uuid[], $12::text[]) AS s (a, b, c, d, e, f, g, h, i, j, k) ON CONFLICT (device_id) DO UPDATE SET"
+        " state = excluded.state, since = excluded.since, cell = excluded.cell, case_id = excluded.case_id,"
+        " transition_id = excluded.transition_id, held = excluded.held,"
+        " outage_id = coalesce(excluded.outage_id, held.outage_id),"
+        " noted_at = CASE held.state WHEN 'late' THEN held.noted_at ELSE excluded.noted_at END",
         [one.device_id for one in silences],
         [one.person_id for one in silences],
         [one.role for one in silences],
@@ -50,6 +54,7 @@ async def keep(connection: Connection, silences: Sequence[Silence], now: datetim
         [one.held for one in silences],
         [one.outage_id for one in silences],
         now,
+        [one.state for one in silences],
     )
 
 
@@ -71,7 +76,8 @@ async def victims_silent(connection: Connection, case_ids: Sequence[uuid.UUID]) 
     """By case: the protected persons' devices that are silent."""
     found: dict[uuid.UUID, set[uuid.UUID]] = {}
     for row in await connection.fetch(
-        "SELECT case_id, device_id FROM silence WHERE case_id = ANY($1) AND role = 'victim'", case_ids
+        "SELECT case_id, device_id FROM silence WHERE case_id = ANY($1) AND role = 'victim' AND state = 'silent'",
+        case_ids,
     ):
         found.setdefault(row["case_id"], set()).add(row["device_id"])
     return found
@@ -80,7 +86,7 @@ async def victims_silent(connection: Connection, case_ids: Sequence[uuid.UUID]) 
 async def fallen_silent(
     connection: Connection, agency_ids: Sequence[uuid.UUID], since: datetime
 ) -> dict[tuple[uuid.UUID, str | None], int]:
-    """By agency and cell: how many devices fell silent since, or wait to be judged, and belong to no outage."""
+    """By agency and cell: how many devices are not heard since, or wait to be judged, and belong to no outage."""
     rows = await connection.fetch(
         "SELECT agency_id, cell, count(*) AS count FROM silence WHERE agency_id = ANY($1)"
         " AND (noted_at >= $2 OR held) AND outage_id IS NULL GROUP BY agency_id, cell",
@@ -155,7 +161,7 @@ async def live_places(
 async def give_to_outage(
     connection: Connection, outage_id: uuid.UUID, agency_id: uuid.UUID, cell: str | None, since: datetime
 ) -> list[uuid.UUID]:
-    """Let an outage take the devices of its group that fell silent since or wait; returns their transitions.
+    """Let an outage take the devices of its group that are not heard since or wait; returns their transitions.
 
     A group without a cell is the whole agency.
     """
@@ -220,14 +226,16 @@ async def let_go(connection: Connection, outage_id: uuid.UUID) -> list[uuid.UUID
 
     Returns the transitions that told of it.
     """
-    silent = await connection.fetch(
-        "UPDATE silence SET outage_id = NULL, held = false WHERE outage_id = $1 RETURNING transition_id", outage_id
+    gone = await connection.fetch(
+        "UPDATE silence SET outage_id = NULL, held = false WHERE outage_id = $1 RETURNING transition_id, state",
+        outage_id,
     )
     unknown = await connection.fetch(
         "SELECT s.transition_id FROM transition t JOIN separation s ON s.transition_id = t.id"
         " WHERE t.incident_id = $1 AND s.kind = 'assurance' AND s.state = 'unknown'",
         outage_id,
     )
+    silent = [row for row in gone if row["state"] == "silent"]  # who is late will be told when that is more
     return [row["transition_id"] for row in (*silent, *unknown)]
 
 

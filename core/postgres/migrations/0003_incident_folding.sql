@@ -40,11 +40,12 @@ WHERE order_id IS NOT NULL AND kind IN ('proximity', 'zone', 'approach', 'assura
     AND coalesce(body->>'retrospective', 'false') <> 'true'
 ORDER BY order_id, kind, zone, evaluated_at DESC, at DESC;
 
--- Devices that are silent now. Those of a mass silence wait (`held`) until it is known to be one, or not.
+-- Devices that are late or silent now. Silences that may be one of many wait (`held`) until that is known.
 CREATE TABLE silence (
     device_id uuid PRIMARY KEY,
     person_id uuid,
     role text NOT NULL,
+    state text NOT NULL,                      -- late, silent
     agency_id uuid NOT NULL,
     case_id uuid NOT NULL,
     since timestamptz NOT NULL,

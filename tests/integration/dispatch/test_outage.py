@@ -156,6 +156,40 @@ async def test_a_mass_silence_is_one_outage_and_takes_the_singles_before_it(
     assert len(await query("SELECT 1 FROM incident WHERE state <> 'resolved'")) == 1, "it is the outage's at once"
 
 
+async def test_devices_that_are_late_together_are_an_outage_before_one_of_them_is_called_silent(
+    database: Database, agency: Any, query: Query
+) -> None:
+    crowd = await make_crowd(database, agency[0], 15)
+    await apply(database, [told(one, agency[0], "reporting", "late") for one in crowd])
+    assert await query("SELECT 1 FROM incident") == []
+    await look(database)
+    [outage] = await query("SELECT * FROM incident")
+    assert (outage["type"], outage["detail"]["taken"]) == ("outage", 30)
+    later = NOW + timedelta(minutes=5)
+    await apply(database, [unknown(crowd[2], agency[0], distance_m=9_000.0, p_within=0.01)], now=later)
+    await apply(database, [told(one, agency[0], "late", "silent", at=later) for one in crowd[4:8]], now=later)
+    assert len(await query("SELECT 1 FROM incident")) == 1
+    await apply(database, [unknown(crowd[10], agency[0], distance_m=9_000.0, p_within=0.3)], now=later)
+    rows = await query("SELECT order_id FROM incident WHERE type = 'separation_unknown'")
+    assert [row["order_id"] for row in rows] == [crowd[10].order_id], "he may be there by now"
+
+
+async def test_a_moment_without_network_leaves_nothing_but_an_outage_that_ended(
+    database: Database, agency: Any, query: Query
+) -> None:
+    crowd = await make_crowd(database, agency[0], 15)
+    await apply(database, [told(one, agency[0], "reporting", "late") for one in crowd])
+    await look(database)
+    later = NOW + timedelta(seconds=40)
+    await apply(database, [told(one, agency[0], "late", "reporting", at=later) for one in crowd[:26]], now=later)
+    await look(database, later)
+    await look(database, later + HOLD)
+    [outage] = await query("SELECT state FROM incident")
+    assert outage["state"] == "resolved"
+    rows = await query("SELECT state, outage_id FROM silence")
+    assert [tuple(row) for row in rows] == [("late", None)] * 4
+
+
 async def test_many_silent_of_very_many_live_are_no_outage_and_are_told_when_the_wait_is_over(
     database: Database, agency: Any, query: Query
 ) -> None:
