@@ -5,7 +5,8 @@ next tick turns notes into *wants*, one an order that the fix could matter to; w
 an entry of kind PAST, and the stays found in it are told once, as retrospective transitions. All of that is state, so
 any cut of the log, and any restart, gives the same.
 
-State fields: those of `geo.late`; wo <case> <order>: what is wanted; wt <order or zone id>: stays told, live or not.
+State fields: those of `geo.late`; wo <case> <order>: what is wanted; wt <order or zone id>: stays told, live or not;
+wi <order id>: when it was not in force.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.clock import from_ms, rfc3339
-from core.domain.case import CaseOrder, CaseZone
+from core.domain.case import Case, CaseOrder, CaseZone
 from core.domain.log import Entry
 from core.domain.past import MARGIN_MS, Past, Want, decode_past, ms_of, serial_of
 from core.domain.policy import used_by
@@ -65,6 +66,7 @@ class Retrospect:
         self.late = Late()
         self._wants: dict[Key, list[Piece]] = {}
         self._told: dict[bytes, list[tuple[int, int]]] = {}
+        self._idle: dict[bytes, list[tuple[int, int]]] = {}
         self._changed: set[bytes] = set()
 
     @property
@@ -114,6 +116,9 @@ class Retrospect:
         for subject, stays in list(self._told.items()):
             if stays[0][1] < before_ms:
                 self._remember(subject, [stay for stay in stays if stay[1] >= before_ms])
+        for order_id, spans in list(self._idle.items()):
+            if spans[0][1] < before_ms:
+                self._suspend(order_id, [span for span in spans if span[1] >= before_ms])
 
     def wants(self, roster: Roster, limit: int) -> list[Want]:
         """What is wanted, the longest waiting first, at most `limit`."""
@@ -137,7 +142,24 @@ class Retrospect:
             )
         return out
 
-    # --- what was told
+    # --- what was so then
+
+    def configured(self, case: Case, now_ms: int) -> None:
+        """Remember when the orders of a new configuration were not in force: what was allowed then is not told now."""
+        for order in case.orders:
+            spans = self._idle.get(order.id.bytes, [])
+            idle = bool(spans) and spans[-1][1] == OPEN
+            if not order.active and not idle:
+                self._suspend(order.id.bytes, [*spans, (now_ms, OPEN)])
+            elif order.active and idle:
+                self._suspend(order.id.bytes, [*spans[:-1], (spans[-1][0], now_ms)])
+
+    def _suspend(self, order_id: bytes, spans: Sequence[tuple[int, int]]) -> None:
+        if spans:
+            self._idle[order_id] = list(spans)[-STAYS_MAX:]
+        else:
+            self._idle.pop(order_id, None)
+        self._changed.add(b"wi" + order_id)
 
     def heed(self, transitions: list[Transition]) -> list[Transition]:
         """Remember the live breaches among transitions, which are given back: they are not told again."""
@@ -238,7 +260,8 @@ class Retrospect:
                     )
                 )
 
-        met = hindsight.encounters(hers, his, from_ms_, to_ms, rule)
+        idle = self._idle.get(order.id.bytes, ())
+        met = _but_for(hindsight.encounters(hers, his, from_ms_, to_ms, rule), idle)
         tell(None, met, rule, {"alert_m": order.alert_m, "warning_m": max(order.warning_m, order.alert_m)})
         for zone_row in _zone_rows(roster, row):
             zone = roster.zones.about[zone_row][2]
@@ -250,7 +273,7 @@ class Retrospect:
             events = hindsight.trespasses(
                 his, roster.zones.plane[zone_row], shape, edge, zone.kind == "inclusion", from_ms_, to_ms, rule
             )
-            events = _in_force(events, zone, order.time_zone)
+            events = _but_for(_in_force(events, zone, order.time_zone), idle)
             tell(zone, events, rule, {"zone_kind": zone.kind, "warning_m": zone.warning_m})
 
     # --- state
@@ -266,7 +289,7 @@ class Retrospect:
         if kind == b"wo":
             pieces = self._wants.get(_PAIR.unpack(name))
             return None if pieces is None else b"".join(_PIECE.pack(*piece) for piece in pieces)
-        stays = self._told.get(name)
+        stays = (self._idle if kind == b"wi" else self._told).get(name)
         return None if stays is None else b"".join(_STAY.pack(*stay) for stay in stays)
 
     @classmethod
@@ -278,8 +301,8 @@ class Retrospect:
             kind, name = field[:2], field[2:]
             if kind == b"wo" and value:
                 past._wants[_PAIR.unpack(name)] = [(a, b, c) for a, b, c in _PIECE.iter_unpack(value)]
-            elif kind == b"wt" and value:
-                past._told[name] = [(a, b) for a, b in _STAY.iter_unpack(value)]
+            elif kind in (b"wt", b"wi") and value:
+                (past._told if kind == b"wt" else past._idle)[name] = [(a, b) for a, b in _STAY.iter_unpack(value)]
         return past
 
 
@@ -325,6 +348,14 @@ def _in_force(events: Events, zone: CaseZone, time_zone: str) -> Events:
     for minute in np.unique(events.at_ms[events.inside] // MINUTE_MS).tolist():
         holds[int(minute)] = holds_at(zone, time_zone, int(minute) * MINUTE_MS)
     force = np.asarray([holds.get(int(at_ms // MINUTE_MS), True) for at_ms in events.at_ms], dtype=np.bool_)
+    return replace(events, inside=events.inside & force, out=events.out | ~force)
+
+
+def _but_for(events: Events, idle: Sequence[tuple[int, int]]) -> Events:
+    """The events, nobody being inside in the spans in which the order was not in force."""
+    force = np.ones(len(events.at_ms), dtype=np.bool_)
+    for since, until in idle:
+        force &= (events.at_ms < since) | (events.at_ms >= until)
     return replace(events, inside=events.inside & force, out=events.out | ~force)
 
 
