@@ -112,7 +112,7 @@ STEPS: Final = (outages.look, ask_welfare, tell_lasting_warnings, reopen_still_i
 
 
 class IncidentClock(Loop):
-    """Does the periodic work on incidents; in every API process, at one time in one of them."""
+    """Does the periodic work on incidents; in every API process, each kind at one time in one of them."""
 
     def __init__(self, database: Database, clock: Clock, interval_s: float = INTERVAL_S) -> None:
         super().__init__("incident_clock", self.step, interval_s)
@@ -121,10 +121,10 @@ class IncidentClock(Loop):
 
     async def step(self) -> None:
         """Each kind of work once; what one stumbles over holds up neither the others nor the process."""
-        for work in STEPS:
+        for number, work in enumerate(STEPS):
             try:
                 async with act(self._database, self._clock()) as unit:
-                    if await maintenance.try_upkeep(unit.connection):
+                    if await maintenance.try_upkeep(unit.connection, number):
                         await work(unit)
             except StoreUnavailable:
                 return

@@ -11,12 +11,12 @@ from core.postgres.database import Connection
 from core.postgres.table import Record
 
 UPKEEP_LOCK: Final = 7_067_003
-"""Advisory transaction lock of the process that does the periodic work on incidents just now."""
+"""First half of the advisory transaction locks of who does a kind of periodic work on incidents just now."""
 
 
-async def try_upkeep(connection: Connection) -> bool:
-    """Whether this transaction may do the periodic work; another process does it when not."""
-    return bool(await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", UPKEEP_LOCK))
+async def try_upkeep(connection: Connection, number: int) -> bool:
+    """Whether this transaction may do the periodic work of a number; another process is doing it when not."""
+    return bool(await connection.fetchval("SELECT pg_try_advisory_xact_lock($1, $2)", UPKEEP_LOCK, number))
 
 
 async def open_due(connection: Connection, since: datetime, now: datetime, more_than: int, limit: int) -> list[Record]:
