@@ -88,7 +88,7 @@ async def pair(ground: Any, shard: int, number: int) -> tuple[int, int]:
     return her, him
 
 
-async def upload_visit(ground: Any, shard: int, her: int, him: int, *, his_shard: int | None = None) -> int:
+async def upload_visit(ground: Any, shard: int, her: int, him: int) -> int:
     """She reports all along; his backlog of an hour comes at once and shows a visit. When he came within 500 m, ms."""
     end_ms = now_ms() - 1_000
     seconds = range(3_600, 0, -30)
@@ -127,6 +127,23 @@ async def test_a_backlog_that_shows_a_visit_is_told_once_as_past(quick: Any) -> 
     await ground.wait_until(answered_again, "the second look")
     await nothing_wanted(ground, [1])
     assert len(await retrospective(ground, 1)) == 1
+
+
+async def test_a_primary_copy_on_another_shard_is_history_all_the_same(quick: Any) -> None:
+    """He is in two cases: of what he uploads, only the other shard's copy becomes history."""
+    ground = quick
+    her, him = await pair(ground, 1, 5)
+    await ground.historian().start()
+    await geo_worker(ground, "geo-1").start()
+    end_ms = now_ms() - 1_000
+    times = range(end_ms - 600_000, end_ms, 20_000)
+    await ground.append(1, *(record(her, at_ms, 0.0, late=True) for at_ms in times), record(her, end_ms, 0.0))
+    his = [record(him, at_ms, 50.0, late=True) for at_ms in times] + [record(him, end_ms, 9_000.0)]
+    copies = [struct.pack("<II", him, struct.unpack_from("<II", one)[1] & ~FLAG_PRIMARY) + one[8:] for one in his]
+    await ground.append(1, *copies)
+    await ground.append(3, *his)
+    (told,) = await retrospective(ground, 1)
+    assert told.at_ms == times[0]
 
 
 async def test_history_that_lags_behind_is_waited_for(quick: Any) -> None:
