@@ -15,7 +15,7 @@ from geo.fix_filter import estimate, velocity
 from geo.frame import Floats
 from geo.track import Bools, Times
 
-LOOK_AHEAD_S: Final = (10.0, 20.0, 40.0, 60.0, 90.0, 120.0, 180.0, 240.0, 300.0)
+LOOK_AHEAD_S: Final = (15.0, 30.0, 60.0, 90.0, 150.0, 300.0)
 """Moments looked at; those beyond the order's horizon are left out, and the horizon itself is not added."""
 CLOSING_LEAST_MPS: Final = 0.5
 """Slower, and it is drift or noise."""

@@ -48,6 +48,7 @@ def step(
     sure_ms: Times,
     poor_ms: Times,
     bound_m: Floats,
+    gap_m: Floats,
     radius_m: Floats,
     distance_m: Floats,
     sigma_m: Floats,
@@ -57,14 +58,15 @@ def step(
 ) -> tuple[np.ndarray[tuple[int], np.dtype[np.int8]], Times, Times]:
     """States after an evaluation by fixes, (n,), when a guarantee was last given, and since when fixes are poor.
 
-    `sigma_m`: of the relative position, or of the raw fixes while somebody moves by them; `patience_ms`: how long it
-    may be too wide (two intervals). Unknown by silence follows from `deadlines_ms`, not from here.
+    `gap_m`: the bound if nobody had moved since; `sigma_m`: of the relative position, or of the raw fixes while
+    somebody moves by them; `patience_ms`: how long it may be too wide (two intervals). Unknown by silence follows from
+    `deadlines_ms`, not from here.
     """
     poor = (sigma_m > POOR_RATIO * radius_m) & fresh
     guaranteed = bound_m >= radius_m
     noted = np.where(guaranteed & (now_ms - sure_ms >= GUARANTEE_NOTED_MS), now_ms, sure_ms)
     kept = (state == GUARANTEED) & (now_ms - noted <= GUARANTEE_KEPT_MS)
-    known = np.where(guaranteed | kept, GUARANTEED, LIKELY)
+    known = np.where(guaranteed | (kept & (gap_m >= radius_m)), GUARANTEED, LIKELY)
     since = np.where(poor, np.where(poor_ms == 0, now_ms, poor_ms), 0)
     maybe_inside = distance_m - POOR_SIGMAS * sigma_m < radius_m
     blurred = poor & (now_ms - since >= patience_ms) & maybe_inside
@@ -93,15 +95,16 @@ def deadlines_ms(
     `service_ms` (n, 2): when the victim and the aggressor gave their last fix; `fresh_ms` (n, 2): how long each
     is good for; `gap_m`: the distance of the two fixes; `closing_mps`, `resting` (n, 2): by whom it shrank, who was at
     rest; `feared`: a breach or an approach was on; `tampered`: his device said it was opened or jammed.
-    No grace when there was cause to fear: his coming for the silence of either, hers for his.
+    No grace when there was cause to fear: that he would be inside soon, for the silence of either; that she would, or
+    that he was about within the warning radius and not going away, for his.
     """
     gap = gap_m - radius_m
-    soon = gap[:, None] <= horizon_s[:, None] * np.maximum(closing_mps, 0.0)
-    alarming = (closing_mps >= CLOSING_LEAST_MPS) & ((gap_m <= warning_m)[:, None] | soon)
+    soon = (closing_mps >= CLOSING_LEAST_MPS) & (gap[:, None] <= horizon_s[:, None] * closing_mps)
+    about = (gap_m <= warning_m) & ~resting[:, 1] & (closing_mps[:, 1] > -CLOSING_LEAST_MPS)
     grace = np.where(resting, PATIENCE, 1.0) * grace_ms[:, None]
     grace[resting[:, 1], 0] = (PATIENCE_WHILE_SEEN * grace_ms)[resting[:, 1]]
-    grace[feared | alarming[:, 1], 0] = 0.0
-    grace[feared | tampered | alarming.any(axis=1), 1] = 0.0
+    grace[feared | soon[:, 1], 0] = 0.0
+    grace[feared | tampered | about | soon.any(axis=1), 1] = 0.0
     stale = service_ms + fresh_ms
     reach_s = np.maximum(gap - ACCURACIES * sigma_sum_m, 0.0) / TOP_SPEED_MPS
     reached = service_ms + 1000.0 * reach_s[:, None]

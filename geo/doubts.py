@@ -53,6 +53,8 @@ NOTE_FROZEN: Final = 1 << 3
 """The same coordinates again and again while the device says it moves. As long as it lasts."""
 NOTE_CONFLICT: Final = 1 << 4
 """Wi-Fi or cell place the device elsewhere than the satellites. As long as it lasts."""
+NOTE_FORGED: Final = 1 << 5
+"""The suspects before were an impossible jump, and it persists: some of its places are not true. Told once."""
 
 GATE: Final = 13.8
 """99.9 % of |y|²/S with two degrees of freedom."""
@@ -120,13 +122,15 @@ def doubt(
     rows[:, SUSPECT] = offset
     rows[:, SUSPECT_SIGMA] = fix[:, FIX_SIGMA]
     words = (word[some] & ~(3 << SUSPECTS_SHIFT)) | count << SUSPECTS_SHIFT | np.where(jump, JUMPED_BIT, 0)
+    forged = believed & (jump | ((word[some] & JUMPED_BIT) != 0))
     sure_of = believed.nonzero()[0]
     if sure_of.size:
         begun = fix[sure_of]
         rows[sure_of, PLACE] = begun[:, PLACE]
         rows[sure_of, STEP] = offset[sure_of]
         rows[sure_of, LIVE] = begun[:, LIVE]
-        rows[sure_of, GAP] = begun[:, LIVE] - before[sure_of, LIVE]
+        # nobody took the way of an impossible jump
+        rows[sure_of, GAP] = np.where(forged[sure_of], 0.0, begun[:, LIVE] - before[sure_of, LIVE])
         between = np.maximum(seconds[sure_of], 1.0)
         variance = begun[:, FIX_SIGMA] ** 2
         either = variance + before[sure_of, SUSPECT_SIGMA] ** 2
@@ -144,7 +148,7 @@ def doubt(
         words[sure_of] = (words[sure_of] & ~LEVEL_AND_SUSPECTS) | CRUISE
     new[some] = rows
     after[some] = words
-    notes[some] = np.where(believed, NOTE_ACCEPTED, NOTE_SUSPECT)
+    notes[some] = np.where(believed, NOTE_ACCEPTED, NOTE_SUSPECT) | np.where(forged, NOTE_JUMP | NOTE_FORGED, 0)
 
 
 def compare(new: Floats, after: Words, notes: Words, fixes: Floats, first: Bools) -> None:

@@ -22,10 +22,11 @@ from core.domain.log import CONFIGURATION, PAST, PINGS, TICK, Entry
 from core.domain.past import Want
 from core.domain.ping import FLAG_BACKLOG, RECORD_BYTES
 from core.domain.transition import Transition
-from geo import memory, proximity, pulse, showing, sightings
+from geo import memory, pulse, showing, sightings, view
 from geo.account import Account
 from geo.asking import Asking
-from geo.fix_filter import NOTE_ACCEPTED, NOTE_SUSPECT, advance
+from geo.doubts import NOTE_ACCEPTED, NOTE_FROZEN, NOTE_SUSPECT
+from geo.fix_filter import advance
 from geo.frame import Floats
 from geo.judging import Judging
 from geo.memory import EngineChanges, Meta
@@ -219,7 +220,9 @@ class Engine:
         some = every or bool(newer.any())
         if some:
             new, notes = advance(before[taken], fixes[taken], records["heading_deg"][taken])
-            new[:, SERVICE_MS] = np.where(notes & NOTE_ACCEPTED, service_ms[taken], new[:, SERVICE_MS])
+            # a frozen receiver says nothing of where it is
+            said = (notes & (NOTE_ACCEPTED | NOTE_FROZEN)) == NOTE_ACCEPTED
+            new[:, SERVICE_MS] = np.where(said, service_ms[taken], new[:, SERVICE_MS])
             beaten[taken, WORD] = pulse.find(beaten[taken, WORD], notes)
             devices.fix[rows[taken]] = new
         primary = devices.primary.take(rows)
@@ -251,10 +254,10 @@ class Engine:
             )  # fmt: skip
             devices.dirty[people.best[persons[people.best[persons] >= 0]]] = True
         people.best[persons] = rows
-        order_rows, side, index = proximity.orders_of(people, self._roster.orders, persons)
+        order_rows, side, index = view.orders_of(people, self._roster.orders, persons)
         if order_rows.size:
             if doubted.any():
-                side = np.where(doubted.take(index), proximity.NOBODY, side)
+                side = np.where(doubted.take(index), view.NOBODY, side)
             self._judging.orders(order_rows, now_ms.take(index), cause.take(index), side)
 
     def _sight(
@@ -269,7 +272,7 @@ class Engine:
                     np.asarray(found),
                     np.full(count, now_ms[k], np.int64),
                     np.full(count, cause[k], np.int64),
-                    np.full(count, proximity.NOBODY, np.int64),
+                    np.full(count, view.NOBODY, np.int64),
                     np.ones(count, dtype=np.bool_),
                 )
 

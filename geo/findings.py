@@ -16,11 +16,12 @@ from geo import assurance as assuring
 from geo import separation, states
 from geo.account import Account
 from geo.frame import Floats
-from geo.proximity import Assurance, Prediction, Verdict, View
+from geo.proximity import Assurance, Prediction, Verdict
 from geo.pulse import BATTERY_MASK
 from geo.rows import WORD
 from geo.run import Index
 from geo.track import LIVE, PLACE, SERVICE_MS, Times
+from geo.view import View
 
 PREDICTED: Final = ("none", "predicted")
 

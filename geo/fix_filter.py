@@ -86,6 +86,10 @@ __all__ = [
     "velocity_variance",
 ]
 
+LEAST_VARIANCE: Final = 0.01
+"""m²: of a device that never gave a fix, too, so that nothing is divided by nothing."""
+SETTLED: Final = 2.5
+"""Log-odds of rest that only several fixes make."""
 TAU_S: Final = 90.0
 """How long a velocity remembers itself."""
 ERROR_MEMORY_S: Final = TAU_S / 3.0
@@ -290,6 +294,12 @@ def velocity_variance(rows: Floats, now_ms: Times) -> Floats:
     return out
 
 
+def is_at_rest(rows: Floats) -> Bools:
+    """Which devices have been at rest for some time, by more than their newest fix. Shape (n,)."""
+    rests: Bools = ((rows[:, WORD].astype(np.int64) & LEVEL_MASK) == REST) & (rows[:, BELIEF] >= SETTLED)
+    return rests
+
+
 def suspected(rows: Floats) -> tuple[Bools, Floats, Floats]:
     """Which devices have a suspect fix at present, where those are, and their variance an axis: (n,), (n, 3), (n,)."""
     kept: Bools = (rows[:, WORD].astype(np.int64) & (3 << SUSPECTS_SHIFT)) != 0
@@ -313,4 +323,4 @@ def _grown(rows: Floats, seconds: Floats, alpha: Floats, reach: Floats) -> Float
     drift = rows[:, DRIFT]
     at_once = rows[:, VV] + SWERVE_SHARE * (drift - CRUISE_VARIANCE)
     out: Floats = rows[:, PP] + reach * (2.0 * rows[:, PV] + reach * at_once) + drift * growth
-    return out
+    return np.maximum(out, LEAST_VARIANCE)

@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 
 from geo import assurance, findings, proximity, separation, trespass
+from geo import view as viewing
 from geo.account import Account
 from geo.asking import Asking
-from geo.fix_filter import REST, level_of
-from geo.proximity import NOBODY, Verdict, View
+from geo.fix_filter import is_at_rest
+from geo.proximity import Verdict
 from geo.roster import Ended, Roster
-from geo.rows import NEVER
+from geo.rows import NEVER, Rows
 from geo.run import Index
 from geo.track import LIVE, PLACE, RADIUS_68_SIGMA, SERVICE_MS, SIGMA, Bools, Times
+from geo.view import NOBODY, View
 
 
 class Judging:
@@ -37,7 +39,7 @@ class Judging:
         All (n,): `side` is who moved (0 victim, 1 aggressor, -1 nobody), `heard` where his bracelet was heard by her.
         """
         roster = self._roster
-        view = proximity.look(roster.devices, roster.people, roster.orders, order_rows, now_ms, side, heard)
+        view = viewing.look(roster.devices, roster.people, roster.orders, order_rows, now_ms, side, heard)
         if view is not None:
             self._distance(view, now_ms, cause)
         if not roster.zones.in_use:
@@ -46,9 +48,9 @@ class Judging:
         zone_rows, index = trespass.zones_of(roster.orders, roster.zones, order_rows[his])
         if zone_rows.size:
             whose = his[index]
-            self.zones(zone_rows, now_ms[whose], cause[whose], moved=bool(side[his[0]] == 1))
+            self.zones(zone_rows, now_ms[whose], cause[whose], moved=side[whose] == 1)
 
-    def zones(self, zone_rows: Index, now_ms: Times, cause: Index, *, moved: bool) -> None:
+    def zones(self, zone_rows: Index, now_ms: Times, cause: Index, *, moved: Bools | bool) -> None:
         """Judge zones; one that cannot be measured costs itself only."""
         roster = self._roster
         faults: list[int] = []
@@ -61,6 +63,8 @@ class Judging:
         if verdict is not None:
             self._write_rings(roster.zones, verdict)
             findings.zones(self._account, verdict, now_ms, cause)
+            for row in verdict.rows[verdict.on[:, 0] != verdict.on_before[:, 0]].tolist():
+                roster.set_hot(int(roster.orders.party[int(roster.zones.order[row]), 1]))
 
     def level(self, order_rows: Index, now_ms: int, cause: int) -> None:
         """Judge by where people are, nobody having moved: level, not edge."""
@@ -83,13 +87,13 @@ class Judging:
         if not rows.size:
             return
         moment, nobody = np.full(len(rows), now_ms, np.int64), np.full(len(rows), NOBODY, np.int64)
-        view = proximity.look(devices, self._roster.people, orders, rows, moment, nobody)
+        view = viewing.look(devices, self._roster.people, orders, rows, moment, nobody)
         if view is not None:
             _, told_ms = proximity.deadlines(devices, orders, view.rows, view.best)
             p = separation.p_within(orders.limits[view.rows, 0], view.distance_m, view.sigma_m)
             # while he is seen at rest, her silence brings him no nearer
             his = (view.aggressor[:, SERVICE_MS] + devices.fresh_ms[view.best[:, 1]] <= service_ms) | (
-                level_of(view.aggressor) != REST
+                ~is_at_rest(view.aggressor)
             )
             view = view.take(np.flatnonzero((told_ms <= service_ms) | (his & (p >= orders.p_unknown[view.rows]))))
             before = orders.assured[view.rows]
@@ -119,9 +123,30 @@ class Judging:
         usable &= orders.assured.take(order_rows) != assurance.UNKNOWN
         orders.tell_ms[order_rows[~usable]] = NEVER
         if usable.any():
-            rows = order_rows[usable]
-            unknown_ms, told_ms = proximity.deadlines(self._roster.devices, orders, rows, best[usable])
-            orders.tell_ms[rows] = assurance.next_check_ms(unknown_ms, told_ms, self.checked_ms)
+            rows, best, devices = order_rows[usable], best[usable], self._roster.devices
+            until = devices.fix[best, SERVICE_MS] + devices.fresh_ms.take(best)
+            self._look_again(rows, best, until.min(axis=1).astype(np.int64))
+
+    def _foresee(self, view: View) -> None:
+        """The same, of what was just judged."""
+        orders = self._roster.orders
+        moments = viewing.stale_ms(view)
+        told = orders.assured.take(view.rows) == assurance.UNKNOWN
+        if told.any():
+            orders.tell_ms[view.rows[told]] = NEVER
+            some = np.flatnonzero(~told)
+            self._look_again(view.rows[some], view.best[some], moments[some])
+        else:
+            self._look_again(view.rows, view.best, moments)
+
+    def _look_again(self, rows: Index, best: Rows, stale_ms: Times) -> None:
+        """Look at orders when a fix is no longer fresh; where one is not, each minute and when it is to be told."""
+        orders = self._roster.orders
+        orders.tell_ms[rows] = stale_ms
+        silent = np.flatnonzero(stale_ms <= self.checked_ms)
+        if silent.size:
+            unknown_ms, told_ms = proximity.deadlines(self._roster.devices, orders, rows[silent], best[silent])
+            orders.tell_ms[rows[silent]] = assurance.next_check_ms(unknown_ms, told_ms, self.checked_ms)
 
     def end_if_idle(self, row: int, now_ms: int, cause: int, reason: str) -> None:
         """An order that does not hold is clear, whatever the distance, and so are its zones."""
@@ -186,7 +211,7 @@ class Judging:
                 roster.set_hot(person)
             if orders.on[row].any():
                 self._asking.hurry(roster, parties, int(now_ms[0]))
-        self.foresee(view.rows)
+        self._foresee(view)
         self._ask(view)
 
     def _ask(self, view: View) -> None:
@@ -196,9 +221,8 @@ class Judging:
         mine = np.arange(len(view.rows))
         victim, aggressor = view.victim, view.aggressor
         hot = orders.on.take(view.rows, axis=0)[:, 1] | orders.predicted.take(view.rows)
-        doubted = proximity.doubted_m(view)
-        if doubted is not None:
-            hot |= doubted <= orders.limits[view.rows, 1]
+        if view.doubted_m is not None:
+            hot |= view.doubted_m <= orders.limits[view.rows, 1]
         self._asking.judged(
             self._roster,
             view.rows,

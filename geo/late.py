@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.domain.ping import FLAG_POSITION
-from geo import proximity, trespass
+from geo import trespass, view
 from geo.frame import to_vectors
 from geo.roster import Roster
 from geo.run import with_copies
@@ -89,7 +89,7 @@ class Late:
         if not whose.size:
             return
         rows, whose, _ = with_copies(rows[whose], whose, devices.next)
-        order_rows, side, index = proximity.orders_of(people, orders, devices.person.take(rows))
+        order_rows, side, index = view.orders_of(people, orders, devices.person.take(rows))
         if not order_rows.size:
             return
         notes = notes[whose[index]]

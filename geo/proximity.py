@@ -9,53 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geo import approach, assurance, separation, states
-from geo.fix_filter import REST, estimate, level_of, suspected, velocity
+from geo.fix_filter import is_at_rest, velocity
 from geo.frame import Floats
-from geo.pulse import ALARM_BITS
-from geo.rows import WORD, Devices, Orders, People, Rows
-from geo.track import GAP, LIVE, PLACE, PP, SERVICE_MS, SIGMA, STEP, SUSPECT, Bools, Times
+from geo.pulse import ALARM_BITS, FOUND_BITS
+from geo.rows import WORD, Devices, Orders, Rows
+from geo.track import GAP, LIVE, PLACE, PP, SERVICE_MS, SIGMA, STEP, Bools, Times
+from geo.view import NOBODY, View, fresh
 
 WAY_MAX_MS: Final = 180_000
 """Two fixes further apart than this are not joined by a straight way."""
-LEAD_S: Final = 15.0
-"""How far beyond a fix somebody is believed to have gone on as before: nobody is called inside who was last seen well
-outside, only because he was on his way. That is an approach."""
-NOBODY: Final = -1
-"""Side of an evaluation that no fix caused: a configuration, a beginning."""
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """How n orders stand at a moment: both parties brought to one time."""
-
-    rows: NDArray[np.int64]
-    index: NDArray[np.int64]
-    """Where each stood in what was asked."""
-    now_ms: Times
-    side: NDArray[np.int64]
-    """Who moved: 0 victim, 1 aggressor, -1 nobody."""
-    best: Rows
-    """(n, 2): the device rows that speak for the victim and the aggressor."""
-    victim: Floats
-    aggressor: Floats
-    """Their fixes, (n, WIDTH)."""
-    apart: Floats
-    """Aggressor less victim, both at `now_ms`, (n, 3) metres."""
-    distance_m: Floats
-    variance_victim: Floats
-    variance_aggressor: Floats
-    sigma_m: Floats
-    heard: Bools
-    """His bracelet was heard by her unit just now."""
-
-    def take(self, some: NDArray[np.int64]) -> View:
-        """The same of some of them."""
-        return View(
-            self.rows.take(some), self.index.take(some), self.now_ms.take(some), self.side.take(some),
-            self.best.take(some, axis=0), self.victim.take(some, axis=0), self.aggressor.take(some, axis=0),
-            self.apart.take(some, axis=0), self.distance_m.take(some), self.variance_victim.take(some),
-            self.variance_aggressor.take(some), self.sigma_m.take(some), self.heard.take(some),
-        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,60 +80,23 @@ class Assurance:
     bound_m: Floats
 
 
-def look(
-    devices: Devices,
-    people: People,
-    orders: Orders,
-    rows: NDArray[np.int64],
-    now_ms: Times,
-    side: NDArray[np.int64],
-    heard: Bools | None = None,
-) -> View | None:
-    """Order rows (n,) at `now_ms` (n,), of those in force whose parties have been seen; None when there is none."""
-    best = people.best.take(orders.party.take(rows, axis=0))
-    if heard is None:
-        heard = np.zeros(len(rows), dtype=np.bool_)
-    elif (best < 0).any():  # heard, though one of them never gave a position
-        for k, side_of in np.argwhere((best < 0) & heard[:, None]).tolist():
-            best[k, side_of] = people.about[int(orders.party[rows[k], side_of])][1][0]
-    usable = (best >= 0).all(axis=1) & orders.live.take(rows)
-    index = np.arange(len(rows))
-    if not usable.all():
-        index = usable.nonzero()[0]
-        if not index.size:
-            return None
-        rows, now_ms, side, best, heard = rows[index], now_ms[index], side[index], best[index], heard[index]
-    victim = devices.fix.take(best[:, 0], axis=0)
-    aggressor = devices.fix.take(best[:, 1], axis=0)
-    place_v, variance_v = estimate(victim, now_ms, LEAD_S)
-    place_a, variance_a = estimate(aggressor, now_ms, LEAD_S)
-    apart = place_a - place_v
-    distance = np.sqrt(np.einsum("ij,ij->i", apart, apart))
-    sigma = np.sqrt(variance_v + variance_a)
-    return View(
-        rows, index, now_ms, side, best, victim, aggressor, apart, distance, variance_v, variance_a, sigma, heard
-    )
-
-
 def judge(devices: Devices, orders: Orders, view: View) -> Verdict | None:
     """The rings of those that are on or may come on (most pairs are far apart); None when there is none."""
-    step = _step(view)
+    step, gap_ms = _step(view)
     stride = np.sqrt(np.einsum("ij,ij->i", step, step))
     limits = orders.limits.take(view.rows, axis=0)
     on = orders.on.take(view.rows, axis=0)
     near = view.distance_m - stride - separation.CERTAIN_SIGMAS * view.sigma_m < limits[:, 1]
     near |= on[:, 1] | view.heard
-    doubted = doubted_m(view)
-    if doubted is not None:
-        near |= doubted < limits[:, 1]
+    if view.doubted_m is not None:
+        near |= view.doubted_m < limits[:, 1]
     if not near.all():
         keep = near.nonzero()[0]
         if not keep.size:
             return None
         view = view.take(keep)
         step, limits, on = (each.take(keep, axis=0) for each in (step, limits, on))
-        stride = stride.take(keep)
-        doubted = None if doubted is None else doubted.take(keep)
+        stride, gap_ms = stride.take(keep), gap_ms.take(keep)
     distance, sigma = view.distance_m, view.sigma_m
     radii = limits[:, :2]
     p_enter = orders.p_enter.take(view.rows)[:, None]
@@ -191,8 +116,8 @@ def judge(devices: Devices, orders: Orders, view: View) -> Verdict | None:
     up = entered | passed
     up[:, 0] |= view.heard
     up[:, 1] |= up[:, 0]
-    if doubted is not None:
-        up[:, 1] |= doubted <= radii[:, 1]
+    if view.doubted_m is not None:
+        up[:, 1] |= view.doubted_m <= radii[:, 1]
     if not (up.any() or on.any()):
         return None
     out_before = orders.out_ms.take(view.rows, axis=0)
@@ -210,9 +135,8 @@ def judge(devices: Devices, orders: Orders, view: View) -> Verdict | None:
         np.minimum(view.victim[:, LIVE], view.aggressor[:, LIVE]),
         orders.hold_ms.take(view.rows),
     )
-    mover = np.where(his[:, None], view.aggressor, view.victim)
-    on_way = passed.any(axis=1)
-    moved_at = mover[:, LIVE] - np.where(on_way, (1 - share) * mover[:, GAP], 0)
+    reached = np.where(his, view.aggressor[:, LIVE], view.victim[:, LIVE])
+    moved_at = reached - np.where(passed.any(axis=1), (1 - share) * gap_ms, 0)
     return Verdict(
         rows=view.rows,
         index=view.index,
@@ -268,19 +192,20 @@ def assure(devices: Devices, orders: Orders, view: View) -> Assurance:
     rows = view.rows
     radius = orders.limits[rows, 0]
     ages_s = (2.0 * view.now_ms - view.victim[:, LIVE] - view.aggressor[:, LIVE]) / 1000.0
-    bound = assurance.lower_bound_m(view.distance_m, _sigmas(view.victim, view.aggressor), ages_s)
-    good = devices.fresh_ms.take(view.best)
+    sigmas = _sigmas(view.victim, view.aggressor)
+    bound = assurance.lower_bound_m(view.distance_m, sigmas, ages_s)
     before, sure, poor_ms = orders.assured.take(rows), orders.sure_ms.take(rows), orders.poor_ms.take(rows)
     after, sure_after, poor_after = assurance.step(
         before,
         sure,
         poor_ms,
         bound,
+        assurance.lower_bound_m(view.distance_m, sigmas, np.zeros(len(rows))),
         radius,
         view.distance_m,
-        _sigma_told(view),
+        _sigma_told(view, radius),
         fresh(devices, view),
-        good.max(axis=1),
+        view.good_ms.max(axis=1),
         view.now_ms,
     )
     return Assurance(view, before, after, sure, sure_after, poor_ms, poor_after, bound)
@@ -295,7 +220,7 @@ def deadlines(devices: Devices, orders: Orders, rows: NDArray[np.int64], best: R
     by_victim, by_aggressor = approach.closing(victim, aggressor, apart, gap)
     limits = orders.limits.take(rows, axis=0)
     return assurance.deadlines_ms(
-        service_ms=np.stack([victim[:, SERVICE_MS], aggressor[:, SERVICE_MS]], axis=1),
+        service_ms=devices.fix[best, SERVICE_MS],
         fresh_ms=devices.fresh_ms.take(best),
         gap_m=gap,
         sigma_sum_m=_sigmas(victim, aggressor),
@@ -304,28 +229,21 @@ def deadlines(devices: Devices, orders: Orders, rows: NDArray[np.int64], best: R
         warning_m=limits[:, 1],
         horizon_s=orders.horizon_s.take(rows),
         grace_ms=orders.grace_ms.take(rows),
-        resting=np.stack([level_of(victim), level_of(aggressor)], axis=1) == REST,
+        resting=np.stack([is_at_rest(victim), is_at_rest(aggressor)], axis=1),
         feared=orders.on[rows, 0] | orders.predicted.take(rows),
-        tampered=(devices.pulse[best[:, 1], WORD] & ALARM_BITS) != 0,
+        tampered=(devices.pulse[best[:, 1], WORD] & (ALARM_BITS | FOUND_BITS)) != 0,
     )
 
 
-def fresh(devices: Devices, view: View) -> Bools:
-    """Where both parties' fixes are no older than two of their intervals, (n,)."""
-    good = devices.fresh_ms.take(view.best)
-    both: Bools = (view.now_ms - view.victim[:, LIVE] <= good[:, 0]) & (
-        view.now_ms - view.aggressor[:, LIVE] <= good[:, 1]
-    )
-    return both
-
-
-def _sigma_told(view: View) -> Floats:
+def _sigma_told(view: View, radius_m: Floats) -> Floats:
     """How wide the relative position is, (n,): what the newest fixes said, while somebody moves by them alone.
 
     Who rests is known by all the fixes of his rest; who moves by poor ones is not known better than they are.
     """
     raw = np.hypot(view.victim[:, SIGMA], view.aggressor[:, SIGMA])
-    moving = (level_of(view.victim) != REST) | (level_of(view.aggressor) != REST)
+    if not (raw > assurance.POOR_RATIO * radius_m).any():
+        return view.sigma_m
+    moving = ~(is_at_rest(view.victim) & is_at_rest(view.aggressor))
     sigma: Floats = np.where(moving, np.maximum(raw, view.sigma_m), view.sigma_m)
     return sigma
 
@@ -336,28 +254,20 @@ def _sigmas(victim: Floats, aggressor: Floats) -> Floats:
     return both
 
 
-def _step(view: View) -> Floats:
-    """How the difference vector changed over the mover's last step, (n, 3): his or her way less the other's."""
-    his = (view.side == 1)[:, None]
-    mover, other = np.where(his, view.aggressor, view.victim), np.where(his, view.victim, view.aggressor)
-    gap_ms = mover[:, GAP]
+def _step(view: View) -> tuple[Floats, Floats]:
+    """How the difference vector changed over the mover's last step, (n, 3): his or her way less the other's.
+
+    And the milliseconds it took, (n,).
+    """
+    his = view.side == 1
+    gap_ms = np.where(his, view.aggressor[:, GAP], view.victim[:, GAP])
     joined = (view.side != NOBODY) & (gap_ms > 0) & (gap_ms <= WAY_MAX_MS)
-    way = mover[:, STEP] - velocity(other) * (gap_ms / 1000.0)[:, None]
-    sign = np.where(joined, np.where(view.side == 1, 1.0, -1.0), 0.0)
-    step: Floats = way * sign[:, None]
-    return step
-
-
-def doubted_m(view: View) -> Floats | None:
-    """How near the other he or she would be if a fix that is not believed yet were true; None: no such fix."""
-    doubted_v, doubted_a = suspected(view.victim)[0], suspected(view.aggressor)[0]
-    if not (doubted_v.any() or doubted_a.any()):
-        return None
-    between = view.aggressor[:, PLACE] - view.victim[:, PLACE]
-    to_v = np.linalg.norm(between - view.victim[:, SUSPECT], axis=1)
-    to_a = np.linalg.norm(between + view.aggressor[:, SUSPECT], axis=1)
-    nearest: Floats = np.minimum(np.where(doubted_v, to_v, np.inf), np.where(doubted_a, to_a, np.inf))
-    return nearest
+    seconds = gap_ms * 0.001
+    ahead = his[:, None]
+    way = np.where(ahead, view.aggressor[:, STEP], view.victim[:, STEP])
+    way = way - np.where(ahead, velocity(view.victim), velocity(view.aggressor)) * seconds[:, None]
+    way *= np.where(joined, np.where(his, 1.0, -1.0), 0.0)[:, None]
+    return way, gap_ms
 
 
 def _passed(
@@ -380,18 +290,3 @@ def _passed(
         passed[some] = (p >= p_enter[some]) & ~entered[some]
         p_closest[some] = p[:, 0]
     return passed, closest, p_closest, share
-
-
-def orders_of(people: People, orders: Orders, persons: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64], Rows]:
-    """The orders of persons (n,): (order rows, the person's side in each, index of the person), each (m,)."""
-    links = people.link.take(persons)
-    index = np.flatnonzero(links >= 0)
-    links = links[index].astype(np.int64)
-    all_links, all_index = links, index
-    while True:
-        links = orders.next.reshape(-1).take(links)
-        more = links >= 0
-        if not more.any():
-            return all_links >> 1, all_links & 1, all_index.astype(np.int32)
-        links, index = links[more].astype(np.int64), index[more]
-        all_links, all_index = np.concatenate([all_links, links]), np.concatenate([all_index, index])

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.domain.ping import SHIFT_CASING, SHIFT_JAMMING, SHIFT_MOCK, SHIFT_STRAP
-from geo.fix_filter import NOTE_ACCEPTED, NOTE_CONFLICT, NOTE_FROZEN, NOTE_JUMP
+from geo.doubts import NOTE_ACCEPTED, NOTE_CONFLICT, NOTE_FORGED, NOTE_FROZEN, NOTE_JUMP
 from geo.frame import Floats
 from geo.rows import (
     ALARM_AT,
@@ -47,7 +47,7 @@ TOLD: Final = (
 """Name, bits of which any is an alarm, states: what a device says, and what its fixes give away (`geo.fix_filter`)."""
 FOUND_BITS: Final = FROZEN_BIT | CONFLICT_BIT | JUMPED_BIT
 
-NOTES: Final = NOTE_JUMP | NOTE_FROZEN | NOTE_CONFLICT
+NOTES: Final = NOTE_JUMP | NOTE_FROZEN | NOTE_CONFLICT | NOTE_FORGED
 
 BATTERY_NAMES: Final = ("ok", "low", "critical")
 BATTERY_MASK: Final = 0b11 << BATTERY_SHIFT
@@ -117,7 +117,8 @@ def find(words: Times, notes: Times) -> Times:
     """Words (n,) with what the fixes of the same devices gave away (`geo.fix_filter` notes, (n,))."""
     if not ((notes & NOTES) | (words & FOUND_BITS)).any():
         return words
-    found = np.where(notes & NOTE_FROZEN, FROZEN_BIT, 0) | np.where(notes & NOTE_CONFLICT, CONFLICT_BIT, 0)
+    found = np.where(notes & NOTE_FROZEN, FROZEN_BIT, 0)
+    found |= np.where(notes & (NOTE_CONFLICT | NOTE_FORGED), CONFLICT_BIT, 0)
     # a jump is over with the next fix that is believed
     found |= np.where(notes & NOTE_JUMP, JUMPED_BIT, np.where(notes & NOTE_ACCEPTED, 0, words & JUMPED_BIT))
     return (words & ~FOUND_BITS) | found

@@ -112,11 +112,15 @@ class Roster:
         return ended
 
     def set_hot(self, person: int) -> None:
-        """Set the silence allowed to a person's devices by whether one of her orders is in breach or approach."""
+        """Set the silence allowed to a person's devices: less in breach or approach, and to him within a zone."""
         hot = False
         link = int(self.people.link[person])
         while link >= 0:
             hot |= bool(self.orders.on[link >> 1, 0] or self.orders.predicted[link >> 1])
+            zone = int(self.orders.zone[link >> 1]) if link & 1 else -1
+            while zone >= 0:
+                hot |= bool(self.zones.on[zone, 0])
+                zone = int(self.zones.next[zone])
             link = int(self.orders.next[link >> 1, link & 1])
         for row in self.people.about[person][1]:
             interval_ms = int(self.devices.about[row][2].interval_s * 1000)

@@ -39,7 +39,7 @@ LATE_BIT: Final = 1 << 24
 """Not heard for so long that the wearer is prompted."""
 FROZEN_BIT: Final = 1 << 25
 CONFLICT_BIT: Final = 1 << 26
-"""Wi-Fi or cell place the device elsewhere than the satellites."""
+"""Wi-Fi or cell place the device elsewhere than the satellites, or an impossible jump of it persists."""
 JUMPED_BIT: Final = 1 << 27
 
 LIVE_ROW: Final = np.dtype(

@@ -37,7 +37,10 @@ def p_within(radius_m: Floats, distance_m: Floats, sigma_m: Floats) -> Floats:
     grey = np.abs(margin) < CERTAIN_SIGMAS
     if not grey.any():
         return out
-    r, d, s = (np.broadcast_to(each, margin.shape)[grey] for each in (radius_m, distance_m, sigma_m))
+    if grey.all() and np.shape(radius_m) == np.shape(distance_m) == np.shape(sigma_m):
+        r, d, s = radius_m, distance_m, sigma_m
+    else:
+        r, d, s = (np.broadcast_to(each, margin.shape)[grey] for each in (radius_m, distance_m, sigma_m))
     ratio = r / s
     flat = ratio > FLAT_RATIO
     if flat.all():

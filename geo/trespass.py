@@ -18,10 +18,11 @@ from scipy.special import ndtr
 from geo import separation, states
 from geo.fix_filter import estimate, suspected
 from geo.frame import Floats, flatten
-from geo.proximity import LEAD_S, WAY_MAX_MS, Verdict
+from geo.proximity import WAY_MAX_MS, Verdict
 from geo.rows import Devices, Orders, People, Zones
 from geo.shapes import least_on_way, signed_distance, way_clearance
 from geo.track import GAP, LIVE, PLACE, PP, STEP, Bools, Times
+from geo.view import LEAD_S
 
 CROSSING_SIGMAS: Final = 2.0
 """A way counts as through where he may not be when it lies there for more than this many σ: less may be noise."""

@@ -49,7 +49,11 @@ def files(tmp_path: Path) -> Files:
 
 def test_an_approach_comes_out_in_the_contracts_lines(files: Files) -> None:
     lines = files.run([ORDER], [ping(0, "Aigerim", 0), ping(1, "him", 1000), ping(30, "him", 300)])
-    assert [(line["from"], line["to"]) for line in lines] == [("clear", "warning"), ("warning", "breach")]
+    assert [(line["kind"], line["from"], line["to"]) for line in lines] == [
+        ("proximity", "clear", "warning"),
+        ("proximity", "warning", "breach"),
+        ("assurance", "guaranteed", "likely"),
+    ]
     breach = lines[1]
     assert set(breach) == {
         "order_id", "kind", "from", "to", "at", "evaluated_at", "distance_m", "p_within", "closing_mps",

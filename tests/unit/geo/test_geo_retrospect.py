@@ -12,13 +12,14 @@ import pytest
 
 from core.clock import from_ms
 from core.domain.log import PAST, PINGS
-from core.domain.past import PAST_FIX, Past, decode_past, encode_past, thinned
+from core.domain.past import PAST_FIX, Past, Want, decode_past, encode_past, thinned
 from core.domain.ping import FLAG_BACKLOG, FLAG_PRIMARY
 from core.domain.transition import Transition
 from geo import hindsight, retrospect
 from geo.annals import Annals
 from geo.engine import Engine
 from geo.hindsight import Rule, Stay, Track
+from geo.past_feeder import ROUND_WANTS, Budget
 
 LAT, LON = 43.25, 76.95
 RULE = Rule(radius_m=500.0, p_enter=0.5, exit_margin_m=100.0, p_exit=0.05, hold_s=60.0)
@@ -138,6 +139,18 @@ def test_a_past_entry_comes_back_as_it_was_packed_and_a_damaged_one_is_refused()
     for length in (1, 20, len(payload) - 1):
         with pytest.raises(ValueError, match="PAST"):
             decode_past(payload[:length])
+
+
+def test_a_round_answers_a_bounded_number_of_wants_and_a_very_long_one_alone() -> None:
+    def want(hours: int) -> Want:
+        return Want(1, 1, 0, hours * 3_600_000, 0, 0, (11,), (12,))
+
+    budget = Budget()
+    assert sum(budget.takes(want(0)) for _ in range(100)) == ROUND_WANTS
+    budget = Budget()
+    assert [budget.takes(want(hours)) for hours in (24, 24, 1)] == [True, True, False]
+    budget = Budget()
+    assert [budget.takes(want(hours)) for hours in (7 * 24, 1)] == [True, False]
 
 
 # --- the engine
@@ -279,6 +292,21 @@ def test_only_what_the_order_forbade_then_is_told(new_world: Any) -> None:
         world.tick(3_601)
         found = [each.at_ms for each in told.answers()]
         assert found == [pytest.approx(world.at(at_s), abs=6_000) for at_s in expected]
+
+
+def test_what_a_suspension_allowed_then_is_not_told_when_it_is_over(new_world: Any) -> None:
+    for suspended, expected in (((1_200, 2_400), 0), ((2_400, 3_000), 1)):
+        world = new_world()
+        world.configure(0)
+        told = Told(world)
+        for second in range(0, 3_600, 60):
+            world.ping(second, 11, 0.0)
+            if second in suspended:
+                world.configure(second, active=second == suspended[1])
+        world.tick(3_599)
+        told.upload(3_600, 12, visit(0))
+        world.tick(3_601)
+        assert len(told.answers()) == expected
 
 
 def test_a_zone_that_he_was_in_is_told_where_it_was_in_force(told: Told) -> None:

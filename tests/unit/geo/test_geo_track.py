@@ -23,6 +23,7 @@ from core.domain.ping import (
 )
 from device_sim.noise import CITY, ERROR_MEMORY_S, RADIUS_68_PER_SIGMA
 from geo import fix_filter as filters
+from geo.doubts import NOTE_FORGED
 from geo.fix_filter import (
     CRUISE,
     MANOEUVRE,
@@ -329,7 +330,7 @@ def test_a_coasting_estimate_grows_unsure() -> None:
 def test_suspects_that_agree_are_believed_by_the_third() -> None:
     device = resting()
     notes = [device.ping(1200 + 60 * k, (20_000.0 + 10 * k, 0.0)) for k in range(3)]
-    assert notes == [NOTE_SUSPECT, NOTE_SUSPECT, NOTE_ACCEPTED]
+    assert notes == [NOTE_SUSPECT, NOTE_SUSPECT, NOTE_ACCEPTED | NOTE_JUMP | NOTE_FORGED]
     assert device.off_m((20_020, 0)) < 1
     assert device.speeds()[0] < 2
 
@@ -343,14 +344,14 @@ def test_suspects_that_disagree_are_not_believed() -> None:
 def test_a_second_suspect_is_believed_when_the_device_says_it_moves() -> None:
     device = resting()
     assert device.ping(1200, (5_000.0, 0.0)) == NOTE_SUSPECT
-    assert device.ping(1260, (5_600.0, 0.0), speed_mps=10.0) == NOTE_ACCEPTED
+    assert device.ping(1260, (5_600.0, 0.0), speed_mps=10.0) & NOTE_ACCEPTED
     assert device.speeds()[0] == pytest.approx(10, rel=0.2)
 
 
 def test_a_second_suspect_is_believed_when_fast_sampling_sees_it_within_15_s() -> None:
     device = resting()
     assert device.ping(1145, (3_000.0, 0.0)) == NOTE_SUSPECT
-    assert device.ping(1150, (3_010.0, 0.0)) == NOTE_ACCEPTED
+    assert device.ping(1150, (3_010.0, 0.0)) & NOTE_ACCEPTED
 
 
 def test_a_fix_that_the_told_speed_explains_is_believed_at_once() -> None:

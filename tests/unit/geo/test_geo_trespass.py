@@ -6,9 +6,11 @@ import math
 import uuid
 from typing import Any
 
+import msgspec
 import pytest
 
-from core.domain.case import CaseZone
+from core.domain.case import CaseZone, encode_cases
+from core.domain.log import CONFIGURATION, PINGS
 from core.domain.ping import FLAG_PRIMARY, SOURCE_FLAGS, STRAP_FLAGS
 from core.domain.transition import Transition
 from device_sim.geodesy import Frame, Point
@@ -437,3 +439,38 @@ def test_a_schedule_nobody_can_read_holds_and_the_ticks_go_on(world: Any) -> Non
     world.configure(zones=[world.zone(polygon(square(500)), schedule=odd)], time_zone="Nowhere/Land")
     assert zone_moves(world.ping(1, HIS, 0.0)) == [("clear", "breach")]
     world.ticks(2, 20)
+
+
+def two_cases(world: Any, zones: list[CaseZone]) -> bytes:
+    """The world's own case, and another like it of persons 3 and 4 with devices 13 and 14."""
+    first = world.case(zones=zones)
+    people = [
+        msgspec.structs.replace(
+            person,
+            number=person.number + 2,
+            id=uuid.UUID(int=100 + person.number),
+            devices=[msgspec.structs.replace(each, number=each.number + 2, id=uuid.UUID(int=100 + each.number))
+                     for each in person.devices],
+        )
+        for person in first.people
+    ]  # fmt: skip
+    order = msgspec.structs.replace(
+        first.orders[0], number=6, id=uuid.UUID(int=105), victim=3, aggressor=4,
+        zones=[msgspec.structs.replace(zone, id=uuid.UUID(int=106)) for zone in zones],
+    )  # fmt: skip
+    second = msgspec.structs.replace(first, number=8, id=uuid.UUID(int=107), people=people, orders=[order])
+    return bytes(encode_cases([first, second]))
+
+
+@pytest.mark.parametrize("doubted_first", [True, False])
+def test_who_crosses_a_place_is_told_whoever_else_is_doubted_in_the_same_moment(
+    world: Any, doubted_first: bool
+) -> None:
+    world.add(0, CONFIGURATION, two_cases(world, [world.zone(polygon(square(200)))]))
+    stay(world, 1, 61, 5000, accuracy_m=5.0)
+    for now_s in range(0, 60, 10):
+        world.ping(now_s + 2, 14, -1000 - 25 * (50 - now_s), speed_mps=25.0)
+    doubted = world.record(HIS, 9000.0, now_s=132, accuracy_m=5.0, speed_mps=0.0)
+    crossing = world.record(14, 1000.0, now_s=132, speed_mps=25.0)
+    told = world.add(132, PINGS, doubted + crossing if doubted_first else crossing + doubted)
+    assert [(each.zone_id, each.to_state) for each in told if each.kind == "zone"] == [(uuid.UUID(int=106), "breach")]
