@@ -286,13 +286,15 @@ async def test_owners_that_die_at_any_point_change_nothing_of_what_is_decided(qu
     for shard in shards:
         await write_hour(ground, shard, 10 * seed + shard)
     await ground.historian().start()
-    for generation, share in enumerate(sorted(random.uniform(0, 1, 2).tolist())):
-        dying = geo_worker(ground, f"geo-{generation}")
-        await dying.start()
+    workers = [geo_worker(ground, f"geo-{generation}") for generation in range(3)]
+    await workers[0].start()
+    for generation, share in enumerate(sorted(random.uniform(0, 1, 3).tolist())):
         await catch_up(ground, shards[:1], share)
-        freeze(dying)
-    last = geo_worker(ground, "geo-last")
-    await last.start()
+        if generation:
+            freeze(workers[generation - 1])
+        if generation < 2:  # shares the shards with the one before, until that dies
+            await workers[generation + 1].start()
+    last = workers[-1]
     await catch_up(ground, shards, 0.998)
     await same_as_uninterrupted(ground, last, shards)
 
