@@ -88,13 +88,7 @@ class Facts:
         if item.kind in {"proximity", "assurance"} and item.to_state in DANGEROUS:
             found += [Judgement(item, worse, own=False) for worse in self._tampers_worse(item)]
         if item.case_id in self.troubled and not was_troubled:
-            found += [
-                Judgement(
-                    item, Alarm(f"device:{device}", "silence", "silence", Severity.HIGH, True, opens=False), own=False
-                )
-                for device in sorted(self.silent_victims.get(item.case_id, ()))
-                if device != item.device_id
-            ]
+            found += [Judgement(item, worse, own=False) for worse in self._silences_worse(item)]
         return found
 
     def wearer(self, item: Transition) -> tuple[uuid.UUID | None, str]:
@@ -171,7 +165,7 @@ class Facts:
 
     def _is_near(self, item: Transition, alarm: Alarm) -> bool:
         if alarm.type == "silence":
-            return alarm.severity != Severity.MEDIUM
+            return SEVERITY_RANK[alarm.severity] > SEVERITY_RANK[Severity.MEDIUM]
         if item.kind != "assurance" or item.order_id is None:
             return True
         around = {self.states.get((item.order_id, kind, separations.NO_ZONE)) for kind in ("proximity", "approach")}
@@ -200,6 +194,20 @@ class Facts:
                 signals.add(signal_of(item))
             else:
                 signals.discard(signal_of(item))
+
+    def _silences_worse(self, item: Transition) -> list[Alarm]:
+        """Her silence, and a separation nobody knows, are urgent once something is going on."""
+        subjects = [
+            (f"device:{device}", "silence")
+            for device in sorted(self.silent_victims.get(item.case_id, ()))
+            if device != item.device_id
+        ] + [
+            (row["subject"], "separation_unknown")
+            for row in self.standing.get(item.case_id, {}).values()
+            if row["type"] == "separation_unknown"
+            and self.states.get((row["order_id"], "assurance", separations.NO_ZONE)) == "unknown"
+        ]
+        return [Alarm(subject, "silence", kind, Severity.HIGH, True, opens=False) for subject, kind in subjects]
 
     def _tampers_worse(self, item: Transition) -> list[Alarm]:
         """What was opened or jammed while he was far is critical now that he is near, or nobody knows."""

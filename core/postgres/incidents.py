@@ -156,7 +156,7 @@ async def recent_of_cases(
 ) -> dict[uuid.UUID, list[Row]]:
     """By case: its incidents that are open or were touched since, the latest first."""
     rows = await connection.fetch(
-        "SELECT id, case_id, subject, family, type, severity, state, episode_id, device_id, updated_at,"
+        "SELECT id, case_id, order_id, subject, family, type, severity, state, episode_id, device_id, updated_at,"
         " detail->'signals_on' AS signals_on FROM incident"
         " WHERE case_id = ANY($1) AND (state <> 'resolved' OR updated_at >= $2) ORDER BY updated_at DESC, id DESC",
         case_ids,

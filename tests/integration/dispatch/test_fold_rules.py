@@ -148,6 +148,20 @@ async def test_a_victim_silent_already_is_urgent_once_an_incident_opens(
     assert (row["severity"], row["version"]) == ("high", 2)
 
 
+@pytest.mark.parametrize(("after", "severity"), [("unknown", "high"), ("likely", "low")])
+async def test_an_unknown_separation_of_the_operations_queue_is_urgent_once_an_incident_opens_and_it_still_is_unknown(
+    database: Database, transition: Make, query: Query, after: str, severity: str
+) -> None:
+    await apply(database, transition("assurance", "likely", "unknown"))
+    async with database.transaction() as connection:
+        await connection.execute("UPDATE incident SET severity = 'low'")
+    if after != "unknown":
+        await apply(database, transition("assurance", "unknown", after))
+    await apply(database, transition("device", "closed", "open", signal="casing"))
+    [row] = await query("SELECT severity FROM incident WHERE type = 'separation_unknown'")
+    assert row["severity"] == severity
+
+
 async def test_late_and_back_again_opens_and_eases_nothing(
     database: Database, transition: Make, query: Query, pair: Any
 ) -> None:
