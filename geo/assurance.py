@@ -32,7 +32,7 @@ CLOSING_LEAST_MPS: Final = 0.5
 PATIENCE: Final = 4.0
 """Graces given to the silence of somebody who was at rest: a phone in a cellar, a bracelet without a cell. Sooner only
 when, by the motion model, he could be inside (`p_unknown`)."""
-PATIENCE_WHILE_SEEN: Final = 8.0
+PATIENCE_WHILE_SEEN: Final = 5.5
 """Graces given to her silence while he is at rest."""
 CHECK_MS: Final = 60_000
 """How often that is asked while somebody is silent."""

@@ -330,6 +330,7 @@ class Engine:
                 at_ms=now_ms - late_ms,
                 now_ms=now_ms,
                 last_heard_ms=heard_ms or None,
+                battery="low" if word & pulse.BATTERY_MASK else None,
                 allowed_s=allowed_ms / 1000,
             )
             self._roster.set_due(row)

@@ -8,6 +8,8 @@
     jamming   → yes         jamming    as tamper
     jump, frozen → yes      jump, frozen  low: the operations queue
     silence   → silent      silence    medium; high when it is the victim's device during an open incident
+                                       low for her device, or for separation unknown by her silence alone, when a low
+                                       battery announced it and he is neither in warning nor in breach
     silence   → late        no incident: the wearer is prompted
     battery   → low, critical   battery  low
 
@@ -107,6 +109,18 @@ def subject_of(transition: Transition) -> str:
     return f"order:{transition.order_id}"
 
 
+def is_announced(transition: Transition, around: Surroundings) -> bool:
+    """Whether it tells of nothing but her flat battery: her silence was announced, and nothing is to be feared.
+
+    It is the operations queue's: somebody has to reach her and see to the charge. His is not: a dead bracelet hides him.
+    """
+    signal = signal_of(transition)
+    hers = transition.detail.get("silent" if signal == "assurance" else "party") == "victim"
+    if signal not in {"assurance", "silence"} or not hers or transition.detail.get("battery") != "low":
+        return False
+    return not around.case_in_trouble and not around.separations & {"warning", "breach"}
+
+
 def is_prompt(transition: Transition) -> bool:
     """Whether the wearer is to be asked to see to the device."""
     return signal_of(transition) == "silence" and transition.to_state == LATE
@@ -128,7 +142,9 @@ def alarm_of(transition: Transition, around: Surroundings) -> Alarm | None:
         subject=subject_of(transition),
         family=FAMILY_OF_TYPE[kind],
         type=kind,
-        severity=_severity(kind, around, transition.detail.get("separation")),
+        severity=Severity.LOW
+        if raised and is_announced(transition, around)
+        else _severity(kind, around, transition.detail.get("separation")),
         raised=raised,
         way_back=_way_back(transition, kind),
     )

@@ -15,7 +15,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any, Final
 import numpy as np
 
 from core.domain.alarm import Surroundings, alarm_of
+from core.domain.incident import Severity
 from core.domain.transition import Transition
 from infra.offspring import die_with_parent
 from tests.benchmarks.detection.carried import CAUSES
@@ -41,8 +42,6 @@ PAIRS_A_TASK: Final = 105
 MODES: Final = ("still", "on foot", "by bus", "by car")
 RECENT_S: Final = 900
 """How far back a cause is looked for."""
-OPERATIONS: Final = frozenset({"battery", "jump", "frozen"})
-"""Types of low severity: the operations queue's, not a dispatcher's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +65,27 @@ def false_incidents(lived: Lived) -> list[FalseIncident]:
         for at, incident in enumerate(found):
             until = next((later.opened_s for later in found[at + 1 :] if _same(later, incident)), float("inf"))
             told = [
-                (each, alarm.type)
-                for each in transitions
-                if (alarm := alarm_of(each, Surroundings())) is not None
+                (each, alarm.severity)
+                for each, around in surrounded(transitions)
+                if (alarm := alarm_of(each, around)) is not None
                 and alarm.raised
                 and (alarm.subject, alarm.family) == (incident.subject, incident.family)
                 and incident.opened_s <= at_s(each) < until
             ]
-            urgent = next((each for each, kind in told if kind not in OPERATIONS), None)
+            urgent = next((each for each, severity in told if severity != Severity.LOW), None)
             first = urgent or (told[0][0] if told else None)
             if first is not None:
                 out.append(FalseIncident(k, incident.family, urgent is not None, second_of(first.evaluated_ms), first))
     return out
+
+
+def surrounded(transitions: Sequence[Transition]) -> Iterator[tuple[Transition, Surroundings]]:
+    """Each transition with the separation it was told in."""
+    separation = "clear"
+    for each in transitions:
+        if each.kind == "proximity" and not each.retrospective:
+            separation = each.to_state
+        yield each, Surroundings(separations=frozenset({separation}))
 
 
 def _same(one: Incident, other: Incident) -> bool:
