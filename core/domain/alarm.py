@@ -112,7 +112,7 @@ def subject_of(transition: Transition) -> str:
 def is_announced(transition: Transition, around: Surroundings) -> bool:
     """Whether it tells of nothing but her flat battery: her silence was announced, and nothing is to be feared.
 
-    It is the operations queue's: somebody has to reach her and see to the charge. His is not: a dead bracelet hides him.
+    The operations queue sees that it is charged. His is no such thing: a dead bracelet hides him.
     """
     signal = signal_of(transition)
     hers = transition.detail.get("silent" if signal == "assurance" else "party") == "victim"
