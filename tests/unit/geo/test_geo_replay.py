@@ -258,6 +258,13 @@ def test_a_late_upload_that_shows_a_visit_is_told_as_past_with_its_time(files: F
     json.dumps(lines)
 
 
+def test_a_backlog_that_comes_one_by_one_tells_the_visit_once_too(files: Files) -> None:
+    hers = [ping(second, "Aigerim", 0) for second in range(0, 3_600, 60)]
+    one_by_one = [line | {"received_at": moment(3_600 + k)} for k, line in enumerate(visit(0, 3_600, 3_600))]
+    told = [line for line in files.run([ORDER], [*hers, *one_by_one]) if line["to"] == "breach"]
+    assert [moment(1_380) <= line["at"] <= moment(1_450) for line in told] == [True]
+
+
 def test_a_bracelet_heard_by_her_phone_is_near(files: Files) -> None:
     heard = {"heard": [{"beacon": "him", "rssi_dbm": -60}, {"beacon": "a stranger"}]}
     lines = files.run([ORDER], [ping(0, "Aigerim", 0), ping(20, "him", 9_000), ping(60, "Aigerim", 0, **heard)])
