@@ -294,21 +294,6 @@ def test_only_what_the_order_forbade_then_is_told(new_world: Any) -> None:
         assert found == [pytest.approx(world.at(at_s), abs=6_000) for at_s in expected]
 
 
-def test_what_a_suspension_allowed_then_is_not_told_when_it_is_over(new_world: Any) -> None:
-    for suspended, expected in (((1_200, 2_400), 0), ((2_400, 3_000), 1)):
-        world = new_world()
-        world.configure(0)
-        told = Told(world)
-        for second in range(0, 3_600, 60):
-            world.ping(second, 11, 0.0)
-            if second in suspended:
-                world.configure(second, active=second == suspended[1])
-        world.tick(3_599)
-        told.upload(3_600, 12, visit(0))
-        world.tick(3_601)
-        assert len(told.answers()) == expected
-
-
 def test_a_zone_that_he_was_in_is_told_where_it_was_in_force(told: Told) -> None:
     world = told.world
     geometry = {"type": "Point", "coordinates": [LON + 20_000 / 81_150, LAT]}
