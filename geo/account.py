@@ -35,6 +35,8 @@ class Account:
     shard: int
     roster: Roster
     causes: Causes = field(default_factory=list)
+    aside: str = ""
+    """Set while a record is taken for something beside its fix (`heard`): its transitions have ids of their own."""
     _told: list[tuple[tuple[int, int, int, str, str], Transition]] = field(default_factory=list)
 
     def close(self) -> list[Transition]:
@@ -170,7 +172,7 @@ class Account:
         entry, index = self.causes[cause]
         subject: uuid.UUID = order.id if zone is None else zone.id
         transition = Transition(
-            id=transition_id(self.shard, entry, index, subject, kind),
+            id=transition_id(self.shard, entry, index, f"{subject}:{self.aside}" if self.aside else subject, kind),
             shard=self.shard,
             entry=entry,
             kind=kind,

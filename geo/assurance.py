@@ -34,6 +34,8 @@ PATIENCE: Final = 4.0
 when, by the motion model, he could be inside (`p_unknown`)."""
 PATIENCE_WHILE_SEEN: Final = 5.5
 """Graces given to her silence while he is at rest."""
+WAY_SHARE: Final = 0.5
+WALKING_MPS: Final = 1.5
 CHECK_MS: Final = 60_000
 """How often that is asked while somebody is silent."""
 
@@ -82,6 +84,7 @@ def deadlines_ms(
     gap_m: Floats,
     sigma_sum_m: Floats,
     closing_mps: Floats,
+    speed_mps: Floats,
     radius_m: Floats,
     warning_m: Floats,
     horizon_s: Floats,
@@ -94,17 +97,21 @@ def deadlines_ms(
 
     `service_ms` (n, 2): when the victim and the aggressor gave their last fix; `fresh_ms` (n, 2): how long each
     is good for; `gap_m`: the distance of the two fixes; `closing_mps`, `resting` (n, 2): by whom it shrank, who was at
-    rest; `feared`: a breach or an approach was on; `tampered`: his device said it was opened or jammed.
-    No grace when there was cause to fear: that he would be inside soon, for the silence of either; that she would, or
-    that he was about within the warning radius and not going away, for his.
+    rest; `speed_mps`: how fast both moved together; `feared`: a breach or an approach was on; `tampered`: his device
+    said it was opened or jammed. No grace for either of these, and little when he would be inside soon (for the
+    silence of either), or she would, or he was about within the warning radius and not going away (for his).
     """
     gap = gap_m - radius_m
     soon = (closing_mps >= CLOSING_LEAST_MPS) & (gap[:, None] <= horizon_s[:, None] * closing_mps)
     about = (gap_m <= warning_m) & ~resting[:, 1] & (closing_mps[:, 1] > -CLOSING_LEAST_MPS)
     grace = np.where(resting, PATIENCE, 1.0) * grace_ms[:, None]
     grace[resting[:, 1], 0] = (PATIENCE_WHILE_SEEN * grace_ms)[resting[:, 1]]
-    grace[feared | soon[:, 1], 0] = 0.0
-    grace[feared | tampered | about | soon.any(axis=1), 1] = 0.0
+    # who was on his way is told of by the time he can be half of the way there at the pace he had
+    arrival_ms = 1000.0 * WAY_SHARE * gap / np.maximum(speed_mps, WALKING_MPS)
+    hurry = np.maximum(arrival_ms[:, None] - fresh_ms, 0.0)
+    grace = np.where(np.stack([soon[:, 1], about | soon.any(axis=1)], axis=1), np.minimum(grace, hurry), grace)
+    grace[feared] = 0.0
+    grace[tampered, 1] = 0.0
     stale = service_ms + fresh_ms
     reach_s = np.maximum(gap - ACCURACIES * sigma_sum_m, 0.0) / TOP_SPEED_MPS
     reached = service_ms + 1000.0 * reach_s[:, None]

@@ -91,6 +91,10 @@ CONFLICTS_SHIFT: Final = 6
 JUMPED_BIT: Final = 1 << 8
 """One of the kept suspects was an impossible jump."""
 FROZEN_BIT: Final = 1 << 9
+YOUNG_SHIFT: Final = 11
+"""Fixes believed since the track began."""
+YOUNG: Final = 3
+"""With fewer there is no reason to believe the old ones rather than the new one."""
 CONFLICT_BIT: Final = 1 << 10
 LEVEL_AND_SUSPECTS: Final = LEVEL_MASK | 3 << SUSPECTS_SHIFT | JUMPED_BIT
 
@@ -112,7 +116,8 @@ def doubt(
     count = np.where(agrees, np.minimum(kept + 1, 3), 1)
     supported = (fix[:, FIX_SPEED] > SUPPORT_SPEED_MPS) | (fix[:, FIX_REST] <= -2.0)
     supported |= (since_ms >= BELIEVED_AFTER_MS) & (since_ms <= BELIEVED_WITHIN_MS)
-    believed = (count >= BELIEVED) | ((count >= BELIEVED_SUPPORTED) & supported)
+    young = ((word[some] >> YOUNG_SHIFT) & 3) < YOUNG
+    believed = (count >= BELIEVED) | ((count >= BELIEVED_SUPPORTED) & supported) | young
     blur = JUMP_SIGMAS * np.sqrt(before[:, PP] + fix[:, FIX_SIGMA] ** 2)
     way = np.sqrt(np.einsum("ij,ij->i", offset, offset)) - blur
     # an access point that was carried to another town is nobody's jump: see `compare`
@@ -122,7 +127,7 @@ def doubt(
     rows[:, SUSPECT] = offset
     rows[:, SUSPECT_SIGMA] = fix[:, FIX_SIGMA]
     words = (word[some] & ~(3 << SUSPECTS_SHIFT)) | count << SUSPECTS_SHIFT | np.where(jump, JUMPED_BIT, 0)
-    forged = believed & (jump | ((word[some] & JUMPED_BIT) != 0))
+    forged = believed & ~young & (jump | ((word[some] & JUMPED_BIT) != 0))
     sure_of = believed.nonzero()[0]
     if sure_of.size:
         begun = fix[sure_of]
@@ -130,8 +135,10 @@ def doubt(
         rows[sure_of, STEP] = offset[sure_of]
         rows[sure_of, LIVE] = begun[:, LIVE]
         # nobody took the way of an impossible jump
-        rows[sure_of, GAP] = np.where(forged[sure_of], 0.0, begun[:, LIVE] - before[sure_of, LIVE])
-        between = np.maximum(seconds[sure_of], 1.0)
+        straight = ~(forged | young)[sure_of]
+        rows[sure_of, GAP] = np.where(straight, begun[:, LIVE] - before[sure_of, LIVE], 0.0)
+        # of one fix nobody knows the velocity
+        between = np.where(kept[sure_of] > 0, np.maximum(seconds[sure_of], 1.0), np.inf)
         variance = begun[:, FIX_SIGMA] ** 2
         either = variance + before[sure_of, SUSPECT_SIGMA] ** 2
         # velocity between the two suspects, as far as it stands out of their noise
@@ -145,7 +152,7 @@ def doubt(
         rows[sure_of, DRIFT] = np.maximum(DRIFT_SHARE2 * np.einsum("ij,ij->i", pace, pace), CRUISE_VARIANCE)
         rows[sure_of, SIGMA] = begun[:, FIX_SIGMA]
         rows[sure_of, BELIEF] = 0.0
-        words[sure_of] = (words[sure_of] & ~LEVEL_AND_SUSPECTS) | CRUISE
+        words[sure_of] = (words[sure_of] & ~(LEVEL_AND_SUSPECTS | 3 << YOUNG_SHIFT)) | CRUISE | 1 << YOUNG_SHIFT
     new[some] = rows
     after[some] = words
     notes[some] = np.where(believed, NOTE_ACCEPTED, NOTE_SUSPECT) | np.where(forged, NOTE_JUMP | NOTE_FORGED, 0)

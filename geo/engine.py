@@ -48,8 +48,12 @@ RUN_RECORDS_MAX: Final = 65_536
 class Engine:
     """Detection for one shard. Not thread-safe: one owner feeds it."""
 
-    def __init__(self, shard: int, *, outage_after_ms: int | None = OUTAGE_MS) -> None:
-        """`outage_after_ms`: gap between ticks that counts as an outage; None: none does (a replay has no outages)."""
+    def __init__(self, shard: int, *, outage_after_ms: int | None = OUTAGE_MS, cover_key: bytes = b"") -> None:
+        """`outage_after_ms`: gap between ticks that counts as an outage; None: none does (a replay has no outages).
+
+        `cover_key`: the secret that bursts and decoys of sampling are drawn from, the same for every owner of a shard.
+        """
+        self._cover_key = cover_key
         self.shard = shard
         self._outage_after_ms = outage_after_ms
         self._meta = Meta()
@@ -61,7 +65,7 @@ class Engine:
         """Work on these tables from now on."""
         self._roster = roster
         self._account = Account(self.shard, roster)
-        self._asking = Asking()
+        self._asking = Asking(self._cover_key)
         self._judging = Judging(roster, self._account, self._asking)
 
     @property
@@ -256,14 +260,16 @@ class Engine:
         people.best[persons] = rows
         order_rows, side, index = view.orders_of(people, self._roster.orders, persons)
         if order_rows.size:
+            pinged = side
             if doubted.any():
                 side = np.where(doubted.take(index), view.NOBODY, side)
-            self._judging.orders(order_rows, now_ms.take(index), cause.take(index), side)
+            self._judging.orders(order_rows, now_ms.take(index), cause.take(index), side, pinged=pinged)
 
     def _sight(
         self, heard: dict[int, list[int]], rows: Rows, records: NDArray[np.void], now_ms: Times, cause: Index
     ) -> None:
         """Bracelets heard by radio: their wearers are near, whatever the satellites say."""
+        self._account.aside = "heard"
         for k in np.flatnonzero(np.isin(cause, list(heard))).tolist():
             found = sightings.orders_of(self._roster, int(rows[k]), heard[int(cause[k])])
             if found and int(now_ms[k]) - int(records["at_ms"][k]) <= sightings.FRESH_MS:
@@ -275,6 +281,7 @@ class Engine:
                     np.full(count, view.NOBODY, np.int64),
                     np.ones(count, dtype=np.bool_),
                 )
+        self._account.aside = ""
 
     # --- time and configuration
 

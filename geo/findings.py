@@ -15,6 +15,7 @@ from geo import approach as foresight
 from geo import assurance as assuring
 from geo import separation, states
 from geo.account import Account
+from geo.fix_filter import is_at_rest
 from geo.frame import Floats
 from geo.proximity import Assurance, Prediction, Verdict
 from geo.pulse import BATTERY_MASK
@@ -152,6 +153,8 @@ def silence(account: Account, view: View, before: NDArray[np.int8], service_ms: 
         detail = _grounds(table.about[row][1], float(view.sigma_m[k]))
         detail["reason"] = "silence"
         detail["silent"] = "both" if hers and his else "victim" if hers else "aggressor"
+        if not his and bool(is_at_rest(view.aggressor[k : k + 1])[0]):
+            detail["seen"] = "at_rest"
         charge = [int(devices.pulse[own, WORD]) & BATTERY_MASK for own in view.best[k].tolist()]
         if (not hers or charge[0]) and (not his or charge[1]):
             detail["battery"] = "low"  # the silence was announced

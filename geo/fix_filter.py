@@ -34,6 +34,8 @@ from geo.doubts import (
     NOTE_SUSPECT,
     REST,
     SUSPECTS_SHIFT,
+    YOUNG,
+    YOUNG_SHIFT,
     Words,
     compare,
     doubt,
@@ -221,6 +223,7 @@ def advance(held: Floats, fixes: Floats, headings_deg: Floats) -> tuple[Floats, 
     new[:, SEQ] = fixes[:, SEQ]
     notes = np.full(len(held), NOTE_ACCEPTED)
     after = (word & ~LEVEL_AND_SUSPECTS) | level
+    after += np.where((word >> YOUNG_SHIFT) & 3 < YOUNG, 1 << YOUNG_SHIFT, 0)
     jumped = (word & JUMPED_BIT) != 0
     if jumped.any():
         notes[jumped] |= NOTE_JUMP
@@ -228,7 +231,7 @@ def advance(held: Floats, fixes: Floats, headings_deg: Floats) -> tuple[Floats, 
         _begin(new, fixes, headings_deg, first.nonzero()[0])
         bad &= ~first
         notes[first] = NOTE_ACCEPTED
-        after[first] = CRUISE
+        after[first] = CRUISE | 1 << YOUNG_SHIFT
     if bad.any():
         doubt(new, after, notes, held, word, fixes, bad.nonzero()[0])
     compare(new, after, notes, fixes, first)

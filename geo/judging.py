@@ -33,13 +33,22 @@ class Judging:
         self.checked_ms = 0
         """Service time of the last tick."""
 
-    def orders(self, order_rows: Index, now_ms: Times, cause: Index, side: Index, heard: Bools | None = None) -> None:
+    def orders(
+        self,
+        order_rows: Index,
+        now_ms: Times,
+        cause: Index,
+        side: Index,
+        heard: Bools | None = None,
+        pinged: Index | None = None,
+    ) -> None:
         """Judge orders, and the zones of those whose aggressor moved (or whose configuration changed).
 
-        All (n,): `side` is who moved (0 victim, 1 aggressor, -1 nobody), `heard` where his bracelet was heard by her.
+        All (n,): `side` is who moved (0 victim, 1 aggressor, -1 nobody), `heard` where his bracelet was heard by her,
+        `pinged` whose fix it is, where that is not the same because the fix is doubted.
         """
         roster = self._roster
-        view = viewing.look(roster.devices, roster.people, roster.orders, order_rows, now_ms, side, heard)
+        view = viewing.look(roster.devices, roster.people, roster.orders, order_rows, now_ms, side, heard, pinged)
         if view is not None:
             self._distance(view, now_ms, cause)
         if not roster.zones.in_use:
@@ -217,16 +226,23 @@ class Judging:
     def _ask(self, view: View) -> None:
         """Work out how soon those who moved are to be heard again."""
         orders = self._roster.orders
-        side = np.maximum(view.side, 0)
+        side = np.maximum(view.pinged, 0)
         mine = np.arange(len(view.rows))
         victim, aggressor = view.victim, view.aggressor
         hot = orders.on.take(view.rows, axis=0)[:, 1] | orders.predicted.take(view.rows)
+        zones = self._roster.zones
+        if zones.in_use:
+            watched = np.flatnonzero(orders.zone.take(view.rows) >= 0)
+            zone_rows, whose = trespass.zones_of(orders, zones, view.rows[watched])
+            if zone_rows.size:
+                within = zones.on[zone_rows].any(axis=1)
+                hot[watched[whose[within]]] = True
         if view.doubted_m is not None:
             hot |= view.doubted_m <= orders.limits[view.rows, 1]
         self._asking.judged(
             self._roster,
             view.rows,
-            view.side,
+            view.pinged,
             view.best[mine, side],
             np.where((side == 1)[:, None], aggressor[:, PLACE], victim[:, PLACE]),
             view.distance_m,

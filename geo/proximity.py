@@ -225,6 +225,7 @@ def deadlines(devices: Devices, orders: Orders, rows: NDArray[np.int64], best: R
         gap_m=gap,
         sigma_sum_m=_sigmas(victim, aggressor),
         closing_mps=np.stack([by_victim, by_aggressor], axis=1),
+        speed_mps=np.linalg.norm(velocity(victim), axis=1) + np.linalg.norm(velocity(aggressor), axis=1),
         radius_m=limits[:, 0],
         warning_m=limits[:, 1],
         horizon_s=orders.horizon_s.take(rows),

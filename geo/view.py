@@ -43,6 +43,8 @@ class View:
     sigma_m: Floats
     good_ms: Floats
     """(n, 2): how long a fix of each is fresh."""
+    pinged: NDArray[np.int64]
+    """Whose fix, believed or doubted, is the cause: 0 victim, 1 aggressor, -1 nobody."""
     heard: Bools
     """His bracelet was heard by her unit just now."""
     doubted_m: Floats | None
@@ -55,7 +57,8 @@ class View:
             self.best.take(some, axis=0), self.victim.take(some, axis=0), self.aggressor.take(some, axis=0),
             self.apart.take(some, axis=0), self.distance_m.take(some), self.variance_victim.take(some),
             self.variance_aggressor.take(some), self.sigma_m.take(some), self.good_ms.take(some, axis=0),
-            self.heard.take(some), None if self.doubted_m is None else self.doubted_m.take(some),
+            self.pinged.take(some), self.heard.take(some),
+            None if self.doubted_m is None else self.doubted_m.take(some),
         )  # fmt: skip
 
 
@@ -67,6 +70,7 @@ def look(
     now_ms: Times,
     side: NDArray[np.int64],
     heard: Bools | None = None,
+    pinged: NDArray[np.int64] | None = None,
 ) -> View | None:
     """Order rows (n,) at `now_ms` (n,), of those in force whose parties have been seen; None when there is none."""
     best = people.best.take(orders.party.take(rows, axis=0))
@@ -75,13 +79,16 @@ def look(
     elif (best < 0).any():  # heard, though one of them never gave a position
         for k, side_of in np.argwhere((best < 0) & heard[:, None]).tolist():
             best[k, side_of] = people.about[int(orders.party[rows[k], side_of])][1][0]
+    if pinged is None:
+        pinged = side
     usable = (best >= 0).all(axis=1) & orders.live.take(rows)
     index = np.arange(len(rows))
     if not usable.all():
         index = usable.nonzero()[0]
         if not index.size:
             return None
-        rows, now_ms, side, best, heard = rows[index], now_ms[index], side[index], best[index], heard[index]
+        rows, now_ms, side, best = rows[index], now_ms[index], side[index], best[index]
+        heard, pinged = heard[index], pinged[index]
     victim = devices.fix.take(best[:, 0], axis=0)
     aggressor = devices.fix.take(best[:, 1], axis=0)
     place_v, variance_v = estimate(victim, now_ms, LEAD_S)
@@ -91,7 +98,7 @@ def look(
     sigma = np.sqrt(variance_v + variance_a)
     return View(
         rows, index, now_ms, side, best, victim, aggressor, apart, distance, variance_v, variance_a, sigma,
-        devices.fresh_ms.take(best), heard, _doubted_m(victim, aggressor),
+        devices.fresh_ms.take(best), pinged, heard, _doubted_m(victim, aggressor),
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections import deque
 from collections.abc import Coroutine, Mapping
 from datetime import timedelta
@@ -30,6 +31,7 @@ from core.redis.engine_store import EngineStore
 from core.redis.shard_log import ShardLog
 from core.service import Service
 from core.settings import Settings
+from core.token_key import derived_key
 from geo.case_feeder import CaseFeeder
 from geo.ownership import Ownership
 from geo.pace import Pace
@@ -50,10 +52,10 @@ POISON_WAITING_MAX: Final = 1_000
 """Poison messages kept in memory while PostgreSQL is away; beyond it the oldest are only counted."""
 
 
-def _default_engine() -> EngineFactory:
+def _default_engine(cover_key: bytes) -> EngineFactory:
     from geo.engine import Engine
 
-    return Engine
+    return functools.partial(Engine, cover_key=cover_key)
 
 
 class GeoWorker(Service):
@@ -76,7 +78,7 @@ class GeoWorker(Service):
         self._database = database
         self._instance = instance
         self._clock = clock
-        self._engine_factory = engine_factory or _default_engine()
+        self._engine_factory = engine_factory or _default_engine(derived_key(settings, "cover"))
         self._store = EngineStore(client)
         self._log = ShardLog(client)
         self._pace = Pace(settings.engine_cycle_ms / 1000)

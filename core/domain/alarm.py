@@ -9,7 +9,7 @@
     jump, frozen → yes      jump, frozen  low: the operations queue
     silence   → silent      silence    medium; high when it is the victim's device during an open incident
                                        low for her device, or for separation unknown by her silence alone, when a low
-                                       battery announced it and he is neither in warning nor in breach
+                                       battery announced it and he is neither in breach nor, unless seen at rest, in warning
     silence   → late        no incident: the wearer is prompted
     battery   → low, critical   battery  low
 
@@ -118,7 +118,8 @@ def is_announced(transition: Transition, around: Surroundings) -> bool:
     hers = transition.detail.get("silent" if signal == "assurance" else "party") == "victim"
     if signal not in {"assurance", "silence"} or not hers or transition.detail.get("battery") != "low":
         return False
-    return not around.case_in_trouble and not around.separations & {"warning", "breach"}
+    near = {"breach"} if transition.detail.get("seen") == "at_rest" else {"warning", "breach"}
+    return not around.case_in_trouble and not around.separations & near
 
 
 def is_prompt(transition: Transition) -> bool:

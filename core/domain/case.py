@@ -74,7 +74,7 @@ class CaseOrder(msgspec.Struct, frozen=True, omit_defaults=True):
     exit_margin_m: float = 100.0
     hold_s: float = 60.0
     """Least time outside before a state falls."""
-    p_unknown: float = 0.2
+    p_unknown: float = 0.3
     """Probability of being inside, unseen, that makes separation unknown without grace."""
     grace_s: float = 300.0
     """How long separation may be unknown before it is told."""

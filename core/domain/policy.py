@@ -43,7 +43,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How far ahead an approach is looked for."""
     p_approach: float = 0.7
     """Probability of being inside within the horizon that makes an approach."""
-    p_unknown: float = 0.2
+    p_unknown: float = 0.3
     """Probability of being inside, unseen, that makes separation unknown without grace."""
 
     def alert_for(self, legal_m: float) -> float:

@@ -62,8 +62,18 @@ def test_the_aims_are_those_that_were_set() -> None:
         "detect.beside_pings.p99_ms": "≤ 250",
         "panic.alone.p99_ms": "≤ 100",
         "panic.beside_pings.p99_ms": "≤ 100",
-        "detect.engine.1000.pings_per_s": "≥ 100,000",
-        "detect.engine.100000.pings_per_s": "≥ 100,000",
+        "detect.engine.1000.pings_per_s": "≥ 200,000",
+        "detect.engine.10000.pings_per_s": "≥ 200,000",
+        "detect.engine.100000.pings_per_s": "≥ 200,000",
+        "detect.engine.200000.pings_per_s": "≥ 200,000",
+        "detect.engine.flatness": "≤ 1.2",
+        "detect.evaluation.full": "≥ 100",
+        "detect.evaluation.missed": "≤ 0",
+        "detect.evaluation.delay_intervals": "≤ 1",
+        "detect.evaluation.warned": "≥ 80",
+        "detect.evaluation.loiterer": "≤ 1",
+        "detect.evaluation.false_asked": "≤ 0.1",
+        "detect.evaluation.false_fixed": "≤ 0.1",
         "ingest.memory.redis_bytes_a_device": "≤ 1,024",
     }
     assert {aim.beside for aim in AIMS} - {None} == set(BASELINES)
@@ -107,5 +117,5 @@ def test_a_full_run_measures_what_was_asked_for() -> None:
     assert (2 * FULL.load_pairs, FULL.connections) == (10_000, 2_000)
     assert FULL.probes >= 50
     assert FULL.panics >= 100
-    assert FULL.engine_orders == (1_000, 100_000)
+    assert FULL.engine_orders == (1_000, 10_000, 100_000, 200_000)
     assert QUICK.pairs < FULL.pairs

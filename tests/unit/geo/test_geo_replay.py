@@ -139,7 +139,7 @@ def test_a_line_tells_every_value_it_was_judged_by(files: Files) -> None:
     [line] = files.run([order], [ping(0, "Aigerim", 0), ping(1, "him", 100)], {"grace_s": 60, "p_approach": 0.6})
     assert line["detail"]["policy"] == {
         "alert_m": 500, "warning_m": 1500, "legal_m": 200, "p_enter": 0.5, "p_exit": 0.05, "exit_margin_m": 100,
-        "hold_s": 30, "horizon_s": 300, "p_approach": 0.6, "p_unknown": 0.2, "grace_s": 60,
+        "hold_s": 30, "horizon_s": 300, "p_approach": 0.6, "p_unknown": 0.3, "grace_s": 60,
     }  # fmt: skip
 
 
