@@ -29,6 +29,7 @@ from geo.doubts import NOTE_ACCEPTED, NOTE_FROZEN, NOTE_SUSPECT
 from geo.fix_filter import advance
 from geo.frame import Floats
 from geo.judging import Judging
+from geo.late import OLD_MS
 from geo.memory import EngineChanges, Meta
 from geo.retrospect import Retrospect
 from geo.roster import Roster
@@ -181,8 +182,9 @@ class Engine:
         known = rows >= 0
         # an older ping of an upload matters to history, and here only if it bears an alarm
         late = (run.records["flags"] & np.uint32(FLAG_BACKLOG)) != 0
-        if late.any():
-            self._past.note(run.records, run.now_ms, late & known)
+        old = run.now_ms - run.records["at_ms"] > OLD_MS
+        if late.any() or old.any():
+            self._past.note(run.records, run.now_ms, (late | old) & known)
             taken = np.flatnonzero(known & ~(late & (pulse.alarms(run.records["flags"]) == 0)))
         else:
             taken = known.nonzero()[0]
@@ -376,6 +378,7 @@ class Engine:
             ended = roster.apply(case, entry.ms - self._meta.paused_ms)
             if ended is None:
                 continue
+            self._past.configured(case, entry.ms)
             for each in ended:
                 self._account.ended(each, entry.ms, cause, "order_removed" if each.zone is None else "zone_removed")
             rows = roster.cases[case.number]

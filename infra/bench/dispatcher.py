@@ -31,7 +31,7 @@ class _Incident(msgspec.Struct):
 
 
 class DispatcherFeed:
-    """Arrival times of `incident.opened`, by victim and type."""
+    """Arrival times of incidents, by victim and type: opened as such, or an approach that became a breach."""
 
     def __init__(self) -> None:
         self._arrived: dict[tuple[str, str], float] = {}
@@ -48,7 +48,7 @@ class DispatcherFeed:
                 moment = time.perf_counter()
                 self.frames += 1
                 frame = decode_frame(message)
-                if frame.kind != "incident.opened":
+                if frame.kind not in {"incident.opened", "incident.updated"}:
                     continue
                 incident = decode_incident(frame.data)
                 key = (incident.victim_id or "", incident.type)
