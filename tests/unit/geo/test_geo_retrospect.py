@@ -326,7 +326,7 @@ def test_an_answer_to_what_was_asked_before_leaves_what_was_asked_since(told: To
         told.annals.add(entry)
     assert len(world.add(3_604, PAST, told.annals.answer([first]))) == 1
     (second,) = world.engine.wants(1_000)
-    assert (second.from_ms, second.to_ms) == (world.at(2_930), world.at(2_930))
+    assert (second.from_ms, second.to_ms) == (world.at(2_930), world.at(2_950))
     assert world.add(3_605, PAST, told.annals.answer([first])) == [], "an answer that comes twice"
     assert len(world.engine.wants(1_000)) == 1
 
