@@ -275,14 +275,7 @@ class Engine:
         for k in np.flatnonzero(np.isin(cause, list(heard))).tolist():
             found = sightings.orders_of(self._roster, int(rows[k]), heard[int(cause[k])])
             if found and int(now_ms[k]) - int(records["at_ms"][k]) <= sightings.FRESH_MS:
-                count = len(found)
-                self._judging.orders(
-                    np.asarray(found),
-                    np.full(count, now_ms[k], np.int64),
-                    np.full(count, cause[k], np.int64),
-                    np.full(count, view.NOBODY, np.int64),
-                    np.ones(count, dtype=np.bool_),
-                )
+                self._judging.level(np.asarray(found), int(now_ms[k]), int(cause[k]), heard=True)
         self._account.aside = ""
 
     # --- time and configuration

@@ -75,14 +75,15 @@ class Judging:
             for row in verdict.rows[verdict.on[:, 0] != verdict.on_before[:, 0]].tolist():
                 roster.set_hot(int(roster.orders.party[int(roster.zones.order[row]), 1]))
 
-    def level(self, order_rows: Index, now_ms: int, cause: int) -> None:
-        """Judge by where people are, nobody having moved: level, not edge."""
+    def level(self, order_rows: Index, now_ms: int, cause: int, *, heard: bool = False) -> None:
+        """Judge by where people are, nobody having moved: level, not edge. `heard`: her unit heard his bracelet."""
         count = len(order_rows)
         self.orders(
             order_rows.astype(np.int64),
             np.full(count, now_ms, np.int64),
             np.full(count, cause, np.int64),
             np.full(count, NOBODY, np.int64),
+            np.full(count, heard),
         )
 
     def unknown(self, service_ms: int, now_ms: int) -> None:

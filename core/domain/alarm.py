@@ -9,7 +9,7 @@
     jump, frozen → yes      jump, frozen  low: the operations queue
     silence   → silent      silence    medium; high when it is the victim's device during an open incident
                                        low for her device, or for separation unknown by her silence alone, when a low
-                                       battery announced it and he is neither in breach nor, unless seen at rest, in warning
+                                       battery announced it and he is not in breach, nor in warning unless at rest
     silence   → late        no incident: the wearer is prompted
     battery   → low, critical   battery  low
 

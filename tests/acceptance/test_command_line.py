@@ -135,7 +135,8 @@ def test_the_demo_shows_a_breach_and_a_panic_and_stops_cleanly_twice(folder: Pat
             deadline = time.monotonic() + 100
             while True:
                 text = output.read_text()
-                if re.search(r"(opened|updated).*proximity", text) and re.search(r"opened.*panic", text) and "told" in text:
+                near = re.search(r"(opened|updated).*proximity", text)
+                if near and re.search(r"opened.*panic", text) and "told" in text:
                     break
                 assert demo.poll() is None, text
                 assert time.monotonic() < deadline, f"no breach and panic within 100 s:\n{text}"
