@@ -87,7 +87,7 @@ class Asking:
         charged_s = np.where(his, np.maximum(age_victim_s, sampling.VICTIM_AGE_S), age_victim_s)
         accuracy_m = accuracy_victim_m + accuracy_aggressor_m
         bound = sampling.lower_bound_m(distance_m, accuracy_m, charged_s, age_aggressor_s)
-        safe = sampling.safe_s(bound, roster.orders.limits[:, 0].take(order_rows))
+        safe = sampling.safe_s(bound, roster.orders.limits[order_rows, 0])
         if zone_distance_m is not None:
             safe = np.minimum(safe, sampling.zone_safe_s(zone_distance_m, accuracy_aggressor_m, age_aggressor_s))
         wait = sampling.wait_s(safe, on)

@@ -239,9 +239,11 @@ class Engine:
             moved, moved_ms = rows[taken], now_ms[taken]
             showing.keep(devices, moved, records[taken], moved_ms, fixes[taken])
             self._move(moved, moved_ms, cause[taken], (notes & NOTE_SUSPECT) != 0)
-        changed = np.flatnonzero(((beaten[:, WORD] ^ held[:, WORD]) != 0) & primary)
-        if changed.size:
-            self._account.pulses(changed, rows, held, beaten, newest, records, now_ms, cause)
+        differs = beaten[:, WORD] ^ held[:, WORD]
+        if differs.any():
+            self._account.pulses(np.flatnonzero(differs * primary), rows, held, beaten, newest, records, now_ms, cause)
+            opened = rows[(differs & pulse.TAMPER_BITS) != 0]  # their silence is told without grace
+            self._judging.foresee(view.orders_of(self._roster.people, self._roster.orders, devices.person[opened])[0])
 
     def _move(self, rows: Rows, now_ms: Times, cause: Index, doubted: NDArray[np.bool_]) -> None:
         """Devices have new fixes: settle which is the person's, and judge what that touches.
@@ -346,6 +348,8 @@ class Engine:
             roster.refresh_order(row, now_ms)
             began.append(row)
             self._judging.end_if_idle(row, now_ms, 0, "validity_ended")
+            for person in roster.orders.party[row].tolist():
+                roster.set_hot(person)
         zones = np.flatnonzero(roster.zones.due <= now_ms).tolist()
         for row in zones:
             roster.refresh_zone(row, now_ms)

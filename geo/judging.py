@@ -6,7 +6,7 @@ Everything that asks a rule goes through here: a fix, a sighting, a configuratio
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from geo.rows import NEVER, Rows
 from geo.run import Index
 from geo.track import LIVE, PLACE, RADIUS_68_SIGMA, SERVICE_MS, SIGMA, Bools, Times
 from geo.view import NOBODY, View
+
+SIDES: Final = np.asarray([1, 2], dtype=np.int8)
+"""Bits of `Orders.silent`: the victim, the aggressor."""
 
 
 class Judging:
@@ -108,18 +111,23 @@ class Judging:
             view = view.take(np.flatnonzero((told_ms <= service_ms) | (his & (p >= orders.p_unknown[view.rows]))))
             before = orders.assured[view.rows]
             orders.assured[view.rows] = assurance.UNKNOWN
+            last_ms = np.column_stack([view.victim[:, SERVICE_MS], view.aggressor[:, SERVICE_MS]])
+            orders.silent[view.rows] = (service_ms - last_ms >= view.good_ms) @ SIDES
             orders.dirty[view.rows] = True
             findings.silence(self._account, view, before, service_ms)
         self.foresee(rows)
 
     def is_told(self, person: int) -> bool:
-        """Whether the separation of all orders of a person (there is one) is told to be unknown."""
+        """Whether of all orders of a person (there is one) it is told that this person's silence leaves them unknown.
+
+        That it is unknown for another reason tells nobody of this silence.
+        """
         orders, found = self._roster.orders, False
         link = int(self._roster.people.link[person])
         while link >= 0:
             row = link >> 1
             if orders.live[row]:
-                if orders.assured[row] != assurance.UNKNOWN:
+                if orders.assured[row] != assurance.UNKNOWN or not orders.silent[row] & SIDES[link & 1]:
                     return False
                 found = True
             link = int(orders.next[row, link & 1])
@@ -170,6 +178,7 @@ class Judging:
             orders.predicted[row] = False
             orders.away_ms[row] = 0
             orders.assured[row] = assurance.NOT_YET
+            orders.silent[row] = 0
             orders.dirty[row] = True
             self._account.ended(ended, now_ms, cause, reason)
             for person in orders.party[row].tolist():
@@ -192,6 +201,7 @@ class Judging:
         zones.out_ms[row] = 0
         zones.dirty[row] = True
         self._account.ended(ended, now_ms, cause, reason)
+        self._roster.set_hot(int(self._roster.orders.party[order_row, 1]))
 
     # --- one view of distance
 
@@ -304,3 +314,20 @@ class Judging:
             orders.sure_ms[rows] = assured.sure_ms[some]
             orders.poor_ms[rows] = assured.poor_ms[some]
             orders.dirty[rows] = True
+        told = np.flatnonzero(orders.silent.take(assured.view.rows))
+        if told.size:
+            self._end_silence(assured.view.take(told), assured.after[told] == assurance.UNKNOWN)
+
+    def _end_silence(self, view: View, unknown: Bools) -> None:
+        """Whose silence was told, and who is heard again, may fall silent anew: that is told anew."""
+        orders = self._roster.orders
+        last_ms = np.column_stack([view.victim[:, LIVE], view.aggressor[:, LIVE]])
+        lasts = ((view.now_ms[:, None] - last_ms > view.good_ms) & unknown[:, None]) @ SIDES
+        for row, before, after in zip(
+            view.rows.tolist(), orders.silent[view.rows].tolist(), lasts.tolist(), strict=True
+        ):
+            if before & ~after:
+                orders.silent[row] = before & after
+                orders.dirty[row] = True
+                for person in orders.party[row].tolist():
+                    self._roster.set_hot(person)

@@ -168,22 +168,18 @@ def _take_orders(orders: Orders, state: dict[bytes, bytes | None]) -> None:
     for row in np.flatnonzero(orders.dirty).tolist():
         case, order = orders.about[row]
         inner, outer = orders.on[row].tolist()
-        bits = inner | outer << 1 | bool(orders.predicted[row]) << 2
-        assured = int(orders.assured[row])
-        state[b"o" + PAIR_KEY.pack(case.number, order.number)] = (
-            ORDER.pack(
-                bits,
-                assured,
-                *orders.out_ms[row].tolist(),
-                int(orders.away_ms[row]),
-                int(orders.sure_ms[row]),
-                int(orders.poor_ms[row]),
-                float(orders.p_legal[row]),
-                int(orders.p_legal_ms[row]),
-            )
-            if bits or assured
-            else None
+        bits = inner | outer << 1 | bool(orders.predicted[row]) << 2 | int(orders.silent[row]) << 3
+        packed = ORDER.pack(
+            bits,
+            int(orders.assured[row]),
+            *orders.out_ms[row].tolist(),
+            int(orders.away_ms[row]),
+            int(orders.sure_ms[row]),
+            int(orders.poor_ms[row]),
+            float(orders.p_legal[row]),
+            int(orders.p_legal_ms[row]),
         )
+        state[b"o" + PAIR_KEY.pack(case.number, order.number)] = packed if any(packed) else None
     orders.dirty[:] = False
 
 
@@ -193,6 +189,7 @@ def _restore_order(orders: Orders, row: int | None, value: bytes) -> None:
         orders.on[row] = (bits & 1, bits >> 1 & 1)
         orders.out_ms[row] = (inner_ms, outer_ms)
         orders.predicted[row] = bits >> 2 & 1
+        orders.silent[row] = bits >> 3 & 3
         orders.away_ms[row] = away_ms
         orders.assured[row] = assured
         orders.sure_ms[row] = sure_ms

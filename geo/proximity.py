@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from geo import approach, assurance, separation, states
 from geo.fix_filter import is_at_rest, velocity
 from geo.frame import Floats
-from geo.pulse import ALARM_BITS, FOUND_BITS
+from geo.pulse import TAMPER_BITS
 from geo.rows import WORD, Devices, Orders, Rows
 from geo.track import GAP, LIVE, PLACE, PP, SERVICE_MS, SIGMA, STEP, Bools, Times
 from geo.view import NOBODY, View, fresh
@@ -232,7 +232,7 @@ def deadlines(devices: Devices, orders: Orders, rows: NDArray[np.int64], best: R
         grace_ms=orders.grace_ms.take(rows),
         resting=np.stack([is_at_rest(victim), is_at_rest(aggressor)], axis=1),
         feared=orders.on[rows, 0] | orders.predicted.take(rows),
-        tampered=(devices.pulse[best[:, 1], WORD] & (ALARM_BITS | FOUND_BITS)) != 0,
+        tampered=(devices.pulse[best[:, 1], WORD] & TAMPER_BITS) != 0,
     )
 
 

@@ -46,6 +46,7 @@ TOLD: Final = (
 )
 """Name, bits of which any is an alarm, states: what a device says, and what its fixes give away (`geo.fix_filter`)."""
 FOUND_BITS: Final = FROZEN_BIT | CONFLICT_BIT | JUMPED_BIT
+TAMPER_BITS: Final = ALARM_BITS | FOUND_BITS
 
 NOTES: Final = NOTE_JUMP | NOTE_FROZEN | NOTE_CONFLICT | NOTE_FORGED
 

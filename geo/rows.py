@@ -227,6 +227,7 @@ class Orders(Ringed):
         "predicted": (np.bool_, 0, False),
         "away_ms": (np.int64, 0, 0),
         "assured": (np.int8, 0, 0),
+        "silent": (np.int8, 0, 0),
         "sure_ms": (np.int64, 0, 0),
         "poor_ms": (np.int64, 0, 0),
         "tell_ms": (np.int64, 0, NEVER),
@@ -250,6 +251,8 @@ class Orders(Ringed):
     """Since when that is no longer likely; 0: it is."""
     assured: NDArray[np.int8]
     """A state of `geo.assurance`."""
+    silent: NDArray[np.int8]
+    """Whose silence that is, as told and not ended since: 1 the victim's, 2 the aggressor's, 3 both."""
     sure_ms: Times
     """When separation was last guaranteed, to the minute."""
     poor_ms: Times

@@ -27,7 +27,11 @@ def read(run: Run) -> dict[int, list[int]]:
         except (msgspec.DecodeError, ValueError):
             continue
         for index, found in beside.items():
-            numbers = [each["beacon"] for each in found.get("heard", ()) if isinstance(each.get("beacon"), int)]
+            sightings = found.get("heard") if isinstance(found, dict) else None
+            if not isinstance(sightings, list):
+                continue
+            numbers = [each["beacon"] for each in sightings
+                       if isinstance(each, dict) and isinstance(each.get("beacon"), int)]  # fmt: skip
             if index.isdecimal() and numbers:
                 heard[start + int(index)] = numbers
     return heard
