@@ -35,6 +35,8 @@ when, by the motion model, he could be inside (`p_unknown`)."""
 PATIENCE_WHILE_SEEN: Final = 5.5
 """Graces given to her silence while he is at rest."""
 WAY_SHARE: Final = 0.5
+TUNNEL_MS: Final = 60_000.0
+"""What a way underground is given beyond two intervals, whoever is coming."""
 WALKING_MPS: Final = 1.5
 CHECK_MS: Final = 60_000
 """How often that is asked while somebody is silent."""
@@ -108,7 +110,7 @@ def deadlines_ms(
     grace[resting[:, 1], 0] = (PATIENCE_WHILE_SEEN * grace_ms)[resting[:, 1]]
     # who was on his way is told of by the time he can be half of the way there at the pace he had
     arrival_ms = 1000.0 * WAY_SHARE * gap / np.maximum(speed_mps, WALKING_MPS)
-    hurry = np.maximum(arrival_ms[:, None] - fresh_ms, 0.0)
+    hurry = np.maximum(arrival_ms[:, None] - fresh_ms, TUNNEL_MS)
     grace = np.where(np.stack([soon[:, 1], about | soon.any(axis=1)], axis=1), np.minimum(grace, hurry), grace)
     grace[feared] = 0.0
     grace[tampered, 1] = 0.0

@@ -74,6 +74,9 @@ BELIEVED_WITHIN_MS: Final = 15_000.0
 BELIEVED_AFTER_MS: Final = 4_000.0
 JUMP_MPS: Final = 70.0
 JUMP_SIGMAS: Final = 3.0
+JUMP_LEAST_M: Final = 300.0
+"""Less may be what houses do to satellites, however short the time."""
+FORGED_LEAST_M: Final = 1_000.0
 
 FROZEN_FIXES: Final = 3
 FROZEN_S: Final = 60.0
@@ -121,13 +124,14 @@ def doubt(
     blur = JUMP_SIGMAS * np.sqrt(before[:, PP] + fix[:, FIX_SIGMA] ** 2)
     way = np.sqrt(np.einsum("ij,ij->i", offset, offset)) - blur
     # an access point that was carried to another town is nobody's jump: see `compare`
-    jump = (way > JUMP_MPS * 0.001 * (fix[:, LIVE] - before[:, LIVE])) & (fix[:, FIX_RADIO] == 0)
+    impossible_m = JUMP_MPS * 0.001 * (fix[:, LIVE] - before[:, LIVE])
+    jump = (way > np.maximum(impossible_m, JUMP_LEAST_M)) & (fix[:, FIX_RADIO] == 0)
     rows = before.copy()
     rows[:, TAKEN], rows[:, AT], rows[:, SEQ] = fix[:, LIVE], fix[:, AT], fix[:, SEQ]
     rows[:, SUSPECT] = offset
     rows[:, SUSPECT_SIGMA] = fix[:, FIX_SIGMA]
     words = (word[some] & ~(3 << SUSPECTS_SHIFT)) | count << SUSPECTS_SHIFT | np.where(jump, JUMPED_BIT, 0)
-    forged = believed & ~young & (jump | ((word[some] & JUMPED_BIT) != 0))
+    forged = believed & ~young & (jump | ((word[some] & JUMPED_BIT) != 0)) & (way > FORGED_LEAST_M)
     sure_of = believed.nonzero()[0]
     if sure_of.size:
         begun = fix[sure_of]

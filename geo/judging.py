@@ -293,11 +293,13 @@ class Judging:
     def _write_prediction(self, prediction: proximity.Prediction) -> None:
         orders = self._roster.orders
         changed = (prediction.after != prediction.before) | (prediction.away_ms != prediction.away_before_ms)
+        changed |= prediction.coming_ms != prediction.coming_before_ms
         some = np.flatnonzero(changed)
         if some.size:
             rows = prediction.view.rows[some]
             orders.predicted[rows] = prediction.after[some]
             orders.away_ms[rows] = prediction.away_ms[some]
+            orders.coming_ms[rows] = prediction.coming_ms[some]
             orders.dirty[rows] = True
 
     def _write_assurance(self, assured: proximity.Assurance) -> None:

@@ -31,8 +31,8 @@ FORMAT_VERSION: Final = 2
 PAIR_KEY: Final = struct.Struct("<II")
 NUMBER_KEY: Final = struct.Struct("<I")
 RINGS: Final = struct.Struct("<Bqq")
-ORDER: Final = struct.Struct("<BBqqqqqdq")
-"""Bits (inner, outer, predicted), assurance, `out_ms` twice, `away_ms`, `sure_ms`, `poor_ms`, `p_legal`, its time."""
+ORDER: Final = struct.Struct("<BBqqqqqqdq")
+"""Bits (inner, outer, predicted), assurance, the moments in the order of the columns, `p_legal` and its moment."""
 FIX_BYTES: Final = 8 * EXACT + 4 * (WIDTH - EXACT)
 DEVICE_BYTES: Final = FIX_BYTES + 8 * PULSE_WIDTH + 1
 
@@ -174,6 +174,7 @@ def _take_orders(orders: Orders, state: dict[bytes, bytes | None]) -> None:
             int(orders.assured[row]),
             *orders.out_ms[row].tolist(),
             int(orders.away_ms[row]),
+            int(orders.coming_ms[row]),
             int(orders.sure_ms[row]),
             int(orders.poor_ms[row]),
             float(orders.p_legal[row]),
@@ -185,12 +186,15 @@ def _take_orders(orders: Orders, state: dict[bytes, bytes | None]) -> None:
 
 def _restore_order(orders: Orders, row: int | None, value: bytes) -> None:
     if row is not None and len(value) == ORDER.size:
-        bits, assured, inner_ms, outer_ms, away_ms, sure_ms, poor_ms, p_legal, p_legal_ms = ORDER.unpack(value)
+        bits, assured, inner_ms, outer_ms, away_ms, coming_ms, sure_ms, poor_ms, p_legal, p_legal_ms = ORDER.unpack(
+            value
+        )
         orders.on[row] = (bits & 1, bits >> 1 & 1)
         orders.out_ms[row] = (inner_ms, outer_ms)
         orders.predicted[row] = bits >> 2 & 1
         orders.silent[row] = bits >> 3 & 3
         orders.away_ms[row] = away_ms
+        orders.coming_ms[row] = coming_ms
         orders.assured[row] = assured
         orders.sure_ms[row] = sure_ms
         orders.poor_ms[row] = poor_ms

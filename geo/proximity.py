@@ -61,6 +61,9 @@ class Prediction:
     after: Bools
     away_before_ms: Times
     away_ms: Times
+    coming_before_ms: Times
+    coming_ms: Times
+    """Since when the distance has been shrinking; 0: it is not."""
     p: Floats
     eta_s: Floats
     entered: Bools
@@ -167,24 +170,34 @@ def predict(devices: Devices, orders: Orders, view: View) -> Prediction | None:
         return None
     view, before, inside = view.take(asked), before[asked], on[asked, 0]
     by_victim, by_aggressor = approach.closing(view.victim, view.aggressor, view.apart, view.distance_m)
-    coming = (by_victim + by_aggressor >= approach.CLOSING_LEAST_MPS) & ~inside
+    closing = by_victim + by_aggressor
+    coming = (closing >= approach.CLOSING_LEAST_MPS) & ~inside
+    since_before = orders.coming_ms.take(view.rows)
+    since = np.where(since_before > 0, since_before, np.where(coming, view.now_ms, 0))
+    since[(closing < approach.LEAVING_MPS) | inside] = 0
     p, eta = np.zeros(asked.size), np.zeros(asked.size)
     some = np.flatnonzero(coming)
     if some.size:
         part = view.take(some)
         p[some], eta[some] = approach.chance(
-            part.victim, part.aggressor, part.now_ms, orders.limits[part.rows, 0], orders.horizon_s[part.rows]
+            part.victim,
+            part.aggressor,
+            part.apart,
+            part.variance_victim + part.variance_aggressor,
+            orders.limits[part.rows, 0],
+            orders.horizon_s[part.rows],
+            (part.now_ms - since[some]) / 1000.0,
         )
     needed = orders.p_approach.take(view.rows)
     up = coming & (p >= needed)
-    if not (up.any() or before.any()):
+    if not (up.any() or before.any() or (since != since_before).any()):
         return None
     away = orders.away_ms.take(view.rows)
     lost = fresh(devices, view) & (p < approach.LOST_SHARE * needed)
     after, away_after = approach.step(
         before, away, up, lost, before & inside, orders.hold_ms.take(view.rows), view.now_ms
     )
-    return Prediction(view, before, after, away, away_after, p, eta, inside)
+    return Prediction(view, before, after, away, away_after, since_before, since, p, eta, inside)
 
 
 def assure(devices: Devices, orders: Orders, view: View) -> Assurance:

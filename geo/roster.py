@@ -33,7 +33,7 @@ DEVICE_NUMBER_MAX: Final = 1 << 26
 
 FELT_BY_DEVICES: Final = ("fix", "pulse", "live", "asked_s", "judged_ms", "rest_ms", "rest_place")
 FELT_BY_ORDERS: Final = (
-    "on", "out_ms", "predicted", "away_ms", "assured", "silent", "sure_ms", "poor_ms", "p_legal",
+    "on", "out_ms", "predicted", "away_ms", "coming_ms", "assured", "silent", "sure_ms", "poor_ms", "p_legal",
     "p_legal_ms",
 )  # fmt: skip
 """Columns that outlive a new configuration of their order."""

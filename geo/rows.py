@@ -226,6 +226,7 @@ class Orders(Ringed):
         "grace_ms": (np.float64, 0, 300_000.0),
         "predicted": (np.bool_, 0, False),
         "away_ms": (np.int64, 0, 0),
+        "coming_ms": (np.int64, 0, 0),
         "assured": (np.int8, 0, 0),
         "silent": (np.int8, 0, 0),
         "sure_ms": (np.int64, 0, 0),
@@ -249,6 +250,8 @@ class Orders(Ringed):
     """Whether he is predicted to be inside soon."""
     away_ms: Times
     """Since when that is no longer likely; 0: it is."""
+    coming_ms: Times
+    """Since when, within the warning radius, the distance has been shrinking; 0: it is not."""
     assured: NDArray[np.int8]
     """A state of `geo.assurance`."""
     silent: NDArray[np.int8]
