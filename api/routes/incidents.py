@@ -102,16 +102,26 @@ async def list_incidents(context: Context, actor: Watcher, filters: Annotated[Fi
 
 @router.get("/{incident_id}")
 async def read_incident(incident_id: uuid.UUID, context: Context, actor: Watcher) -> dict[str, Any]:
-    """An incident with its timeline, and the incidents of its episode, itself among them."""
+    """An incident with its timeline."""
     async with context.database.connection() as connection:
         row = await store.find(connection, actor.agency_id, incident_id)
         if row is None:
             raise NotFound("There is no such incident.")
         lines = await store.timeline(connection, incident_id, TIMELINE_LINES)
-        episode = await store.of_episode(connection, actor.agency_id, row["episode_id"], EPISODE_MAX)
     if actor.role not in PLACED_ROLES:
         lines = [{**line, "data": {k: v for k, v in line["data"].items() if k not in PLACE_FIELDS}} for line in lines]
-    return {**_as_seen_by(actor, store.incident_json(row)), "timeline": lines, "episode": episode}
+    return {**_as_seen_by(actor, store.incident_json(row)), "timeline": lines}
+
+
+@router.get("/{incident_id}/episode")
+async def read_episode(incident_id: uuid.UUID, context: Context, actor: Watcher) -> dict[str, Any]:
+    """The incidents of an incident's episode, itself among them: what tells them apart, in the order they opened."""
+    async with context.database.connection() as connection:
+        row = await store.find(connection, actor.agency_id, incident_id)
+        if row is None:
+            raise NotFound("There is no such incident.")
+        episode = await store.of_episode(connection, actor.agency_id, row["episode_id"], EPISODE_MAX)
+    return {"incidents": episode}
 
 
 PLACE_FIELDS: Final = frozenset({"lat", "lon", "accuracy_m", "differs", "aggressor_place", "district"})

@@ -76,8 +76,7 @@ class Facts:
         if key is not None and item.kind in SEPARATION_KINDS:
             self.states[key] = item.to_state
         person, role = self.wearer(item)
-        was_troubled = item.case_id in self.troubled
-        around = Surroundings(self._separations(item, person), role == "victim", was_troubled)
+        around = Surroundings(self._separations(item, person), role == "victim", item.case_id in self.troubled)
         alarm = alarm_of(item, around)
         found = [] if alarm is None else [Judgement(item, alarm, self._zones_inside(item), self._is_near(item, alarm))]
         self._note_silence(item, role)
@@ -87,7 +86,7 @@ class Facts:
                 self.troubled.add(item.case_id)
         if item.kind in {"proximity", "assurance"} and item.to_state in DANGEROUS:
             found += [Judgement(item, worse, own=False) for worse in self._tampers_worse(item)]
-        if item.case_id in self.troubled and not was_troubled:
+        if alarm is not None and alarm.raised and alarm.family in TROUBLE:  # also where a panic began the trouble
             found += [Judgement(item, worse, own=False) for worse in self._silences_worse(item)]
         return found
 
@@ -133,13 +132,14 @@ class Facts:
     def pages(self, row: Row) -> tuple[bool, bool]:
         """Of a new incident: whether routes hear of it, and whether the protected person does.
 
-        Not when its episode has an open incident as severe that they heard of.
+        Not when its episode has an open incident as severe that they heard of; what was is no word of what is.
         """
         others = [
             other
             for other in self.standing.get(row["case_id"], {}).values()
             if other["id"] != row["id"]
             and other["episode_id"] == row["episode_id"]
+            and (row["retrospective"] or not other["retrospective"])
             and SEVERITY_RANK[other["severity"]] >= SEVERITY_RANK[row["severity"]]
         ]
         return not others, not any(other["type"] in TOLD_TO_HER for other in others)

@@ -1,6 +1,8 @@
 """What late data shows of the past: an incident marked retrospective, or a line of the one that was going on then.
 
-Such an incident folds by the order and the moment, never with what happens now, and says nothing of where he is now.
+One that knew of less than a breach (an approach) does not hide it: it becomes more, and that is told, or, where it is
+resolved already, the breach stands beside it. Such an incident folds by the order and the moment, never with what
+happens now, and says nothing of where he is now.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from core.actions.fold_facts import Facts, Judgement
-from core.actions.incident_rows import line_of, opening_row
+from core.actions.incident_rows import fold_into, line_of, opening_row
 from core.actions.notices import Notice, notice_of, tell
 from core.actions.unit_of_work import Unit
 from core.clock import from_ms, rfc3339, to_ms
@@ -23,7 +25,7 @@ from core.postgres import transitions as records
 
 
 async def tell_past(unit: Unit, facts: Facts, items: Sequence[Transition]) -> None:
-    """Take past breaches: each opens its own incident unless one of its order and family was going on then."""
+    """Take past breaches: each opens its own incident unless one of its order and type was going on then."""
     notices: list[Notice] = []
     linked: dict[uuid.UUID, uuid.UUID] = {}
     for item in items:
@@ -40,16 +42,19 @@ async def _tell_one(unit: Unit, facts: Facts, item: Transition) -> tuple[uuid.UU
     subject, family, began = subject_of(item), FAMILY_OF_TYPE[item.kind], from_ms(item.at_ms)
     ended = from_ms(past_end_ms(item))
     severity = past_severity(to_ms(ended), to_ms(unit.now))
+    recent = severity == Severity.CRITICAL
     judgement = Judgement(item, Alarm(f"{subject}@{item.at_ms}", family, item.kind, severity, raised=True))
-    row = await store.lock_overlapping(unit.connection, item.case_id, subject, family, began, ended)
+    row = await store.lock_overlapping(unit.connection, item.case_id, subject, family, item.kind, began, ended)
     if row is not None:
+        version = row["version"]
+        if row["type"] != item.kind:
+            fold_into(row, replace(judgement, own=False))  # its figures and places are those of now
         row["updated_at"] = unit.now
         await store.update_many(unit.connection, [row])
         await store.add_lines(unit.connection, [line_of(row, judgement, "past")])
         unit.emit(row["agency_id"], "incident.updated", store.incident_json(row))
-        return row["id"], None
+        return row["id"], notice_of(row, item.id, to_her=recent) if row["version"] != version else None
     # An episode is of minutes: what is long over joins none.
-    recent = severity == Severity.CRITICAL
     row = opening_row(facts if recent else replace(facts, recent={}), judgement, unit.now)
     row["detail"] = {**row["detail"], "until": rfc3339(ended)}
     to_routes, to_her = facts.pages(row)

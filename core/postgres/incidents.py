@@ -157,7 +157,7 @@ async def recent_of_cases(
     """By case: its incidents that are open or were touched since, the latest first."""
     rows = await connection.fetch(
         "SELECT id, case_id, order_id, subject, family, type, severity, state, episode_id, device_id, updated_at,"
-        " detail->'signals_on' AS signals_on FROM incident"
+        " retrospective, detail->'signals_on' AS signals_on FROM incident"
         " WHERE case_id = ANY($1) AND (state <> 'resolved' OR updated_at >= $2) ORDER BY updated_at DESC, id DESC",
         case_ids,
         since,
@@ -198,22 +198,25 @@ async def lock_open_of_family(connection: Connection, family: str) -> list[Row]:
 
 
 async def lock_overlapping(
-    connection: Connection, case_id: uuid.UUID, subject: str, family: str, begins: datetime, ends: datetime
+    connection: Connection, case_id: uuid.UUID, subject: str, family: str, kind: str, begins: datetime, ends: datetime
 ) -> Row | None:
     """The earliest incident of a subject (or of its past) and family that was going on between two moments, locked.
 
-    One that is not resolved goes on; one that tells of the past went on until its `detail.until`.
+    One that is not resolved goes on; one that tells of the past went on until its `detail.until`. What is resolved
+    counts only if it was of the type `kind`.
     """
     row = await connection.fetchrow(
         f"SELECT {_LIST} FROM incident WHERE case_id = $1 AND family = $3"  # noqa: S608
         " AND (subject = $2 OR starts_with(subject, $2 || '@')) AND updated_at >= $4 AND occurred_at <= $5"
         " AND CASE WHEN retrospective THEN coalesce((detail->>'until')::timestamptz, occurred_at)"
-        " ELSE coalesce(resolved_at, 'infinity') END >= $4 ORDER BY occurred_at, id LIMIT 1 FOR NO KEY UPDATE",
+        " ELSE coalesce(resolved_at, 'infinity') END >= $4 AND (type = $6 OR state <> 'resolved')"
+        " ORDER BY occurred_at, id LIMIT 1 FOR NO KEY UPDATE",
         case_id,
         subject,
         family,
         begins,
         ends,
+        kind,
     )
     return dict(row) if row is not None else None
 

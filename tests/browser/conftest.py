@@ -83,6 +83,7 @@ class Desk:
     def __init__(self) -> None:
         self.incidents: dict[str, dict[str, Any]] = {}
         self.timelines: dict[str, list[dict[str, Any]]] = {}
+        self.episodes: dict[str, list[dict[str, Any]]] = {}
         self.people = {
             VICTIM: {"id": VICTIM, "identity": {"name": "Айгерім Сәрсенова"}},
             AGGRESSOR: {"id": AGGRESSOR, "identity": {"name": "Марат Қуатов"}},
@@ -180,6 +181,10 @@ def scripted_api(desk: Desk, settings: Settings) -> FastAPI:
     @app.get("/v1/incidents/{incident_id}")
     async def incident(incident_id: str) -> Any:
         return desk.incidents[incident_id] | {"timeline": desk.timelines.get(incident_id, [])}
+
+    @app.get("/v1/incidents/{incident_id}/episode")
+    async def episode(incident_id: str) -> Any:
+        return {"incidents": desk.episodes.get(incident_id, [])}
 
     @app.get("/v1/incidents/{incident_id}/nearest-units")
     async def nearest(incident_id: str) -> Any:

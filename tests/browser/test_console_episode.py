@@ -28,7 +28,8 @@ def line(kind: str, **data: Any) -> dict[str, Any]:
 async def test_an_incident_leads_to_the_others_of_its_episode_also_to_those_that_are_over(console: Any) -> None:
     over = console.desk.make(3, type="approach", severity="high", state="resolved", episode_id=EPISODE, age_s=900)
     parts = [{name: over[name] for name in ("id", "type", "severity", "state", "opened_at")}]
-    console.desk.add(console.desk.make(1, episode_id=EPISODE, episode=parts))
+    first = console.desk.add(console.desk.make(1, episode_id=EPISODE))
+    console.desk.episodes[first["id"]] = parts
     console.desk.add(console.desk.make(2, type="tamper", family="tamper", severity="high", episode_id=EPISODE))
     console.desk.add(over)
     await console.live()
@@ -129,3 +130,17 @@ async def test_a_welfare_check_is_said_and_stays_on_the_incident(console: Any) -
     await expect(console.page.locator("#announcer")).to_have_text(words)
     await expect(console.panel.locator(".flags")).to_contain_text(words)
     await expect(console.panel.locator(".facts")).to_contain_text("Inside for")
+
+
+async def test_an_approach_in_hand_that_becomes_a_breach_rings(console: Any) -> None:
+    incident = console.desk.add(console.desk.make(1, type="approach", severity="high", state="acknowledged"))
+    await console.live()
+    sound = console.page.locator("#sound")
+    await expect(sound).to_have_attribute("data-rings", "0")
+    risen = incident | {"type": "proximity", "severity": "critical", "version": 2, "inside": True}
+    await console.desk.emit("incident.updated", risen)
+    await expect(sound).to_have_attribute("data-rings", "1")
+    await expect(console.page.locator("#announcer")).to_contain_text("Too close")
+    await console.desk.emit("incident.updated", risen | {"distance_m": 100.0})
+    await expect(console.rows.first).to_contain_text("100 m")
+    await expect(sound).to_have_attribute("data-rings", "1")

@@ -2,8 +2,8 @@
  * What the console knows: a snapshot of the board plus every event since, in order, none twice.
  *
  * Pure of screen and network, so that an old snapshot with the events since can be compared to a fresh one.
- * Emits `change` after anything that the screen shows, `alarm` for an incident that became critical and open, and
- * `notice` for what somebody should know and that is no incident.
+ * Emits `change` after anything that the screen shows, `alarm` for an incident that became critical (one that is in hand
+ * already as well), or critical and open again, and `notice` for what somebody should know and that is no incident.
  */
 
 export const SEVERITIES = ["critical", "high", "medium", "low"];
@@ -88,10 +88,12 @@ export class Board extends EventTarget {
     this.#changed({ kind: "incident.updated", id: incident.id });
   }
 
-  /** Take which incidents an incident's episode has, as the API tells with the incident. */
+  /** Take which incidents an incident's episode has, as the API tells. */
   holdEpisode(id, episode) {
     const held = this.incidents.get(id);
-    if (held && episode) this.incidents.set(id, { ...held, episode });
+    if (!held || !episode) return;
+    this.incidents.set(id, { ...held, episode });
+    this.#changed({ kind: "episode" }); // without the id: what the API just told is not asked again
   }
 
   /** Take what is well and what is not; nothing is known after a resumed connection until the feed says it. */
@@ -149,8 +151,11 @@ export class Board extends EventTarget {
   }
 
   #alarmIfNew(before, after) {
-    const loud = (incident) => incident?.severity === "critical" && incident.state === "open";
-    if (loud(after) && !loud(before)) this.dispatchEvent(new CustomEvent("alarm", { detail: after }));
+    const critical = (incident) => incident?.severity === "critical" && incident.state !== "resolved";
+    const loud = (incident) => critical(incident) && incident.state === "open";
+    // Whoever took an approach in hand has to hear that it became a breach.
+    const rose = before && critical(after) && before.severity !== "critical";
+    if (rose || (loud(after) && !loud(before))) this.dispatchEvent(new CustomEvent("alarm", { detail: after }));
   }
 
   #holdProvisional(data, at) {

@@ -42,7 +42,14 @@ export class Commands {
     this.#board.hold(incident);
     this.#board.holdTimeline(id, incident.timeline);
     this.#loaded(incident);
+    this.loadEpisode(id);
     return incident;
+  }
+
+  /** Read which incidents belong to the same episode; without an answer those of the board are shown. */
+  async loadEpisode(id) {
+    const episode = await this.#session.request(`/v1/incidents/${id}/episode`).catch(() => null);
+    if (episode) this.#board.holdEpisode(id, episode.incidents);
   }
 
   async run(name, id) {

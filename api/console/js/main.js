@@ -229,7 +229,7 @@ class Console {
       const incident = await this.session.request(`/v1/incidents/${id}`);
       if (this.selected !== id) return;
       this.timeline = incident.timeline ?? [];
-      this.board.holdEpisode(id, incident.episode);
+      this.commands.loadEpisode(id);
       for (const line of this.timeline) if (line.kind === "delivery") this.board.holdDelivery(id, line.data);
       this.draw();
     } catch {

@@ -65,11 +65,21 @@ async def test_an_incident_goes_from_open_to_resolved_and_back(
     assert [line["kind"] for line in whole["timeline"]] == [
         "proximity", "acknowledge", "dispatch", "resolve", "reopen",
     ]  # fmt: skip
+    told = (await query("SELECT data FROM feed WHERE kind LIKE 'incident.%' ORDER BY id"))[-1]["data"]
+    assert {name: value for name, value in whole.items() if name != "timeline"} == told
     kinds = [r["kind"] for r in await query("SELECT kind FROM feed ORDER BY id")]
     assert kinds == [
         "incident.opened", "incident.acknowledged", "incident.dispatched", "unit.updated", "incident.resolved",
         "unit.updated", "incident.updated",
     ]  # fmt: skip
+
+
+async def test_an_incident_tells_its_episode(desk: Any, incident: Any, database: Any, transition: Any) -> None:
+    async with act(database, NOW) as unit:
+        await apply_transitions(unit, [transition("device", "closed", "open", signal="strap")])
+    found = (await desk.get(f"/v1/incidents/{incident['id']}/episode")).json()["incidents"]
+    assert sorted(part["type"] for part in found) == ["proximity", "tamper"]
+    assert (await desk.get(f"/v1/incidents/{new_id()}/episode")).status_code == 404
 
 
 async def test_a_stale_version_is_refused_with_the_current_one(desk: Any, incident: Any) -> None:

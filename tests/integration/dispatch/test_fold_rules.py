@@ -14,6 +14,8 @@ from core.actions.incidents import apply_transitions
 from core.actions.unit_of_work import act
 from core.domain.transition import Transition
 from core.errors import Conflict
+from core.ids import new_id
+from core.postgres import incidents
 from core.postgres.database import Database
 from core.postgres.migrate import MIGRATIONS
 
@@ -146,6 +148,23 @@ async def test_a_victim_silent_already_is_urgent_once_an_incident_opens(
     await apply(database, transition("proximity", "warning", "breach"))
     [row] = await query("SELECT severity, version FROM incident WHERE family = 'silence'")
     assert (row["severity"], row["version"]) == ("high", 2)
+
+
+async def test_a_victim_silent_already_is_urgent_once_he_comes_though_the_trouble_began_with_a_panic(
+    database: Database, transition: Make, query: Query, pair: Any
+) -> None:
+    await apply(database, transition("device", "late", "silent", signal="silence", device_id=pair.phone_id))
+    panic_id = new_id()
+    row = incidents.new_row(
+        id=panic_id, type="panic", family="panic", severity="critical", episode_id=panic_id, agency_id=pair.agency_id,
+        case_id=pair.case_id, victim_id=pair.victim_id, subject="elsewhere", occurred_at=NOW, opened_at=NOW,
+        updated_at=NOW,
+    )  # fmt: skip
+    async with database.transaction() as connection:
+        assert await incidents.insert_open(connection, row)
+    await apply(database, transition("approach", "none", "predicted"))
+    [row] = await query("SELECT severity FROM incident WHERE family = 'silence'")
+    assert row["severity"] == "high"
 
 
 @pytest.mark.parametrize(("after", "severity"), [("unknown", "high"), ("likely", "low")])

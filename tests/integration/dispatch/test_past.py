@@ -57,22 +57,71 @@ async def test_the_same_past_told_twice_is_one_incident(database: Database, tran
     assert len(await query("SELECT 1 FROM timeline")) == 2
 
 
-async def test_a_past_breach_within_an_incident_is_a_line_of_it(
+async def test_a_past_breach_within_an_incident_of_one_is_a_line_of_it(
     database: Database, transition: Make, query: Query, pair: Any
 ) -> None:
     opened = NOW - timedelta(hours=2)
-    await apply(database, transition("approach", "none", "predicted", at_ms=to_ms(opened)), now=opened)
-    [row] = await query("SELECT * FROM incident")
-    by = By(pair.users["dispatcher"], pair.agency_id, row["id"], row["version"])
-    async with act(database, NOW - timedelta(hours=1)) as unit:
-        await resolve(unit, by, Ending("warned"))
+    await apply(database, transition("proximity", "warning", "breach", at_ms=to_ms(opened)), now=opened)
+    await apply(database, transition("proximity", "breach", "clear", at_ms=to_ms(opened)), now=opened)
+    await resolved(database, pair, query)
     await apply(database, past(transition, opened + timedelta(minutes=10), opened + timedelta(minutes=12)))
     [row] = await query("SELECT * FROM incident")
     assert (row["state"], row["retrospective"], row["inside"], row["version"]) == ("resolved", False, False, 2)
     line = (await query("SELECT * FROM timeline ORDER BY ordinal"))[-1]
     assert (line["kind"], line["data"]["what"]) == ("proximity", "past")
-    [linked] = await query("SELECT incident_id FROM transition WHERE to_state = 'breach'")
-    assert linked["incident_id"] == row["id"]
+    linked = await query("SELECT incident_id FROM transition WHERE to_state = 'breach'")
+    assert {one["incident_id"] for one in linked} == {row["id"]}
+    assert len(await query("SELECT 1 FROM delivery WHERE audience = 'dispatcher'")) == 1
+
+
+async def test_an_approach_that_was_a_breach_as_late_data_shows_becomes_one_and_is_told_again(
+    database: Database, transition: Make, query: Query
+) -> None:
+    opened = NOW - timedelta(hours=2)
+    await apply(database, transition("approach", "none", "predicted", at_ms=to_ms(opened)), now=opened)
+    gone = opened + timedelta(minutes=20)
+    turned = transition("approach", "predicted", "none", at_ms=to_ms(gone), detail={"outcome": "turned_away"})
+    await apply(database, turned, now=gone)
+    await apply(database, past(transition, opened + timedelta(minutes=10), opened + timedelta(minutes=12)))
+    [row] = await query("SELECT * FROM incident")
+    assert (row["type"], row["severity"], row["version"], row["inside"]) == ("proximity", "high", 2, False)
+    told = await query("SELECT data FROM delivery WHERE audience = 'dispatcher' ORDER BY created_at")
+    assert [one["data"]["type"] for one in told] == ["approach", "proximity"]
+    assert len(await query("SELECT 1 FROM delivery WHERE audience = 'victim'")) == 1, "what is long over is no warning"
+
+
+async def test_a_resolved_approach_hides_no_past_breach(
+    database: Database, transition: Make, query: Query, pair: Any
+) -> None:
+    opened = NOW - timedelta(hours=2)
+    await apply(database, transition("approach", "none", "predicted", at_ms=to_ms(opened)), now=opened)
+    await resolved(database, pair, query)
+    await apply(database, past(transition, opened + timedelta(minutes=10), opened + timedelta(minutes=12)))
+    rows = await query("SELECT * FROM incident ORDER BY occurred_at")
+    assert [(row["type"], row["state"], row["retrospective"]) for row in rows] == [
+        ("approach", "resolved", False), ("proximity", "open", True),
+    ]  # fmt: skip
+    assert len(await query("SELECT 1 FROM delivery WHERE audience = 'dispatcher'")) == 2
+
+
+async def test_what_was_does_not_keep_what_is_from_being_told(
+    database: Database, transition: Make, query: Query
+) -> None:
+    await apply(database, past(transition, NOW - timedelta(minutes=9), NOW - timedelta(minutes=4)))
+    await apply(database, transition("proximity", "warning", "breach", at_ms=to_ms(NOW)))
+    rows = await query("SELECT * FROM incident ORDER BY occurred_at")
+    assert [(row["severity"], row["retrospective"]) for row in rows] == [("critical", True), ("critical", False)]
+    assert rows[0]["episode_id"] == rows[1]["episode_id"]
+    for audience in ("dispatcher", "victim"):
+        assert len(await query("SELECT 1 FROM delivery WHERE audience = $1", audience)) == 2
+
+
+async def resolved(database: Database, pair: Any, query: Query) -> None:
+    """Have a dispatcher resolve the incident there is, an hour ago."""
+    [row] = await query("SELECT * FROM incident")
+    by = By(pair.users["dispatcher"], pair.agency_id, row["id"], row["version"])
+    async with act(database, NOW - timedelta(hours=1)) as unit:
+        await resolve(unit, by, Ending("warned"))
 
 
 async def test_a_past_breach_stands_beside_a_live_incident_that_began_later_and_neither_folds_into_the_other(
