@@ -36,7 +36,7 @@ from geo.roster import Roster
 from geo.rows import HEARD, LATE_BIT, NEVER, SERVICE, SILENT_BIT, WORD, Rows
 from geo.run import EVERYTHING, Index, Run, rounds, with_copies
 from geo.strangers import Strangers
-from geo.track import LIVE, SERVICE_MS, Times, candidates, is_newer
+from geo.track import LIVE, SERVICE_MS, Times, candidates, is_newer, served_ms
 
 __all__ = ["Engine", "EngineChanges"]
 
@@ -228,7 +228,8 @@ class Engine:
             new, notes = advance(before[taken], fixes[taken], records["heading_deg"][taken])
             # a frozen receiver says nothing of where it is
             said = (notes & (NOTE_ACCEPTED | NOTE_FROZEN)) == NOTE_ACCEPTED
-            new[:, SERVICE_MS] = np.where(said, service_ms[taken], new[:, SERVICE_MS])
+            fresh_ms = devices.fresh_ms.take(rows[taken])
+            new[:, SERVICE_MS] = served_ms(new, said, now_ms[taken], service_ms[taken], fresh_ms)
             beaten[taken, WORD] = pulse.find(beaten[taken, WORD], notes)
             devices.fix[rows[taken]] = new
         primary = devices.primary.take(rows)

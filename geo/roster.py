@@ -12,7 +12,7 @@ from core.domain.case import Case, CaseOrder, CasePerson, CaseZone
 from core.domain.ping import SHIFT_CASING, SHIFT_STRAP
 from geo import zones as places
 from geo.assurance import UNKNOWN
-from geo.fix_filter import variance
+from geo.fix_filter import suspected, variance
 from geo.rows import HEARD_BIT, LATE_BIT, NEVER, SERVICE, SILENT_BIT, WORD, Devices, Orders, People, Rows, Zones
 from geo.track import LIVE, PP, Bools, Times
 
@@ -168,7 +168,9 @@ class Roster:
         mine, theirs = devices.fix.take(rows, axis=0), devices.fix.take(held, axis=0)
         worn = np.where(devices.pulse[rows, WORD] & NOT_WORN_BITS, -1, devices.rank.take(rows))
         worn_best = np.where(devices.pulse[held, WORD] & NOT_WORN_BITS, -1, devices.rank.take(held))
-        surer = (worn == worn_best) & (mine[:, PP] <= variance(theirs, now_ms))
+        # of one that is doubted the estimate is as old as before
+        own = np.where(suspected(mine)[0], variance(mine, now_ms), mine[:, PP])
+        surer = (worn == worn_best) & (own <= variance(theirs, now_ms))
         stale = now_ms - theirs[:, LIVE] > devices.fresh_ms.take(held)
         wins: Bools = (best < 0) | (best == rows) | (worn > worn_best) | surer | stale
         return wins

@@ -140,3 +140,14 @@ def is_newer(fixes: Floats, held: Floats, now_ms: Times) -> Bools:
     if ahead.any():
         newer &= ~ahead | (fixes[:, AT] > held[:, AT]) | (fixes[:, SEQ] > held[:, SEQ])
     return newer
+
+
+def served_ms(rows: Floats, said: Bools, now_ms: Times, service_ms: Times, fresh_ms: Floats) -> Floats:
+    """`SERVICE_MS` of rows after a fix each, where that is `said` to tell a place: all (n,).
+
+    A fix that is no longer fresh when it comes does not end a silence: its delay counts as part of it.
+    """
+    delay_ms = now_ms - rows[:, LIVE]
+    heard_ms = np.where(delay_ms <= fresh_ms, service_ms, np.maximum(service_ms - delay_ms, rows[:, SERVICE_MS]))
+    served: Floats = np.where(said, heard_ms, rows[:, SERVICE_MS])
+    return served

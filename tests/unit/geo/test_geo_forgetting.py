@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import msgspec
 
+from core.domain.case import CaseDevice, CasePerson
 from core.domain.log import PINGS, Entry
 from core.domain.ping import FLAG_EXTRA, FLAG_PRIMARY, SHIFT_STRAP
 from core.domain.transition import Transition
@@ -115,3 +117,35 @@ def test_what_cannot_be_read_beside_a_ping_spoils_nothing(world: Any) -> None:
     for n, beside in enumerate([{"0": None}, {"0": {"heard": 3}}, {"0": {"heard": [4]}}, {"0": {"heard": None}}], 2):
         record = world.record(11, 0.0, now_s=n, flags=FLAG_PRIMARY | FLAG_EXTRA)
         assert world.engine.process([Entry(world.at(n), 100 + n, PINGS, record, msgspec.json.encode(beside))]) == []
+
+
+def test_fixes_that_are_all_old_when_they_come_do_not_hide_that_nobody_knows_where_he_is(world: Any) -> None:
+    world.configure(interval_s=20.0)
+    world.tick(1)
+    seen = world.both(2, 1200.0)
+    for now_s in range(20, 1800, 20):
+        seen += world.ping(now_s, 11, 0.0, speed_mps=0.0)
+        seen += world.ping(now_s, 12, 1200.0, at_s=max(3.0, now_s - 600.0) + now_s / 1000, speed_mps=0.0)
+        seen += world.ticks(now_s, now_s + 19)
+    unknown = [each for each in seen if each.kind == "assurance" and each.to_state == "unknown"]
+    assert [each.detail["silent"] for each in unknown] == ["aggressor"]
+
+
+def test_a_device_whose_fix_is_doubted_does_not_speak_for_its_wearer_by_where_it_was_long_ago(world: Any) -> None:
+    phones = [CaseDevice(number=n, id=uuid.UUID(int=n), kind="phone", interval_s=60.0) for n in (11, 21)]
+    bracelet = CaseDevice(number=12, id=uuid.UUID(int=12), kind="bracelet", interval_s=60.0)
+    world.configure(people=[
+        CasePerson(number=1, id=uuid.UUID(int=1), role="victim", devices=phones),
+        CasePerson(number=2, id=uuid.UUID(int=2), role="aggressor", devices=[bracelet]),
+    ])  # fmt: skip
+    world.tick(1)
+    for now_s in range(2, 62, 10):
+        world.ping(now_s, 21, 0.0, accuracy_m=3.0, speed_mps=0.0)
+    for now_s in range(70, 400, 30):  # she left one phone behind
+        world.ping(now_s, 11, 9000.0, accuracy_m=30.0, speed_mps=0.0)
+    world.ping(401, 12, 12_000.0, speed_mps=0.0)
+    roster = world.engine._roster
+    speaks = int(roster.lookup[11])
+    assert speaks in roster.people.best.tolist()
+    world.ping(402, 21, 60_000.0, accuracy_m=3.0, speed_mps=0.0)
+    assert speaks in roster.people.best.tolist()
