@@ -88,6 +88,9 @@ class Facts:
             found += [Judgement(item, worse, own=False) for worse in self._tampers_worse(item)]
         if alarm is not None and alarm.raised and alarm.family in TROUBLE:  # also where a panic began the trouble
             found += [Judgement(item, worse, own=False) for worse in self._silences_worse(item)]
+        elif alarm is not None and alarm.raised and alarm.type == "silence" and role == "aggressor":
+            # that her battery was flat explains nothing any more
+            found += [Judgement(item, worse, own=False) for worse in self._unknowns_worse(item)]
         return found
 
     def wearer(self, item: Transition) -> tuple[uuid.UUID | None, str]:
@@ -197,17 +200,20 @@ class Facts:
 
     def _silences_worse(self, item: Transition) -> list[Alarm]:
         """Her silence, and a separation nobody knows, are urgent once something is going on."""
-        subjects = [
-            (f"device:{device}", "silence")
+        hers = [
+            Alarm(f"device:{device}", "silence", "silence", Severity.HIGH, True, opens=False)
             for device in sorted(self.silent_victims.get(item.case_id, ()))
             if device != item.device_id
-        ] + [
-            (row["subject"], "separation_unknown")
+        ]
+        return hers + self._unknowns_worse(item)
+
+    def _unknowns_worse(self, item: Transition) -> list[Alarm]:
+        return [
+            Alarm(row["subject"], "silence", "separation_unknown", Severity.HIGH, True, opens=False)
             for row in self.standing.get(item.case_id, {}).values()
             if row["type"] == "separation_unknown"
             and self.states.get((row["order_id"], "assurance", separations.NO_ZONE)) == "unknown"
         ]
-        return [Alarm(subject, "silence", kind, Severity.HIGH, True, opens=False) for subject, kind in subjects]
 
     def _tampers_worse(self, item: Transition) -> list[Alarm]:
         """What was opened or jammed while he was far is critical now that he is near, or nobody knows."""

@@ -69,7 +69,7 @@ async def fold_again(unit: Unit, transition_ids: Sequence[uuid.UUID], why: uuid.
     for start in range(0, len(transition_ids), AGAIN_MAX):
         items = await records.by_ids(unit.connection, transition_ids[start : start + AGAIN_MAX])
         facts = await gather(unit, items)
-        judged = [judgement for item in items for judgement in facts.judge(item) if judgement.own]
+        judged = [judgement for item in items for judgement in facts.judge(item)]
         await fold(unit, facts, judged, again=why, link=link)
 
 

@@ -4,6 +4,7 @@
 -- migrate: apply
 
 ALTER TABLE incident ADD COLUMN inside_since timestamptz;
+UPDATE incident SET inside_since = occurred_at WHERE inside AND state <> 'resolved';
 CREATE INDEX incident_episode ON incident (episode_id);
 CREATE INDEX incident_outage ON incident (agency_id) WHERE family = 'outage' AND state <> 'resolved';
 CREATE INDEX incident_inside ON incident (inside_since) WHERE inside AND state <> 'resolved';

@@ -181,6 +181,18 @@ async def test_an_unknown_separation_of_the_operations_queue_is_urgent_once_an_i
     assert row["severity"] == severity
 
 
+async def test_that_he_falls_silent_too_makes_her_announced_silence_urgent(
+    database: Database, transition: Make, query: Query, pair: Any
+) -> None:
+    announced = {"silent": "victim", "reason": "silence", "battery": "low"}
+    await apply(database, transition("assurance", "likely", "unknown", detail=announced))
+    assert await pages(query) == []
+    await apply(database, transition("device", "late", "silent", signal="silence", device_id=pair.bracelet_id))
+    rows = {row["type"]: row["severity"] for row in await query("SELECT type, severity FROM incident")}
+    assert rows == {"separation_unknown": "high", "silence": "medium"}
+    assert await pages(query) == [("separation_unknown", "high")]
+
+
 async def test_late_and_back_again_opens_and_eases_nothing(
     database: Database, transition: Make, query: Query, pair: Any
 ) -> None:
@@ -340,5 +352,8 @@ async def test_the_migration_finds_the_separations_of_before_as_they_stand(
     async with database.transaction() as connection:
         await connection.execute("TRUNCATE separation")
         await connection.execute(filling)
+        await connection.execute("UPDATE incident SET inside_since = NULL")
+        await connection.execute(script[script.index("UPDATE incident") :].split(";")[0])
     assert await query("SELECT * FROM separation ORDER BY order_id, kind, zone_id") == kept
     assert len(kept) == 4
+    assert all(row["inside"] == (row["inside_since"] is not None) for row in await query("SELECT * FROM incident"))
