@@ -176,7 +176,7 @@ class Judging:
             orders.on[row] = False
             orders.out_ms[row] = 0
             orders.predicted[row] = False
-            orders.away_ms[row] = 0
+            orders.away_ms[row] = orders.coming_ms[row] = orders.poor_ms[row] = 0
             orders.assured[row] = assurance.NOT_YET
             orders.silent[row] = 0
             orders.dirty[row] = True
@@ -212,6 +212,7 @@ class Judging:
         verdict = proximity.judge(devices, orders, view)
         if verdict is not None:
             self._write_rings(orders, verdict)
+            orders.coming_ms[verdict.rows[~verdict.on[:, 1]]] = 0  # who left may come anew
             self._write_legal(verdict)
             findings.orders(self._account, verdict, now_ms, cause)
             turned = verdict.on[:, 0] != verdict.on_before[:, 0]

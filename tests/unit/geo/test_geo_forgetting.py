@@ -149,3 +149,15 @@ def test_a_device_whose_fix_is_doubted_does_not_speak_for_its_wearer_by_where_it
     assert speaks in roster.people.best.tolist()
     world.ping(402, 21, 60_000.0, accuracy_m=3.0, speed_mps=0.0)
     assert speaks in roster.people.best.tolist()
+
+
+def test_how_long_he_has_been_coming_is_counted_anew_once_an_order_holds_again(world: Any) -> None:
+    world.configure(interval_s=10.0)
+    world.tick(1)
+    for now_s in range(2, 62, 10):
+        world.both(now_s, 1400.0 - 1.2 * now_s, speed_mps=1.2)
+    orders = world.engine._roster.orders
+    assert orders.coming_ms.max() > 0
+    world.configure(70.0, active=False, interval_s=10.0)
+    world.configure(80_000.0, active=True, interval_s=10.0)
+    assert orders.coming_ms.max() in (0, world.start_ms + 80_000_000)
