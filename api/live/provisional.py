@@ -39,7 +39,7 @@ def provisional_panic(panic: PanicIn, agency_id: uuid.UUID) -> dict[str, Any]:
 
 def provisional_transition(item: Transition) -> dict[str, Any] | None:
     """The incident that a transition will open or fold into; None when it raises nothing."""
-    alarm = alarm_of(item, Surroundings())
+    alarm = alarm_of(item, Surroundings(case_in_trouble=True))  # nobody can say now that nothing is going on
     if alarm is None or not alarm.raised:
         return None
     incident_id = timed_id(item.evaluated_ms, "incident", item.id)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from api.live.provisional import provisional_transition
 from core.domain.alarm import (
     RECENT_MS,
     Alarm,
@@ -144,3 +145,11 @@ def test_within_a_family_a_type_never_falls_back() -> None:
     for kind in TYPE_RANK:
         for other in TYPE_RANK:
             assert TYPE_RANK[escalated_type(kind, other)] >= TYPE_RANK[kind]
+
+
+def test_while_nobody_can_say_what_goes_on_a_flat_battery_explains_nothing() -> None:
+    item = told("assurance", "likely", "unknown", detail={"silent": "victim", "battery": "low"})
+    assert alarm(item).severity == "low"
+    shown = provisional_transition(item)
+    assert shown is not None
+    assert shown["severity"] == "high"
