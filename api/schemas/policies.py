@@ -39,7 +39,7 @@ Unknown = Annotated[
 ORDER_EXAMPLE: Final[dict[str, Any]] = {"p_enter": 0.4, "hold_s": 120}
 IN_FORCE_EXAMPLE: Final[dict[str, Any]] = {
     "alert_m": 500, "warning_m": None, "grace_s": 300, "p_enter": 0.5, "p_enter_high_risk": 0.2, "p_exit": 0.05,
-    "exit_margin_m": 100, "hold_s": 60, "horizon_s": 300, "p_approach": 0.5, "p_unknown": 0.2,
+    "exit_margin_m": 100, "hold_s": 60, "horizon_s": 300, "p_approach": 0.7, "p_unknown": 0.3,
 }  # fmt: skip
 
 
