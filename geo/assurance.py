@@ -35,7 +35,7 @@ when, by the motion model, he could be inside (`p_unknown`)."""
 PATIENCE_WHILE_SEEN: Final = 5.5
 """Graces given to her silence while he is at rest."""
 WAY_SHARE: Final = 0.5
-TUNNEL_MS: Final = 60_000.0
+TUNNEL_MS: Final = 90_000.0
 """What a way underground is given beyond two intervals, whoever is coming."""
 WALKING_MPS: Final = 1.5
 CHECK_MS: Final = 60_000

@@ -147,7 +147,7 @@ def doubt(
         either = variance + before[sure_of, SUSPECT_SIGMA] ** 2
         # velocity between the two suspects, as far as it stands out of their noise
         prior = np.maximum(MANOEUVRE_VARIANCE, speed[sure_of] ** 2)
-        share = prior / (prior + either / (between * between))
+        share = np.where(kept[sure_of] > 0, prior / (prior + either / (between * between)), 0.0)
         rows[sure_of, VELOCITY] = apart[sure_of] * (share / between)[:, None]
         rows[sure_of, PP] = variance
         rows[sure_of, PV] = 0.0

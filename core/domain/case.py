@@ -65,7 +65,7 @@ class CaseOrder(msgspec.Struct, frozen=True, omit_defaults=True):
     warning_m: float
     legal_m: float = 0.0
     p_enter: float = 0.5
-    p_approach: float = 0.7
+    p_approach: float = 0.85
     """Probability of being inside within the horizon that makes an approach."""
     horizon_s: float = 300.0
     """How far ahead an approach is looked for."""

@@ -41,7 +41,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Least time outside before a state falls."""
     horizon_s: float = 300.0
     """How far ahead an approach is looked for."""
-    p_approach: float = 0.7
+    p_approach: float = 0.85
     """Probability of being inside within the horizon that makes an approach."""
     p_unknown: float = 0.3
     """Probability of being inside, unseen, that makes separation unknown without grace."""

@@ -134,6 +134,6 @@ def test_a_transition_tells_every_value_its_order_is_judged_by() -> None:
     told = used_by(CaseOrder(1, uuid.UUID(int=1), 1, 2, 500.0, 1500.0, legal_m=100.0, hold_s=90.0))
     assert told == {
         "alert_m": 500.0, "warning_m": 1500.0, "legal_m": 100.0, "p_enter": 0.5, "p_exit": 0.05,
-        "exit_margin_m": 100.0, "hold_s": 90.0, "horizon_s": 300.0, "p_approach": 0.7, "p_unknown": 0.3,
+        "exit_margin_m": 100.0, "hold_s": 90.0, "horizon_s": 300.0, "p_approach": 0.85, "p_unknown": 0.3,
         "grace_s": 300.0,
     }  # fmt: skip

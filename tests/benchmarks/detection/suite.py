@@ -32,7 +32,7 @@ SCRIPTED: Final = (approaches, approaches_signal)
 
 SEEDS_A_TASK: Final = 10
 LOITERER: Final = "loiterer_on_the_line"
-P_ENTER: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.9)
+P_ENTER: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
 
 Tell = Callable[[str], None]
 Json = dict[str, Any]
