@@ -34,8 +34,8 @@ from core.domain.outage import (
 from core.domain.ping import ROLE_NAMES
 from core.ids import derived_id, timed_id
 from core.metrics import INCIDENTS_OPENED
+from core.postgres import board, silences
 from core.postgres import incidents as store
-from core.postgres import silences
 from core.postgres.incidents import Row
 
 BATCH: Final = 1_000
@@ -191,6 +191,9 @@ async def _end(unit: Unit, row: Row, silent: int, taken: int) -> None:
         unit.connection, [(derived_id("timeline", row["id"], "over"), row["id"], unit.now, "outage", None, line)]
     )
     unit.emit(row["agency_id"], "incident.resolved", store.incident_json(row))
+    sent = [uuid.UUID(entry["unit_id"]) for entry in row["units"]]
+    for free in await board.free_units(unit.connection, row["agency_id"], sent, unit.now) if sent else ():
+        unit.emit(row["agency_id"], "unit.updated", board.unit_json(free))
 
 
 async def _rank(unit: Unit, row: Row) -> None:

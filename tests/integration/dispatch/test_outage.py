@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from core.actions import outages
-from core.actions.commands import By, Ending, resolve
+from core.actions.commands import By, Ending, dispatch, resolve
 from core.actions.incidents import apply_transitions
 from core.actions.unit_of_work import act
 from core.clock import to_ms
@@ -312,6 +312,29 @@ async def test_an_outage_ends_when_most_are_heard_and_who_is_not_stands_alone(
     }  # fmt: skip
     await look(database, later + timedelta(minutes=1))
     assert len(await query("SELECT 1 FROM incident")) == 4
+
+
+async def test_an_outage_that_ends_by_itself_gives_back_the_units_sent_to_it(
+    database: Database, agency: Any, query: Query
+) -> None:
+    crowd = await make_crowd(database, agency[0], 15)
+    await apply(database, [told(one, agency[0], "late", "silent") for one in crowd])
+    await look(database)
+    [outage] = await query("SELECT * FROM incident")
+    unit_id = new_id()
+    async with database.transaction() as connection:
+        await connection.execute(
+            "INSERT INTO unit (id, agency_id, callsign, created_at, updated_at) VALUES ($1, $2, 'A-7', $3, $3)",
+            unit_id, agency[0], NOW,
+        )  # fmt: skip
+    async with act(database, NOW) as unit:
+        by = By(agency[1]["dispatcher"], agency[0], outage["id"], outage["version"])
+        await dispatch(unit, by, [unit_id])
+    assert [row["status"] for row in await query("SELECT status FROM unit")] == ["dispatched"]
+    later = NOW + timedelta(minutes=9)
+    await apply(database, [told(one, agency[0], "silent", "reporting", at=later) for one in crowd], now=later)
+    await look(database, later)
+    assert [row["status"] for row in await query("SELECT status FROM unit")] == ["available"]
 
 
 async def test_who_resolves_an_outage_by_hand_hides_nobody(database: Database, agency: Any, query: Query) -> None:
