@@ -17,7 +17,7 @@ from core.actions.fold_facts import Facts, Judgement
 from core.actions.unit_of_work import Unit
 from core.clock import from_ms
 from core.domain.alarm import LATE, is_prompt, signal_of
-from core.domain.outage import SILENT_LEAST, WINDOW, cell_of
+from core.domain.outage import JOINS, SILENT_LEAST, WINDOW, cell_of
 from core.domain.transition import Transition
 from core.postgres import prompts
 from core.postgres import silences as store
@@ -84,7 +84,7 @@ async def _place(
 ) -> None:
     """Decide of each silence: an outage's, held, or alone. Who is late is only counted, or an outage's."""
     agencies = sorted({one.item.agency_id for one in unheard})
-    outages = await store.open_outages(unit.connection, agencies)
+    outages = await store.open_outages(unit.connection, agencies, unit.now - JOINS)
     counts = await store.fallen_silent(unit.connection, agencies, unit.now - WINDOW)
     totals = Counter(one.item.agency_id for one in unheard)
     for (agency_id, _), count in counts.items():

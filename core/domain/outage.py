@@ -20,6 +20,8 @@ WINDOW: Final = timedelta(minutes=2)
 """How close together."""
 LIVE_BEFORE: Final = timedelta(minutes=15)
 """Who was heard within this was live."""
+JOINS: Final = timedelta(hours=1)
+"""How long an outage takes those who fall silent after the rest; one that lasts for days must hide nobody new."""
 HOLD: Final = timedelta(seconds=30)
 """How long single silences wait to be judged; then they are told one by one."""
 OVER_SHARE: Final = 0.2

@@ -107,11 +107,15 @@ async def agencies_with_silence(connection: Connection, since: datetime, least: 
     return [row["agency_id"] for row in rows]
 
 
-async def open_outages(connection: Connection, agency_ids: Sequence[uuid.UUID]) -> dict[str, uuid.UUID]:
-    """By subject: the outages of agencies that go on."""
+async def open_outages(
+    connection: Connection, agency_ids: Sequence[uuid.UUID], since: datetime
+) -> dict[str, uuid.UUID]:
+    """By subject: the outages of agencies that go on and began since."""
     rows = await connection.fetch(
-        "SELECT id, subject FROM incident WHERE family = 'outage' AND state <> 'resolved' AND agency_id = ANY($1)",
+        "SELECT id, subject FROM incident WHERE family = 'outage' AND state <> 'resolved' AND agency_id = ANY($1)"
+        " AND opened_at >= $2",
         agency_ids,
+        since,
     )
     return {row["subject"]: row["id"] for row in rows}
 

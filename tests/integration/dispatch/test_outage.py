@@ -337,6 +337,18 @@ async def test_an_outage_that_ends_by_itself_gives_back_the_units_sent_to_it(
     assert [row["status"] for row in await query("SELECT status FROM unit")] == ["available"]
 
 
+@pytest.mark.parametrize(("after_min", "alone"), [(50, False), (70, True)])
+async def test_an_outage_that_lasts_takes_nobody_who_falls_silent_long_after_it_began(
+    database: Database, agency: Any, query: Query, after_min: int, alone: bool
+) -> None:
+    crowd = await make_crowd(database, agency[0], 16)
+    await apply(database, [told(one, agency[0], "late", "silent") for one in crowd[:30]])
+    await look(database)
+    later = NOW + timedelta(minutes=after_min)
+    await apply(database, [told(crowd[30], agency[0], "late", "silent", at=later)], now=later)
+    assert bool(await query("SELECT 1 FROM incident WHERE type = 'silence'")) is alone
+
+
 async def test_who_resolves_an_outage_by_hand_hides_nobody(database: Database, agency: Any, query: Query) -> None:
     crowd = await make_crowd(database, agency[0], 15)
     await apply(database, [told(one, agency[0], "late", "silent") for one in crowd])
