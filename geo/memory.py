@@ -220,12 +220,15 @@ def _restore_rings(table: Zones, row: int | None, value: bytes) -> None:
 
 def _take_live(roster: Roster) -> tuple[list[tuple[int, bytes]], list[tuple[float, float, int]]]:
     devices = roster.devices
-    rows = np.flatnonzero(devices.show)
-    if not rows.size:
+    if not devices.shown:
         return [], []
-    devices.show[rows] = False
-    shown = devices.live.take(rows)
-    numbers = devices.number.take(rows).tolist()
+    whose, shown = (np.concatenate(parts) for parts in zip(*devices.shown, strict=True))
+    devices.shown.clear()
+    # of several the last, of devices that are still somebody's
+    _, back = np.unique(whose[::-1], return_index=True)
+    newest = len(whose) - 1 - back
+    newest = newest[roster.lookup.take(whose[newest], mode="clip") >= 0]
+    numbers, shown = whose[newest].tolist(), shown[newest]
     data, size = shown.tobytes(), shown.dtype.itemsize
     live = [(number, data[k * size : (k + 1) * size]) for k, number in enumerate(numbers)]
     places = list(zip(shown["lon"].tolist(), shown["lat"].tolist(), numbers, strict=True))

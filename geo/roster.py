@@ -31,7 +31,7 @@ FRESH_LEAST_MS: Final = 10_000
 DEVICE_NUMBER_MAX: Final = 1 << 26
 """Numbers are dense; a greater one is a fault, not a device."""
 
-FELT_BY_DEVICES: Final = ("fix", "pulse", "live", "asked_s", "judged_ms", "rest_ms", "rest_place")
+FELT_BY_DEVICES: Final = ("fix", "pulse", "asked_s", "judged_ms", "rest_ms", "rest_place")
 FELT_BY_ORDERS: Final = (
     "on", "out_ms", "predicted", "away_ms", "coming_ms", "assured", "silent", "sure_ms", "poor_ms", "p_legal",
     "p_legal_ms",

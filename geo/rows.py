@@ -117,8 +117,6 @@ class Devices(Table):
         "pulse": (np.int64, PULSE_WIDTH, 0),
         "dirty": (np.bool_, 0, False),
         "shown_ms": (np.int64, 0, 0),
-        "show": (np.bool_, 0, False),
-        "live": (LIVE_ROW, 0, 0),
         "expected_s": (np.float32, 0, 60.0),
         "asked_s": (np.float32, 0, 0.0),
         "ask": (np.bool_, 0, False),
@@ -150,8 +148,6 @@ class Devices(Table):
     pulse: Times
     dirty: Bools
     shown_ms: Times
-    show: Bools
-    live: NDArray[np.void]
     expected_s: NDArray[np.float32]
     asked_s: NDArray[np.float32]
     """Seconds between pings it was told last; 0: nothing yet."""
@@ -167,6 +163,11 @@ class Devices(Table):
     turn: Rows
     """Scratch of `geo.asking`."""
     about: list[tuple[Case, CasePerson, CaseDevice]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[tuple[NDArray[np.int64], NDArray[np.void]]] = []
+        """Numbers and newest fixes, (n,) `LIVE_ROW`, that wait to be shown, the oldest first."""
 
 
 class People(Table):

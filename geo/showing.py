@@ -30,6 +30,5 @@ def keep(devices: Devices, rows: Rows, records: NDArray[np.void], now_ms: Times,
     live["accuracy_m"] = fixes[some, FIX_SIGMA] * RADIUS_68_SIGMA
     live["at_ms"] = fixes[some, LIVE]
     live["received_ms"] = now_ms[some]
-    devices.live[rows] = live
     devices.shown_ms[rows] = now_ms[some]
-    devices.show[rows] = True
+    devices.shown.append((devices.number.take(rows), live))

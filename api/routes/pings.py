@@ -21,7 +21,7 @@ from api.ingest.owner import NOBODYS, owner_through
 from api.ingest.rates import Key, RecentPings
 from api.ingest.records import newest_of_each, sightings_of
 from api.ingest.registry import DeviceIdentity, GatewayIdentity, Registry
-from api.ingest.relay import GATEWAY_INTERVAL_S
+from api.ingest.relay import AGGRESSOR, least_s
 from api.ingest.stream import DOUBTS
 from core.clock import from_ms, rfc3339
 from core.errors import InvalidInput, NotAuthenticated, StoreUnavailable, TooLarge, TooMany
@@ -264,7 +264,9 @@ async def send_pings(request: Request, context: Context) -> Response:
         answer = Answer(*counts, _interval(told_s(context, sender)), batch.commands)
     else:
         told = {device: told_s(context, device) for device, _ in batch.taken}
-        asked = {str(device.id): seconds for device, seconds in told.items() if seconds != device.interval_s}
-        least_s = min(GATEWAY_INTERVAL_S, *asked.values()) if asked else GATEWAY_INTERVAL_S
-        answer = GatewayAnswer(*counts, _interval(least_s), batch.commands, asked)
+        asked = {device: seconds for device, seconds in told.items() if seconds != device.interval_s}
+        both = any(device.role == AGGRESSOR for device in told)
+        least = least_s([seconds for device, seconds in asked.items() if not both or device.role == AGGRESSOR])
+        each = {str(device.id): seconds for device, seconds in asked.items()}
+        answer = GatewayAnswer(*counts, _interval(least), batch.commands, each)
     return Response(msgspec.json.encode(answer), status_code=202, media_type="application/json")
