@@ -77,6 +77,8 @@ JUMP_SIGMAS: Final = 3.0
 JUMP_LEAST_M: Final = 300.0
 """Less may be what houses do to satellites, however short the time."""
 FORGED_LEAST_M: Final = 1_000.0
+FORGED_BY_RADIO_M: Final = 3_000.0
+"""Whoever says it: no network places anybody so far off for so long."""
 
 FROZEN_FIXES: Final = 3
 FROZEN_S: Final = 60.0
@@ -131,7 +133,8 @@ def doubt(
     rows[:, SUSPECT] = offset
     rows[:, SUSPECT_SIGMA] = fix[:, FIX_SIGMA]
     words = (word[some] & ~(3 << SUSPECTS_SHIFT)) | count << SUSPECTS_SHIFT | np.where(jump, JUMPED_BIT, 0)
-    forged = believed & ~young & (jump | ((word[some] & JUMPED_BIT) != 0)) & (way > FORGED_LEAST_M)
+    forged = jump | ((word[some] & JUMPED_BIT) != 0) | ((way > impossible_m) & (way > FORGED_BY_RADIO_M))
+    forged &= believed & ~young & (way > FORGED_LEAST_M)
     sure_of = believed.nonzero()[0]
     if sure_of.size:
         begun = fix[sure_of]
