@@ -29,14 +29,6 @@ LOST_SHARE: Final = 0.5
 """A prediction falls when its probability is below this share of what made it."""
 
 
-def closing(victim: Floats, aggressor: Floats, apart: Floats, distance_m: Floats) -> tuple[Floats, Floats]:
-    """Speeds, m/s, at which the victim and the aggressor shorten the distance, (n,) each; `apart` (n, 3)."""
-    towards = apart / np.maximum(distance_m, 1e-9)[:, None]
-    by_victim = np.einsum("ij,ij->i", velocity(victim), towards)
-    by_aggressor = -np.einsum("ij,ij->i", velocity(aggressor), towards)
-    return by_victim, by_aggressor
-
-
 def chance(
     victim: Floats,
     aggressor: Floats,

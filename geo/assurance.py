@@ -11,15 +11,16 @@ from typing import Final
 
 import numpy as np
 
+from geo import approach, separation
 from geo.frame import Floats
-from geo.track import Bools, Times
+from geo.track import RADIUS_68_SIGMA, Bools, Times
 
 NOT_YET, GUARANTEED, LIKELY, UNKNOWN = 0, 1, 2, 3
 NAMES: Final = ("unknown", "guaranteed", "likely", "unknown")
 """By state; before anything was known nothing was known."""
 
 TOP_SPEED_MPS: Final = 50.0
-ACCURACIES: Final = 3.0 * 1.51
+ACCURACIES: Final = 3.0 * RADIUS_68_SIGMA
 """Three 68 % radii, in standard deviations an axis."""
 GUARANTEE_KEPT_MS: Final = 300_000
 """A guarantee is given up when none could be renewed for so long, so that it does not come and go with each fix."""
@@ -28,7 +29,6 @@ GUARANTEE_NOTED_MS: Final = 60_000
 POOR_RATIO: Final = 0.8
 """σ over the radius from which fixes say too little."""
 POOR_SIGMAS: Final = 2.0
-CLOSING_LEAST_MPS: Final = 0.5
 PATIENCE: Final = 4.0
 """Graces given to the silence of somebody who was at rest: a phone in a cellar, a bracelet without a cell. Sooner only
 when, by the motion model, he could be inside (`p_unknown`)."""
@@ -44,7 +44,7 @@ CHECK_MS: Final = 60_000
 
 def lower_bound_m(distance_m: Floats, sigma_sum_m: Floats, age_sum_s: Floats) -> Floats:
     """Least possible distance, (n,): less three accuracies of each and what both can have moved since."""
-    return np.maximum(distance_m - ACCURACIES * sigma_sum_m - TOP_SPEED_MPS * age_sum_s, 0.0)
+    return separation.lower_bound_m(distance_m, RADIUS_68_SIGMA * sigma_sum_m, TOP_SPEED_MPS * age_sum_s)
 
 
 def step(
@@ -104,8 +104,8 @@ def deadlines_ms(
     silence of either), or she would, or he was about within the warning radius and not going away (for his).
     """
     gap = gap_m - radius_m
-    soon = (closing_mps >= CLOSING_LEAST_MPS) & (gap[:, None] <= horizon_s[:, None] * closing_mps)
-    about = (gap_m <= warning_m) & ~resting[:, 1] & (closing_mps[:, 1] > -CLOSING_LEAST_MPS)
+    soon = (closing_mps >= approach.CLOSING_LEAST_MPS) & (gap[:, None] <= horizon_s[:, None] * closing_mps)
+    about = (gap_m <= warning_m) & ~resting[:, 1] & (closing_mps[:, 1] > -approach.CLOSING_LEAST_MPS)
     grace = np.where(resting, PATIENCE, 1.0) * grace_ms[:, None]
     grace[resting[:, 1], 0] = (PATIENCE_WHILE_SEEN * grace_ms)[resting[:, 1]]
     # who was on his way is told of by the time he can be half of the way there at the pace he had

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from core.clock import from_ms, rfc3339
 from core.domain.case import CaseOrder
 from core.domain.policy import used_by
-from geo import approach as foresight
 from geo import assurance as assuring
 from geo import separation, states
 from geo.account import Account
@@ -33,7 +32,7 @@ def orders(account: Account, verdict: Verdict, now_ms: Times, causes: Index) -> 
     if not changed.size:
         return
     apart, distance = _apart(verdict.victim[changed], verdict.aggressor[changed])
-    by_victim, by_aggressor = foresight.closing(verdict.victim[changed], verdict.aggressor[changed], apart, distance)
+    by_victim, by_aggressor = separation.closing(verdict.victim[changed], verdict.aggressor[changed], apart, distance)
     before, after = states.level(verdict.on_before[changed]), states.level(verdict.on[changed])
     table = account.roster.orders
     for at, k in enumerate(changed.tolist()):
@@ -78,7 +77,7 @@ def approach(account: Account, prediction: Prediction, now_ms: Times, causes: In
     if not changed.size:
         return
     view = prediction.view.take(changed)
-    by_victim, by_aggressor = foresight.closing(view.victim, view.aggressor, view.apart, view.distance_m)
+    by_victim, by_aggressor = separation.closing(view.victim, view.aggressor, view.apart, view.distance_m)
     table = account.roster.orders
     p_inner = separation.p_within(table.limits[view.rows, 0], view.distance_m, view.sigma_m)
     for at, k in enumerate(changed.tolist()):
@@ -146,7 +145,7 @@ def silence(account: Account, view: View, before: NDArray[np.int8], service_ms: 
     table, devices = account.roster.orders, account.roster.devices
     good = devices.fresh_ms.take(view.best)
     p_inner = separation.p_within(table.limits[view.rows, 0], view.distance_m, view.sigma_m)
-    by_victim, by_aggressor = foresight.closing(view.victim, view.aggressor, view.apart, view.distance_m)
+    by_victim, by_aggressor = separation.closing(view.victim, view.aggressor, view.apart, view.distance_m)
     for k, row in enumerate(view.rows.tolist()):
         hers = service_ms - float(view.victim[k, SERVICE_MS]) >= good[k, 0]
         his = service_ms - float(view.aggressor[k, SERVICE_MS]) >= good[k, 1]

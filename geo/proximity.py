@@ -169,7 +169,7 @@ def predict(devices: Devices, orders: Orders, view: View) -> Prediction | None:
     if not asked.size:
         return None
     view, before, inside = view.take(asked), before[asked], on[asked, 0]
-    by_victim, by_aggressor = approach.closing(view.victim, view.aggressor, view.apart, view.distance_m)
+    by_victim, by_aggressor = separation.closing(view.victim, view.aggressor, view.apart, view.distance_m)
     closing = by_victim + by_aggressor
     coming = (closing >= approach.CLOSING_LEAST_MPS) & ~inside
     since_before = orders.coming_ms.take(view.rows)
@@ -230,7 +230,7 @@ def deadlines(devices: Devices, orders: Orders, rows: NDArray[np.int64], best: R
     aggressor = devices.fix.take(best[:, 1], axis=0)
     apart = aggressor[:, PLACE] - victim[:, PLACE]
     gap = np.sqrt(np.einsum("ij,ij->i", apart, apart))
-    by_victim, by_aggressor = approach.closing(victim, aggressor, apart, gap)
+    by_victim, by_aggressor = separation.closing(victim, aggressor, apart, gap)
     limits = orders.limits.take(rows, axis=0)
     return assurance.deadlines_ms(
         service_ms=devices.fix[best, SERVICE_MS],

@@ -13,7 +13,7 @@ from scipy.special import chndtr, ndtr
 
 from geo.fix_filter import velocity
 from geo.frame import Floats
-from geo.track import PLACE, Bools
+from geo.track import Bools
 
 FLAT_RATIO: Final = 20.0
 """Radius over σ beyond which the circle's edge is as good as straight."""
@@ -65,10 +65,9 @@ def closest_approach(apart: Floats, step: Floats) -> tuple[Floats, Floats]:
     return np.sqrt(np.einsum("ij,ij->i", nearest, nearest)), share
 
 
-def closing(victim: Floats, aggressor: Floats) -> tuple[Floats, Floats]:
-    """Speeds, m/s, at which each of the two shortens the distance: (the victim's, the aggressor's), (n,) each."""
-    apart = aggressor[:, PLACE] - victim[:, PLACE]
-    towards = apart / np.maximum(np.linalg.norm(apart, axis=1), 1e-9)[:, None]
+def closing(victim: Floats, aggressor: Floats, apart: Floats, distance_m: Floats) -> tuple[Floats, Floats]:
+    """Speeds, m/s, at which the victim and the aggressor shorten the distance, (n,) each; `apart` (n, 3)."""
+    towards = apart / np.maximum(distance_m, 1e-9)[:, None]
     by_victim = np.einsum("ij,ij->i", velocity(victim), towards)
     by_aggressor = -np.einsum("ij,ij->i", velocity(aggressor), towards)
     return by_victim, by_aggressor
