@@ -10,18 +10,19 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from core.clock import utc_now
-from core.errors import InvalidInput, Misconfigured, QorganError
+from core.errors import Misconfigured, QorganError
 from core.settings import Settings
+from infra.commands.simulation import sim_app
+from infra.commands.users import user_app
 from infra.stores import find_running, forget_running, open_stores
+from infra.terminal import address_of, fail, load_settings, out, progress, until_interrupted
 
 app = typer.Typer(
     name="qorgan",
@@ -31,45 +32,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-user_app = typer.Typer(help="People who sign in to the console.", no_args_is_help=True)
+
 app.add_typer(user_app, name="user")
-sim_app = typer.Typer(help="Simulated bracelets and phones over the public contract.", no_args_is_help=True)
+
 app.add_typer(sim_app, name="sim")
-
-T = TypeVar("T")
-
-DEFAULT_SEED_FILE = Path("seed.json")
-
-
-def out() -> Console:
-    """Where results go; colours only on a terminal."""
-    return Console(highlight=False)
-
-
-def progress() -> Progress:
-    """A progress bar on standard error, shown only on a terminal."""
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-
-
-def load_settings(**changes: Any) -> Settings:
-    """The settings of the environment with a command's options on top; Misconfigured says which one is wrong."""
-    from pydantic import ValidationError
-
-    wanted = {name: value for name, value in changes.items() if value is not None}
-    try:
-        return Settings(**wanted)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = "_".join(str(part) for part in first["loc"]).upper()
-        raise Misconfigured(f"QORGAN_{name} is not usable: {first['msg']}.") from None
 
 
 @app.command()
@@ -185,60 +151,6 @@ def seed(
     out().print(f"{pairs:,} pairs are in {agency!r}; ids, tokens and passwords are in {file}.")
 
 
-@user_app.command("add")
-def user_add(
-    username: Annotated[str, typer.Argument(help="What she signs in with.")],
-    role: Annotated[str, typer.Option(help="admin, supervisor, dispatcher, officer, caseworker or auditor.")],
-    agency: Annotated[str, typer.Option(help="Name of her agency; it is made if there is none.")],
-    password: Annotated[
-        str | None, typer.Option(envvar="QORGAN_NEW_PASSWORD", help="Asked for when absent.", show_envvar=True)
-    ] = None,
-) -> None:
-    """Add a user."""
-    from core.actions.users import add_user_by_agency_name
-    from core.postgres.database import Database
-
-    if password is None:
-        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-    secret = password
-
-    async def work(settings: Settings) -> None:
-        assert settings.database_url is not None
-        database = Database(settings.database_url.get_secret_value(), size=2, application="qorgan-user")
-        try:
-            await add_user_by_agency_name(database, username, secret, role, agency, utc_now())
-        finally:
-            await database.close()
-
-    with open_stores(load_settings()) as settings:
-        asyncio.run(work(settings))
-    out().print(f"{username} may sign in as {role} of {agency!r}.")
-
-
-def until_interrupted(work: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
-    """What `work` comes to; an interrupt sets its event, so that it ends cleanly and by itself."""
-
-    async def main() -> T:
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        return await work(stop)
-
-    return asyncio.run(main())
-
-
-def _address(url: str | None) -> tuple[str, str]:
-    """API and stream addresses: given, those of the running Qorgan, or the settings' own."""
-    settings = load_settings()
-    running = find_running(settings.data_dir.expanduser().resolve())
-    if url is not None:
-        return url.rstrip("/"), ""
-    if running is not None and running.api_url:
-        return running.api_url, running.stream_url
-    host = settings.public_url or f"http://{settings.host}:{settings.port}"
-    return host, settings.public_stream_url or f"ws://{settings.host}:{settings.resolved_stream_port}/v1/pings/stream"
-
-
 @app.command()
 def watch(
     username: Annotated[str, typer.Option(help="Who watches.")],
@@ -252,7 +164,7 @@ def watch(
     secret = password if password is not None else typer.prompt("Password", hide_input=True)
 
     async def work(stop: asyncio.Event) -> None:
-        feed = asyncio.create_task(watch_feed(_address(url)[0], username, secret, FeedPrinter(out()), stop, after))
+        feed = asyncio.create_task(watch_feed(address_of(url)[0], username, secret, FeedPrinter(out()), stop, after))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({feed, stopping}, return_when=asyncio.FIRST_COMPLETED)
         for task in (feed, stopping):
@@ -262,86 +174,6 @@ def watch(
             raise result
 
     until_interrupted(work)
-
-
-@sim_app.command("list")
-def sim_list() -> None:
-    """Name the scenarios there are."""
-    from device_sim.scenario import load_scenario, scenario_names
-
-    console = out()
-    for name in scenario_names():
-        console.print(f"{name:<20} {load_scenario(name).title}")
-
-
-def read_seed(path: Path) -> dict[str, Any]:
-    """The file `qorgan seed` wrote; raises InvalidInput."""
-    try:
-        world = json.loads(path.read_text())
-        if not world["pairs"]:
-            raise KeyError("pairs")
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror}; make it with `qorgan seed`.") from None
-    except (ValueError, KeyError, TypeError):
-        raise InvalidInput(f"{path} is not a file of `qorgan seed`; make it anew.") from None
-    return dict(world)
-
-
-@sim_app.command("play")
-def sim_play(
-    scenario: Annotated[str, typer.Argument(help="A scenario's name, or the path of a TOML file.")],
-    seed_file: Annotated[Path, typer.Option("--seed", help="File written by `qorgan seed`.")] = DEFAULT_SEED_FILE,
-    pair: Annotated[int, typer.Option(min=0, help="Which pair of the file plays.")] = 0,
-    speedup: Annotated[float, typer.Option(min=0.1, max=100, help="How much faster than life.")] = 1.0,
-    url: Annotated[str | None, typer.Option(help="Address of the API; else the one running here.")] = None,
-) -> None:
-    """Play a scenario with one pair's devices."""
-    from device_sim.scenario import ActorCredentials, ScenarioError, load_scenario, run_scenario
-
-    try:
-        loaded = load_scenario(scenario)
-    except ScenarioError as error:
-        raise InvalidInput(str(error)) from None
-    world = read_seed(seed_file)
-    if pair >= len(world["pairs"]):
-        raise InvalidInput(f"{seed_file} has {len(world['pairs'])} pairs; --pair counts from 0.")
-    actors = {
-        role: ActorCredentials(
-            device_id=world["pairs"][pair][role]["device_id"], token=world["pairs"][pair][role]["token"]
-        )
-        for role in ("victim", "aggressor")
-    }
-    api_url, stream_url = _address(url)
-    stream_url = stream_url or world["stream_url"]
-    tell = out().print
-    until_interrupted(
-        lambda stop: run_scenario(loaded, actors, api_url, stream_url, tell, speedup=speedup, stopping=stop)
-    )
-
-
-@sim_app.command("fleet")
-def sim_fleet(
-    seed_file: Annotated[Path, typer.Option("--seed", help="File written by `qorgan seed`.")] = DEFAULT_SEED_FILE,
-    rate: Annotated[float, typer.Option(min=1, help="Pings a second, all devices together.")] = 1000.0,
-    connections: Annotated[int, typer.Option(min=1, max=20_000, help="Open connections.")] = 200,
-    seconds: Annotated[float, typer.Option(min=1, max=3600, help="How long.")] = 10.0,
-    url: Annotated[str | None, typer.Option(help="Address of the API; else the one running here.")] = None,
-) -> None:
-    """Send pings of many devices at a steady rate, one ping a frame, and count what was acknowledged."""
-    from device_sim.errors import FleetError
-    from device_sim.fleet import FleetConfig, run_fleet
-
-    world = read_seed(seed_file)
-    stream_url = _address(url)[1] or world["stream_url"]
-    try:
-        config = FleetConfig.from_seed(world, stream_url, connections=connections, rate=rate, seconds=seconds)
-        result = until_interrupted(lambda stop: run_fleet(config, stop))
-    except FleetError as error:
-        raise Misconfigured(str(error)) from None
-    out().print(
-        f"{result.sent:,} pings sent, {result.acknowledged:,} acknowledged, {result.errors:,} refused "
-        f"({result.acknowledged / result.seconds:,.0f} a second)"
-    )
 
 
 @app.command()
@@ -370,12 +202,6 @@ def replay(
 
     for line in play(orders, pings, policy):
         sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
-
-
-def fail(message: str) -> NoReturn:
-    """End with status 1 and one line on standard error."""
-    sys.stderr.write(f"qorgan: {' '.join(message.split())}\n")
-    sys.exit(1)
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""The commands of `qorgan`, a module a subject; `infra.cli` registers them."""
