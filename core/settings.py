@@ -76,6 +76,10 @@ class Settings(BaseSettings):
     access_token_s: int = Field(900, description="Life of an access token.")
     refresh_token_s: int = Field(43_200, description="Life of a refresh token.")
     enrolment_code_s: int = Field(86_400, description="Life of a device enrolment code.")
+    signing_key_file: Path | None = Field(
+        None,
+        description="Ed25519 key (PEM) that signs checkpoints and evidence; made in the data directory when absent.",
+    )
 
     # notifier
     delivery_batch: int = Field(50, description="Deliveries claimed at once by a channel.")
