@@ -21,6 +21,7 @@ from joserfc.jwk import OctKey
 
 from api.deps import Context
 from core.clock import from_ms
+from core.domain.scope import Scope
 from core.errors import NotAllowed, NotAuthenticated
 
 ALGORITHM: Final = "HS256"
@@ -40,6 +41,11 @@ class Actor:
     username: str
     address: str = ""
     """Where the request came from; not part of the token."""
+
+    @property
+    def scope(self) -> Scope:
+        """For whom the database is asked."""
+        return Scope(self.agency_id, self.user_id, self.role, self.address)
 
 
 def make_access_token(actor: Actor, key: bytes, now: datetime, life_s: int) -> str:

@@ -175,11 +175,11 @@ class PanicDesk:
         return await self._transaction(bare)
 
     async def _transaction(self, panic: PanicIn) -> PanicResult:
-        async with act(self._database, self.clock(), POSTGRES_WAIT_S) as unit:
+        async with act(self._database, self.clock(), timeout_s=POSTGRES_WAIT_S) as unit:
             return await take_panic(unit, panic)
 
     async def _commit_cancel(self, wish: CancelIn) -> bool:
-        async with act(self._database, self.clock(), POSTGRES_WAIT_S) as unit:
+        async with act(self._database, self.clock(), timeout_s=POSTGRES_WAIT_S) as unit:
             await ask_cancel(unit, wish)
         return True
 
@@ -226,7 +226,7 @@ class PanicDesk:
 
     async def find(self, client_id: str, device_id: uuid.UUID) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
         """A device's panic and who was told of it; None when PostgreSQL knows none. Raises StoreUnavailable."""
-        async with self._database.connection(LOOK_WAIT_S) as connection:
+        async with self._database.connection(timeout_s=LOOK_WAIT_S) as connection:
             panic = await panic_store.find_of_device(connection, client_id, device_id)
             if panic is None:
                 return None
@@ -283,7 +283,7 @@ class PanicDesk:
             agency_id=self._default_agency,
         )  # fmt: skip
         try:
-            async with self._database.transaction(POSTGRES_WAIT_S) as connection:
+            async with self._database.transaction(timeout_s=POSTGRES_WAIT_S) as connection:
                 unit = Unit(connection, now)
                 await take_panic(unit, panic)
                 await unit.flush()
@@ -300,7 +300,7 @@ class PanicDesk:
                     self._journal.settle(place)
         if orphans:
             if self._default_agency is None:
-                async with self._database.connection(POSTGRES_WAIT_S) as connection:
+                async with self._database.connection(timeout_s=POSTGRES_WAIT_S) as connection:
                     self._default_agency = await panic_store.first_agency(connection)
             await self._drain_abandoned(self._directory)
         for entry, payload in await self._streamed():
@@ -344,7 +344,7 @@ class PanicDesk:
     async def _set_aside(self, payload: bytes, error: Exception) -> bool:
         """Keep what is no panic record at all for people to look at."""
         log.error("panic_set_aside", error=type(error).__name__)
-        async with self._database.transaction(POSTGRES_WAIT_S) as connection:
+        async with self._database.transaction(timeout_s=POSTGRES_WAIT_S) as connection:
             await panic_store.set_aside(connection, payload, type(error).__name__, self.clock())
         POISON.labels("panic").inc()
         return True

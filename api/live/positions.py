@@ -68,7 +68,7 @@ class PositionSource:
         if agency_id not in self._stale and time.monotonic() - read_at < PARTIES_S:
             return parties
         try:
-            async with self._database.connection(1.0) as connection:
+            async with self._database.connection(timeout_s=1.0) as connection:
                 parties = await board.parties(connection, agency_id)
         except StoreUnavailable:
             return parties

@@ -160,7 +160,7 @@ class FeedTail(Service):
     async def _look(self) -> None:
         """Read what is new for every agency with sockets; notices PostgreSQL going and coming back."""
         try:
-            async with self._database.connection(COMMAND_TIMEOUT_S) as connection:
+            async with self._database.connection(timeout_s=COMMAND_TIMEOUT_S) as connection:
                 if not self._subscriptions:
                     await feed.issued(connection)
                 for agency_id in list(self._subscriptions):
@@ -264,7 +264,7 @@ class FeedTail(Service):
         before = now - timedelta(days=self._settings.feed_days)
         try:
             while True:
-                async with self._database.transaction(COMMAND_TIMEOUT_S) as connection:
+                async with self._database.transaction(timeout_s=COMMAND_TIMEOUT_S) as connection:
                     gone = await feed.trim(connection, before, now, TRIM_ROWS)
                 if gone < TRIM_ROWS:
                     return

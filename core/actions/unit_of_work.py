@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from core.domain.delivery import Delivery
+from core.domain.scope import Scope
 from core.postgres import feed
 from core.postgres.database import CONNECT_TIMEOUT_S, Database
 from core.postgres.deliveries_write import insert_deliveries
@@ -52,12 +53,15 @@ class Unit:
 
 
 @contextlib.asynccontextmanager
-async def act(database: Database, now: datetime, timeout_s: float = CONNECT_TIMEOUT_S) -> AsyncIterator[Unit]:
+async def act(
+    database: Database, now: datetime, scope: Scope | None = None, *, timeout_s: float = CONNECT_TIMEOUT_S
+) -> AsyncIterator[Unit]:
     """A unit of work, committed when the block ends and rolled back when it raises.
 
+    It acts for `scope`, whose rows are all it sees; without one, for the service itself, under its own role's policies.
     `timeout_s` bounds the wait for a connection. Raises StoreUnavailable when PostgreSQL is away.
     """
-    async with database.transaction(timeout_s) as connection:
+    async with database.transaction(scope, timeout_s=timeout_s) as connection:
         unit = Unit(connection, now)
         yield unit
         await unit.flush()
