@@ -8,7 +8,7 @@ CONSOLE := api/console/vendor/.ready
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup console demo test check format bench lock clean
+.PHONY: help setup console demo test check advisories sbom format bench lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,15 @@ check: setup ## What CI looks at before the tests: style, types, import directio
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache > $(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
+	@$(BIN)/python -m infra.advisories
+
+advisories: setup ## Look up known weaknesses of the pinned dependencies, where a network is
+	@$(BIN)/python -m infra.advisories
+
+sbom: setup ## Write the software bill of materials (CycloneDX) of what is pinned
+	@mkdir -p dist
+	@PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --of JSON --output-reproducible -o dist/sbom.json
+	@echo "dist/sbom.json"
 
 format: setup ## Format the code and mend what can be mended
 	@$(BIN)/ruff format .

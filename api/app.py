@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from api.bounds import Bounds
 from api.deps import ApiContext
@@ -33,6 +34,8 @@ from api.routes import (
     zones,
 )
 from api.schemas.base import Problem
+from api.throttle import Throttle
+from core.token_key import derived_key
 
 ROUTERS: tuple[APIRouter, ...] = (
     operations.router,
@@ -84,6 +87,21 @@ def create_app(context: ApiContext) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     mount_console(app, context)
+    if origins := [origin.strip() for origin in context.settings.cors_origins.split(",") if origin.strip()]:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["authorization", "content-type"],
+            max_age=600,
+        )
+    app.add_middleware(
+        Throttle,
+        redis=context.redis,
+        key=derived_key(context.settings, "throttle"),
+        address_per_second=context.settings.address_requests_per_second,
+        token_per_second=context.settings.token_requests_per_second,
+    )
     app.add_middleware(
         Bounds, max_body_bytes=context.settings.max_body_bytes, timeout_s=context.settings.request_timeout_s
     )

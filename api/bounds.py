@@ -94,6 +94,11 @@ class Bounds:
         if exchange.announced_too_large():
             await exchange.reply(too_large(self.max_body_bytes))
             return
+        if exchange.is_encoded():
+            await exchange.reply(
+                problem_response("encoding_unsupported", "Send the body as it is, without Content-Encoding.")
+            )
+            return
         try:
             async with asyncio.timeout(self.timeout_s):
                 await self.app(exchange.scope, exchange.receive, exchange.send)
@@ -126,6 +131,13 @@ class _Exchange:
             if name == b"content-length" and value.isdigit():
                 return int(value) > self._max_body_bytes and not self._cut_short
         return False
+
+    def is_encoded(self) -> bool:
+        """Whether the body is compressed: none is unpacked here, so none can swell. A panic's is taken as it is."""
+        return not self._cut_short and any(
+            name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}
+            for name, value in self.scope["headers"]
+        )
 
     async def receive(self) -> Message:
         """The next piece of the body; at the bound the body ends, and (but for a panic) 413 is the answer."""

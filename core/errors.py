@@ -38,6 +38,7 @@ CODES: Final[dict[str, int]] = {
     "enrolment_code_invalid": 422,
     "cursor_invalid": 422,
     "outcome_required": 422,
+    "encoding_unsupported": 415,
     "body_too_large": 413,
     "frame_too_large": 413,
     "too_many_pings": 413,

@@ -6,16 +6,54 @@ holds the page complete. Units are last in a name.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any, get_args
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from core.errors import Misconfigured
+
+
+class SecretFiles(PydanticBaseSettingsSource):
+    """Secrets out of files: `QORGAN_TOKEN_KEY_FILE=/run/secrets/token_key` instead of the value in the environment."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """The file's text less the last line's end, if there is one for this secret. Raises Misconfigured."""
+        variable = f"{self.config.get('env_prefix', '')}{field_name.upper()}_FILE"
+        path = os.environ.get(variable)
+        if not path or SecretStr not in (field.annotation, *get_args(field.annotation)):
+            return None, field_name, False
+        try:
+            return Path(path).read_text().rstrip("\r\n"), field_name, False
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise Misconfigured(f"{variable} names a file that cannot be read: {reason}.") from None
+
+    def __call__(self) -> dict[str, Any]:
+        """Every secret that has a file."""
+        found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 class Settings(BaseSettings):
     """All of Qorgan's settings with their defaults."""
 
     model_config = SettingsConfigDict(env_prefix="QORGAN_", frozen=True, extra="ignore")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """A secret may also stand in a file that `QORGAN_<NAME>_FILE` names; the variable itself comes first."""
+        return init_settings, env_settings, dotenv_settings, SecretFiles(settings_cls), file_secret_settings
 
     # stores
     data_dir: Path = Field(Path(".qorgan"), description="Where embedded stores, journals and logs live.")
@@ -36,6 +74,16 @@ class Settings(BaseSettings):
     stream_port: int | None = Field(None, description="Port of the device stream, if not the API's next.")
     public_url: str | None = Field(None, description="Address of the API as clients see it.")
     public_stream_url: str | None = Field(None, description="Address of the device stream as clients see it.")
+    tls_certificate_file: Path | None = Field(
+        None, description="Certificate chain (PEM) to serve TLS with; none: plain."
+    )
+    tls_key_file: Path | None = Field(None, description="Private key (PEM) of that certificate.")
+    trusted_proxies: str = Field(
+        "", description="Addresses or networks, comma-separated, whose X-Forwarded-For and -Proto are believed."
+    )
+    cors_origins: str = Field(
+        "", description="Origins, comma-separated, whose pages may call the API; none: only its own."
+    )
     processes: int = Field(1, ge=1, le=64, description="Processes for each of the api and ingest targets.")
 
     # bounds
@@ -45,6 +93,12 @@ class Settings(BaseSettings):
     max_stream_connections: int = Field(50_000, description="Device stream connections a process takes.")
     max_feed_connections: int = Field(2_000, description="Live sockets a process takes; of devices' own news half.")
     login_attempts_per_minute: int = Field(10, description="Login attempts an address and user name has a minute.")
+    address_requests_per_second: float = Field(
+        100.0, gt=0, description="Sustained requests a second an address may make; ten seconds' worth at once."
+    )
+    token_requests_per_second: float = Field(
+        20.0, gt=0, description="Sustained requests a second a user or device may make; ten seconds' worth at once."
+    )
     device_pings_per_second: float = Field(50.0, description="Sustained pings a second a device may send.")
     request_timeout_s: float = Field(10.0, description="Longest a management request may take.")
 

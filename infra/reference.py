@@ -36,6 +36,7 @@ MEANINGS = {
     "enrolment_code_invalid": "The enrolment code is wrong, used or expired; ask for a new one.",
     "cursor_invalid": "The cursor is none of ours; start without one.",
     "outcome_required": "Resolving needs an outcome.",
+    "encoding_unsupported": "The body came compressed; send it as it is.",
     "body_too_large": "The body is larger than allowed; send less at once.",
     "frame_too_large": "The frame is larger than allowed; send fewer pings in it.",
     "too_many_pings": "More pings in one call than allowed; send several calls.",

@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import Iterator
+import ssl
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from core.errors import Misconfigured
 from core.service import Service
@@ -59,12 +62,21 @@ class HttpServer(Service):
 
     name = "http"
 
-    def __init__(self, app: FastAPI, listener: socket.socket, max_connections: int) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        listener: socket.socket,
+        max_connections: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        trusted_proxies: Sequence[str] = (),
+    ) -> None:
         super().__init__()
         self._listener = listener
+        served: Any = ProxyHeadersMiddleware(cast(Any, app), list(trusted_proxies)) if trusted_proxies else app
         self._server = _Server(
             uvicorn.Config(
-                app,
+                served,
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -78,6 +90,7 @@ class HttpServer(Service):
                 ws_ping_timeout=20.0,
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=GRACE_S,
+                ssl_context_factory=None if tls is None else lambda *_: tls,
                 limit_concurrency=max_connections + IDLE_CONNECTIONS,
             )
         )

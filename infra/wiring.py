@@ -90,6 +90,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     from api.panic_desk import PanicDesk, PanicDrain
     from core.actions.suspensions import OrderClock
     from core.actions.upkeep import IncidentClock
+    from core.tls import server_context
     from infra.server import HttpServer, bind
 
     listener = bind(settings.host, settings.port, shared=settings.processes > 1)
@@ -113,7 +114,13 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
         own_news=own_news,
         panic_desk=desk,
     )
-    server = HttpServer(create_app(context), listener, settings.max_feed_connections + 1000)
+    server = HttpServer(
+        create_app(context),
+        listener,
+        settings.max_feed_connections + 1000,
+        tls=server_context(settings),
+        trusted_proxies=[proxy.strip() for proxy in settings.trusted_proxies.split(",") if proxy.strip()],
+    )
     health = IngestHealth(settings, part.redis, appender, beats=False)
     clock = OrderClock(part.database, utc_now)
     upkeep = IncidentClock(part.database, utc_now)

@@ -53,6 +53,7 @@ from core.ids import token_digest
 from core.metrics import STREAM_CONNECTIONS
 from core.service import Service
 from core.settings import Settings
+from core.tls import server_context
 
 log = structlog.get_logger(__name__)
 
@@ -151,6 +152,7 @@ class DeviceStream(Service):
                 self._settings.host,
                 port,
                 reuse_port=self._settings.processes > 1,
+                ssl=server_context(self._settings),
                 backlog=BACKLOG_CONNECTIONS,
                 max_frame_size=self.max_frame_bytes * OVERSIZE_FACTOR,
                 read_buffer_init_size=READ_BUFFER_BYTES,
