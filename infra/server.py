@@ -73,7 +73,7 @@ class HttpServer(Service):
     ) -> None:
         super().__init__()
         self._listener = listener
-        served: Any = ProxyHeadersMiddleware(cast(Any, app), list(trusted_proxies)) if trusted_proxies else app
+        served: Any = ProxyHeadersMiddleware(cast("Any", app), list(trusted_proxies)) if trusted_proxies else app
         self._server = _Server(
             uvicorn.Config(
                 served,
