@@ -114,6 +114,12 @@ CREATE TABLE protection_order (
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
     policy jsonb NOT NULL DEFAULT '{}',       -- what it sets otherwise than its agency (core.domain.policy.OrderPolicy)
+    term jsonb,                               -- core.domain.order.Term: "30 days from service"
+    extended_at timestamptz,
+    revoked_at timestamptz,
+    victim_fix_at timestamptz,                -- the first accepted fix of her device, and of his bracelet, under it
+    aggressor_fix_at timestamptz,
+    protected_at timestamptz,                 -- when both had come: the end of the unprotected gap
     CHECK (victim_id <> aggressor_id),
     CHECK (alert_m >= legal_m),
     CHECK (warning_m >= alert_m),
@@ -125,6 +131,7 @@ CREATE INDEX protection_order_protected ON protection_order USING gin (protected
     WHERE protected_person_ids <> '{}';
 CREATE INDEX protection_order_agency ON protection_order (agency_id, id);
 CREATE INDEX protection_order_ends ON protection_order (valid_until) WHERE status NOT IN ('revoked', 'expired');
+CREATE INDEX protection_order_gap ON protection_order (id) WHERE protected_at IS NULL AND status NOT IN ('revoked', 'expired');
 
 CREATE TABLE zone (
     id uuid PRIMARY KEY,
@@ -327,6 +334,7 @@ CREATE INDEX incident_case ON incident (case_id, updated_at);
 CREATE INDEX incident_episode ON incident (episode_id);
 CREATE INDEX incident_outage ON incident (agency_id) WHERE family = 'outage' AND state <> 'resolved';
 CREATE INDEX incident_inside ON incident (inside_since) WHERE inside AND state <> 'resolved';
+CREATE INDEX incident_stays ON incident (updated_at) WHERE family = 'proximity';
 CREATE INDEX incident_false ON incident (resolved_at) WHERE outcome IN ('false_alarm', 'technical');
 
 CREATE TABLE timeline (
@@ -449,6 +457,79 @@ CREATE TABLE maintenance_task (
 );
 CREATE INDEX maintenance_task_agency ON maintenance_task (agency_id, opened_at);
 CREATE INDEX maintenance_task_case ON maintenance_task (case_id, opened_at);
+
+-- What an order was at each of its versions, who made it so, when and by what; never changed, never removed.
+CREATE TABLE order_version (
+    order_id uuid NOT NULL REFERENCES protection_order,
+    version integer NOT NULL,
+    agency_id uuid NOT NULL REFERENCES agency,
+    at timestamptz NOT NULL,
+    action text NOT NULL,                     -- entered, changed, served, extended, suspended, resumed, expired, revoked
+    actor_id uuid REFERENCES app_user,        -- null: the clock
+    fields text[] NOT NULL DEFAULT '{}',
+    detail jsonb NOT NULL DEFAULT '{}',       -- the document that extends or revokes, the reason's code
+    body jsonb NOT NULL,                      -- the order's row as it was from then on
+    PRIMARY KEY (order_id, version)
+);
+CREATE INDEX order_version_agency ON order_version (agency_id, order_id);
+
+-- Something a caseworker has to see to by some time. A row from the day it is known, told when it opens.
+CREATE TABLE task (
+    id uuid PRIMARY KEY,                      -- derived of what it is about: made once
+    agency_id uuid NOT NULL REFERENCES agency,
+    kind text NOT NULL,                       -- core.domain.task
+    case_id uuid REFERENCES protection_case,
+    order_id uuid REFERENCES protection_order,
+    opens_at timestamptz NOT NULL,            -- when it comes onto the list
+    due_at timestamptz NOT NULL,              -- by when it wants to be done
+    detail jsonb NOT NULL DEFAULT '{}',
+    created_at timestamptz NOT NULL,
+    opened_at timestamptz,                    -- when it was told; null: not yet
+    done_at timestamptz,
+    done_by uuid REFERENCES app_user,         -- null: by what happened, not by somebody
+    outcome text
+);
+CREATE INDEX task_opens ON task (opens_at) WHERE opened_at IS NULL AND done_at IS NULL;
+CREATE INDEX task_agency ON task (agency_id, due_at, id) WHERE opened_at IS NOT NULL;
+CREATE INDEX task_order ON task (order_id, kind);
+CREATE INDEX task_case ON task (case_id, kind);
+
+-- What a person allows to be told, to whom, until when.
+CREATE TABLE consent (
+    id uuid PRIMARY KEY,
+    agency_id uuid NOT NULL REFERENCES agency,
+    person_id uuid NOT NULL REFERENCES person,
+    recipient text NOT NULL CHECK (recipient IN ('contact_centre', 'caseworker', 'crisis_centre', 'prosecutor', 'medical', 'other')),
+    to_agency_id uuid REFERENCES agency,      -- null: outside this service
+    fields text[] NOT NULL CHECK (fields <> '{}'),
+    manner text NOT NULL CHECK (manner IN ('written', 'spoken', 'own_device')),
+    given_at timestamptz NOT NULL,
+    valid_until timestamptz NOT NULL,
+    recorded_by uuid NOT NULL REFERENCES app_user,
+    withdrawn_at timestamptz,
+    created_at timestamptz NOT NULL,
+    CHECK (valid_until > given_at)
+);
+CREATE INDEX consent_person ON consent (person_id, id);
+
+-- A package handed over under a consent: which fields, never their values; those are read as they are when it is opened.
+CREATE TABLE handover (
+    id uuid PRIMARY KEY,
+    agency_id uuid NOT NULL REFERENCES agency,
+    to_agency_id uuid REFERENCES agency,
+    consent_id uuid NOT NULL REFERENCES consent,
+    person_id uuid NOT NULL REFERENCES person,
+    order_id uuid REFERENCES protection_order,
+    fields text[] NOT NULL,
+    made_by uuid NOT NULL REFERENCES app_user,
+    created_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL,
+    revoked_at timestamptz,
+    first_opened_at timestamptz
+);
+CREATE INDEX handover_agency ON handover (agency_id, id);
+CREATE INDEX handover_to ON handover (to_agency_id, id) WHERE to_agency_id IS NOT NULL;
+CREATE INDEX handover_consent ON handover (consent_id);
 
 -- A transition that could not be applied: set aside with its reason, counted, shown.
 CREATE TABLE poison (
