@@ -35,7 +35,7 @@ class Throttle:
     """Wraps an application: 429 with Retry-After for who asks too often; WebSockets count at their handshake."""
 
     def __init__(
-        self, app: ASGIApp, redis: Client, key: bytes, *, address_per_second: float, token_per_second: float
+        self, app: ASGIApp, redis: Client | None, key: bytes, *, address_per_second: float, token_per_second: float
     ) -> None:
         self.app = app
         self._key = key
@@ -43,7 +43,7 @@ class Throttle:
             "address": Rate(address_per_second, address_per_second * BURST_S),
             "token": Rate(token_per_second, token_per_second * BURST_S),
         }
-        self._shared = SharedRates(redis, "rate")
+        self._shared = SharedRates(redis, "rate") if redis is not None else None
         self._own = OwnRates()
         self._ask_again_at = 0.0
 
@@ -76,10 +76,11 @@ class Throttle:
 
     async def _wait_ms(self, scope: AsgiScope) -> float:
         names = self._names(scope)
-        if time.monotonic() >= self._ask_again_at:
+        shared = self._shared
+        if shared is not None and time.monotonic() >= self._ask_again_at:
             try:
                 async with asyncio.timeout(ANSWER_S):
-                    return longest(await asyncio.gather(*(self._shared.wait_ms(name, rate) for name, rate in names)))
+                    return longest(await asyncio.gather(*(shared.wait_ms(name, rate) for name, rate in names)))
             except (StoreUnavailable, RedisError, TimeoutError):
                 self._ask_again_at = time.monotonic() + LEFT_ALONE_S
         return longest([self._own.wait_ms(name, rate) for name, rate in names])
