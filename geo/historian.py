@@ -6,6 +6,9 @@ a batch counts as passed only when the write-ahead log is on disk beyond it *and
 only then is the log trimmed, never beyond what the engine has committed. Of a ping that went to two shards
 only the primary copy becomes history.
 
+Beside pings the log tells time, configurations and answers of history: they are kept too (`geo.log_beside`), in the
+same transactions, so that what was decided can be judged again from what is kept.
+
 Failure: killed at any moment, or PostgreSQL lost the last commits in a crash: the cursor says where to go on,
 and the log still has it. A damaged entry becomes a row of `poison`. Pings older than their role's retention
 are dropped. `device.last_seen_at` is best effort: bounded a round, the longest unwritten first.
@@ -27,7 +30,7 @@ from core.domain.log import PINGS, Entry
 from core.domain.ping import RECORD_BYTES, Role
 from core.errors import InvalidInput, StoreUnavailable
 from core.metrics import HISTORY_LAG_SECONDS, HISTORY_ROWS, POISON
-from core.postgres import cursors, pings, poison
+from core.postgres import case_log, cursors, pings, poison
 from core.postgres.cursors import Move
 from core.postgres.database import Database
 from core.postgres.leases import lease_name
@@ -36,6 +39,7 @@ from core.redis.shard_log import ShardLog, id_key
 from core.service import Service
 from core.settings import Settings
 from geo.history_rows import RowMaker, heard_in
+from geo.log_beside import Beside, is_beside
 from geo.ownership import Ownership
 
 log = structlog.get_logger(__name__)
@@ -71,6 +75,8 @@ class _Shard:
     on_disk: str
     """Cursor that is flushed: the log may go below it."""
     pending: list[Entry] = field(default_factory=list)
+    beside: list[Entry] = field(default_factory=list)
+    """Entries read that are no pings and that the cursor has not passed."""
     unflushed: list[tuple[int, str]] = field(default_factory=list)
     """(write-ahead log position, cursor) of commits not yet known to be on disk."""
     trimmed: tuple[str, float] = ("", 0.0)
@@ -79,6 +85,11 @@ class _Shard:
     @property
     def cursor_name(self) -> str:
         return cursor_name(self.shard)
+
+    def beside_until(self, entry: str) -> list[Entry]:
+        """What stands beside the pings up to and including an entry."""
+        last = id_key(entry)
+        return [one for one in self.beside if (one.ms, one.n) <= last]
 
     def move(self, entry: str) -> Move:
         return Move(self.cursor_name, lease_name("historian", self.shard), self.token, self.stored, entry)
@@ -194,6 +205,7 @@ class Historian(Service):
             if entries:
                 one.read = entries[-1].id
                 one.pending = [entry for entry in entries if entry.kind == PINGS]
+                one.beside += filter(is_beside, entries)
         batch: list[tuple[_Shard, Entry]] = []
         rows = 0
         for one in held:
@@ -256,11 +268,15 @@ class Historian(Service):
             HISTORY_LAG_SECONDS.labels(str(one.shard)).set(max(0.0, lag_s))
 
     async def _advance(self, connection: Any, moves: Sequence[tuple[_Shard, str]], now: datetime) -> None:
-        """Move cursors inside a transaction; a cursor that does not move undoes it."""
+        """Move cursors inside a transaction, and keep what they pass beside pings; one that does not move undoes it."""
         stuck = await cursors.advance(connection, [one.move(entry) for one, entry in moves], now)
         if stuck:
             log.warning("history_cursor_moved", cursors=sorted(stuck))
             raise _Moved
+        beside = Beside()
+        for one, entry in moves:
+            beside.add(one.shard, one.beside_until(entry))
+        await beside.write(connection)
 
     async def _committed(self, moved: Sequence[tuple[_Shard, str]]) -> None:
         """Note where commits stand in the write-ahead log, to know later that they are on disk."""
@@ -268,6 +284,7 @@ class Historian(Service):
             written, flushed = await pings.wal_positions(connection)
         for one, entry in moved:
             one.stored = entry
+            one.beside = [left for left in one.beside if (left.ms, left.n) > id_key(entry)]
             one.quiet_since = time.monotonic()
             if len(one.unflushed) >= UNFLUSHED_MAX:
                 one.unflushed.pop(0)
@@ -348,3 +365,4 @@ class Historian(Service):
         ]
         async with self._database.connection() as connection:
             await pings.forget_heard(connection, *before)
+            await case_log.forget(connection, before[1])

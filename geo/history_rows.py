@@ -48,12 +48,14 @@ class RowMaker:
         records = unpack_records(b"".join(entry.payload for entry in entries))
         sizes = np.array([len(entry.payload) // RECORD_BYTES for entry in entries], dtype=np.int64)
         received_ms = np.repeat(np.array([entry.ms for entry in entries], dtype=np.int64), sizes)
+        number = np.repeat(np.array([entry.n for entry in entries], dtype=np.int64), sizes)
+        places = pings.places_in_log(number, np.arange(len(records)) - np.repeat(np.cumsum(sizes) - sizes, sizes))
         primary = (records["flags"] & FLAG_PRIMARY) != 0
-        records, received_ms = records[primary], received_ms[primary]
+        records, received_ms, places = records[primary], received_ms[primary], places[primary]
         roles = await self._roles_of(records["device"])
         known = roles != RoleMap.UNKNOWN_ROLE
         self.last_seen.add(records[known], received_ms[known])
-        rows = pings.Rows(records, received_ms, np.where(known, roles, np.uint8(Role.OTHER)))
+        rows = pings.Rows(records, received_ms, np.where(known, roles, np.uint8(Role.OTHER)), places)
         oldest_ms = np.array([_start_ms(self.oldest_day(role)) for role in sorted(Role)], dtype=np.int64)
         return rows.take(rows.live_ms >= oldest_ms[rows.roles])
 

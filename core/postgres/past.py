@@ -39,7 +39,7 @@ async def answers(connection: Connection, wants: Sequence[Want], serials: Sequen
             AS asked (part, device, from_ms, to_ms, bucket_ms)
         CROSS JOIN LATERAL (
             SELECT DISTINCT ON (moment) (extract(epoch FROM live_at) * 1000)::bigint AS live_ms, lat, lon,
-                device_number, flags, accuracy_m, speed_mps,
+                device_number, flags & 4294967295 AS flags, accuracy_m, speed_mps,
                 (extract(epoch FROM live_at) * 1000)::bigint / asked.bucket_ms AS moment
             FROM ping
             WHERE role IN (0, 1, 2) AND device_number = asked.device AND lat <> 'NaN'

@@ -5,6 +5,8 @@ object. A ping that is already there (same role, device, live time and sequence)
 
 Columns: `live_at` is min(at, received_at). A ping without a sequence number has a negative `seq`: -1, or, when
 the device's clock ran ahead, -1 less the lead in milliseconds, so that two such pings of one moment stay two.
+`flags` are the record's 32 bits; above them stands where in the log it was (`place_in_log`), which with `received_at`,
+the time of its entry, names the very record that a decision was made by.
 """
 
 from __future__ import annotations
@@ -33,6 +35,13 @@ SWEEP_ROWS: Final = 10_000
 """Most rows one sweep of `ping_heard` removes."""
 PARTITION_LOCK: Final = 7_067_002
 """Advisory lock under which partitions are made and dropped, by one process at a time."""
+
+FLAGS_MASK: Final = 0xFFFF_FFFF
+"""The record's own flags."""
+_INDEX_SHIFT: Final = 32
+_INDEX_MAX: Final = (1 << 20) - 1
+_NUMBER_SHIFT: Final = 52
+_NUMBER_MAX: Final = (1 << 11) - 1
 
 _POSTGRES_EPOCH_MS: Final = to_ms(datetime(2000, 1, 1, tzinfo=UTC))
 _TIME_MAX_MS: Final = to_ms(datetime(9999, 1, 1, tzinfo=UTC))
@@ -71,13 +80,28 @@ def _blank_tuple() -> NDArray[np.void]:
 _BLANK: Final = _blank_tuple()
 
 
+def places_in_log(number: NDArray[np.int64], index: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where records stood, (n,): number of the entry within its millisecond, and index in it; 0 where it is too far."""
+    known = (number <= _NUMBER_MAX) & (index < _INDEX_MAX)
+    places: NDArray[np.int64] = np.where(known, number << _NUMBER_SHIFT | (index + 1) << _INDEX_SHIFT, 0)
+    return places
+
+
+def place_in_log(flags: int) -> tuple[int, int] | None:
+    """(number of the entry within its millisecond, index in it) of a stored ping; None: it was not kept."""
+    index = flags >> _INDEX_SHIFT & _INDEX_MAX
+    return (flags >> _NUMBER_SHIFT, index - 1) if index else None
+
+
 @dataclass(frozen=True)
 class Rows:
-    """Pings on their way to history: RECORD array, times of receipt (int64 ms) and roles (uint8), all shape (n,)."""
+    """Pings on their way to history: RECORD array, times of receipt (int64 ms), roles (uint8) and places in the log
+    (`places_in_log`), all shape (n,)."""
 
     records: NDArray[np.void]
     received_ms: NDArray[np.int64]
     roles: NDArray[np.uint8]
+    places: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.records)
@@ -95,7 +119,7 @@ class Rows:
 
     def take(self, wanted: NDArray[Any]) -> Rows:
         """The rows a mask or index picks."""
-        return Rows(self.records[wanted], self.received_ms[wanted], self.roles[wanted])
+        return Rows(self.records[wanted], self.received_ms[wanted], self.roles[wanted], self.places[wanted])
 
     def days(self) -> set[tuple[int, date]]:
         """The (role, UTC day) partitions these rows belong to."""
@@ -113,6 +137,7 @@ class Rows:
             out[name] = (moment_ms - _POSTGRES_EPOCH_MS) * 1000
         for name in _NAMES[_NAMES.index("flags") :]:
             out[name] = records[name]
+        out["flags"] |= self.places
         return out.tobytes()
 
 

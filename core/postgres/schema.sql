@@ -28,14 +28,18 @@ CREATE TABLE app_user (
     id uuid PRIMARY KEY,
     agency_id uuid NOT NULL REFERENCES agency,
     username text NOT NULL,
-    password_hash text NOT NULL,
+    password_hash text,                       -- null: she signs in at her agency's provider, or by passkey
     role text NOT NULL CHECK (role IN ('admin', 'supervisor', 'dispatcher', 'officer', 'caseworker', 'auditor')),
     display_name text,
     language text NOT NULL DEFAULT 'ru',
     created_at timestamptz NOT NULL,
-    disabled_at timestamptz
+    disabled_at timestamptz,
+    password_set_at timestamptz,
+    provider_subject text,                    -- who she is to her agency's own sign-in
+    attempts_noticed_at timestamptz           -- when she was last told that somebody guesses at her password
 );
 CREATE UNIQUE INDEX app_user_username ON app_user (lower(username));
+CREATE UNIQUE INDEX app_user_provider ON app_user (agency_id, provider_subject);
 
 CREATE TABLE refresh_token (
     digest bytea PRIMARY KEY,
@@ -44,9 +48,131 @@ CREATE TABLE refresh_token (
     created_at timestamptz NOT NULL,
     expires_at timestamptz NOT NULL,
     used_at timestamptz,
-    revoked_at timestamptz
+    revoked_at timestamptz,
+    agency_id uuid NOT NULL
 );
 CREATE INDEX refresh_token_family ON refresh_token (family_id);
+
+-- One sign-in and all that was refreshed from it.
+CREATE TABLE user_session (
+    id uuid PRIMARY KEY,                      -- also the family of its refresh tokens
+    agency_id uuid NOT NULL REFERENCES agency,
+    user_id uuid NOT NULL REFERENCES app_user ON DELETE CASCADE,
+    created_at timestamptz NOT NULL,
+    last_seen_at timestamptz NOT NULL,
+    confirmed_at timestamptz NOT NULL,        -- when she last proved who she is: sensitive changes want it recent
+    expires_at timestamptz NOT NULL,
+    address text,
+    user_agent text,                          -- browser and system, in two words
+    method text NOT NULL CHECK (method IN ('password', 'passkey', 'provider', 'code')),
+    second_factor text CHECK (second_factor IN ('totp', 'recovery', 'passkey', 'provider')),
+    enrol_only boolean NOT NULL DEFAULT false,
+    ended_at timestamptz,
+    ended_because text
+);
+CREATE INDEX user_session_user ON user_session (user_id, created_at);
+CREATE INDEX user_session_ended ON user_session (ended_at) WHERE ended_at IS NOT NULL;
+
+CREATE TABLE user_totp (
+    user_id uuid PRIMARY KEY REFERENCES app_user ON DELETE CASCADE,
+    agency_id uuid NOT NULL REFERENCES agency,
+    secret_sealed bytea NOT NULL,
+    created_at timestamptz NOT NULL,
+    confirmed_at timestamptz,                 -- null: begun, not yet proved
+    last_step bigint NOT NULL DEFAULT 0       -- a code's 30 s step is used once
+);
+
+CREATE TABLE user_recovery_code (
+    digest bytea PRIMARY KEY,
+    user_id uuid NOT NULL REFERENCES app_user ON DELETE CASCADE,
+    agency_id uuid NOT NULL REFERENCES agency,
+    created_at timestamptz NOT NULL,
+    used_at timestamptz
+);
+CREATE INDEX user_recovery_code_user ON user_recovery_code (user_id);
+
+CREATE TABLE user_passkey (
+    id uuid PRIMARY KEY,
+    agency_id uuid NOT NULL REFERENCES agency,
+    user_id uuid NOT NULL REFERENCES app_user ON DELETE CASCADE,
+    credential_id bytea NOT NULL UNIQUE,
+    public_key bytea NOT NULL,                -- COSE
+    sign_count bigint NOT NULL,
+    name text NOT NULL,
+    transports text[] NOT NULL DEFAULT '{}',
+    backed_up boolean NOT NULL DEFAULT false, -- kept by its maker's cloud, on several devices
+    created_at timestamptz NOT NULL,
+    last_used_at timestamptz
+);
+CREATE INDEX user_passkey_user ON user_passkey (user_id);
+
+-- What is handed over once: a code to set a password, the end of a sign-in at an agency's provider.
+CREATE TABLE sign_in_code (
+    digest bytea PRIMARY KEY,
+    agency_id uuid NOT NULL REFERENCES agency,
+    user_id uuid NOT NULL REFERENCES app_user ON DELETE CASCADE,
+    purpose text NOT NULL CHECK (purpose IN ('set_password', 'provider')),
+    detail jsonb NOT NULL DEFAULT '{}',
+    created_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL,
+    used_at timestamptz
+);
+CREATE INDEX sign_in_code_user ON sign_in_code (user_id);
+
+-- Signed challenges that have been answered: each is answered once.
+CREATE TABLE spent_challenge (
+    digest bytea PRIMARY KEY,
+    expires_at timestamptz NOT NULL
+);
+CREATE INDEX spent_challenge_expires ON spent_challenge (expires_at);
+
+CREATE TABLE sign_in_policy (
+    agency_id uuid PRIMARY KEY REFERENCES agency,
+    second_factor_roles text[] NOT NULL DEFAULT '{}',
+    updated_at timestamptz NOT NULL
+);
+
+CREATE TABLE oidc_provider (
+    agency_id uuid PRIMARY KEY REFERENCES agency,
+    issuer text NOT NULL,
+    client_id text NOT NULL,
+    client_secret_sealed bytea,               -- null: in a file of the secrets' directory, or a public client
+    label text NOT NULL,                      -- what the button says
+    scopes text NOT NULL,
+    role_claim text,
+    role_map jsonb NOT NULL DEFAULT '{}',     -- value of the claim → role
+    default_role text,
+    email_domains text[] NOT NULL DEFAULT '{}',
+    provision boolean NOT NULL DEFAULT false, -- whether a user nobody added is made at her first sign-in
+    trusts_second_factor boolean NOT NULL DEFAULT false,
+    enabled boolean NOT NULL DEFAULT true,
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL
+);
+
+-- Looked up before anybody is signed in, so by nobody's scope: each finds one user by what only she has or is.
+CREATE FUNCTION sign_in_by_name(name text) RETURNS SETOF app_user
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+    AS 'SELECT u.* FROM app_user u WHERE lower(u.username) = lower(name)';
+CREATE FUNCTION sign_in_by_refresh_token(token_digest bytea) RETURNS SETOF app_user
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+    AS 'SELECT u.* FROM refresh_token t JOIN app_user u ON u.id = t.user_id WHERE t.digest = token_digest';
+CREATE FUNCTION sign_in_by_passkey(credential bytea) RETURNS SETOF app_user
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+    AS 'SELECT u.* FROM user_passkey p JOIN app_user u ON u.id = p.user_id WHERE p.credential_id = credential';
+CREATE FUNCTION sign_in_by_code(code_digest bytea) RETURNS SETOF app_user
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+    AS 'SELECT u.* FROM sign_in_code c JOIN app_user u ON u.id = c.user_id WHERE c.digest = code_digest';
+CREATE FUNCTION sign_in_providers() RETURNS TABLE (agency_id uuid, label text)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+    AS 'SELECT agency_id, label FROM oidc_provider WHERE enabled ORDER BY label, agency_id LIMIT 100';
+CREATE FUNCTION sign_in_provider(agency uuid) RETURNS SETOF oidc_provider
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+    AS 'SELECT p.* FROM oidc_provider p WHERE p.agency_id = agency AND p.enabled';
+-- Which sessions ended lately: every process refuses their access tokens while those would still hold.
+CREATE FUNCTION ended_sessions(since timestamptz) RETURNS TABLE (id uuid, ended_at timestamptz)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+    AS 'SELECT s.id, s.ended_at FROM user_session s WHERE s.ended_at >= since';
 
 -- Whom it protects, and from whom -------------------------------------------------------------------------
 
@@ -655,7 +781,7 @@ CREATE TABLE ping (
     seq bigint NOT NULL,                      -- -1: none
     at timestamptz NOT NULL,
     received_at timestamptz NOT NULL,
-    flags bigint NOT NULL,                    -- core.domain.ping FLAG_ and SHIFT_ constants
+    flags bigint NOT NULL,                    -- core.domain.ping; above 32 bits its place in the log (core.postgres.pings)
     lat double precision NOT NULL,            -- NaN: heartbeat
     lon double precision NOT NULL,
     accuracy_m real NOT NULL,                 -- NaN: not said, here and below
@@ -676,3 +802,99 @@ CREATE TABLE ping_heard (
     heard jsonb NOT NULL
 );
 CREATE INDEX ping_heard_device ON ping_heard (device_number, live_at);
+
+-- Evidence: what an incident can be shown by, and judged again by, when history is long gone --------------------
+
+-- What a case was judged by, version by version, and where its shard's log said so.
+CREATE TABLE case_config_version (
+    case_id uuid NOT NULL,
+    version integer NOT NULL,
+    agency_id uuid NOT NULL,
+    shard smallint NOT NULL,
+    entry_ms bigint NOT NULL,
+    entry_n integer NOT NULL,
+    entry_index integer NOT NULL,
+    config jsonb NOT NULL,                    -- core.domain.case.Case
+    PRIMARY KEY (case_id, version)
+);
+
+-- What the log told a case of its past (a part of a PAST entry): kept as long as a victim's pings.
+CREATE TABLE case_past (
+    case_id uuid NOT NULL,
+    agency_id uuid NOT NULL,
+    entry_ms bigint NOT NULL,
+    entry_n integer NOT NULL,
+    entry_index integer NOT NULL,
+    body bytea NOT NULL,
+    PRIMARY KEY (case_id, entry_ms, entry_n, entry_index)
+);
+CREATE INDEX case_past_age ON case_past (entry_ms);
+
+-- When time was told to a shard: packed ticks of some seconds (core.postgres.case_log), kept as case_past is.
+CREATE TABLE shard_tick (
+    shard smallint NOT NULL,
+    first_ms bigint NOT NULL,
+    last_ms bigint NOT NULL,
+    ticks bytea NOT NULL,
+    PRIMARY KEY (shard, first_ms)
+);
+
+-- An incident's window: copied to incident_fix while history still has it, and judged again from a snapshot.
+CREATE TABLE incident_snapshot (
+    incident_id uuid PRIMARY KEY REFERENCES incident ON DELETE CASCADE,
+    agency_id uuid NOT NULL,
+    case_id uuid NOT NULL,
+    window_from timestamptz NOT NULL,
+    window_until timestamptz NOT NULL,
+    resolved_at timestamptz,                  -- the incident's when this was made: one that was reopened is copied anew
+    copied_at timestamptz NOT NULL,
+    next_copy_at timestamptz,                 -- null: complete
+    leased_until timestamptz,
+    log bytea,                                -- the case's log of the window (geo.evidence_log), compressed
+    replay jsonb                              -- the engine's snapshot at its start, and what replaying showed
+);
+CREATE INDEX incident_snapshot_due ON incident_snapshot (next_copy_at) WHERE next_copy_at IS NOT NULL;
+
+-- The fixes of both parties of an incident's window, as in ping.
+CREATE TABLE incident_fix (
+    incident_id uuid NOT NULL REFERENCES incident ON DELETE CASCADE,
+    agency_id uuid NOT NULL,
+    party text NOT NULL CHECK (party IN ('victim', 'aggressor')),
+    device_number bigint NOT NULL,
+    live_at timestamptz NOT NULL,
+    seq bigint NOT NULL,
+    at timestamptz NOT NULL,
+    received_at timestamptz NOT NULL,
+    flags bigint NOT NULL,
+    lat double precision NOT NULL,
+    lon double precision NOT NULL,
+    accuracy_m real NOT NULL,
+    speed_mps real NOT NULL,
+    heading_deg real NOT NULL,
+    altitude_m real NOT NULL,
+    battery_pct real NOT NULL,
+    heard jsonb,
+    PRIMARY KEY (incident_id, device_number, live_at, seq)
+);
+
+-- An export that was asked for: who, why, how far it is, and for some days the sealed bundles.
+CREATE TABLE evidence_export (
+    id uuid PRIMARY KEY,
+    agency_id uuid NOT NULL,
+    incident_id uuid NOT NULL REFERENCES incident ON DELETE CASCADE,
+    reason text NOT NULL,
+    asked_by uuid,                            -- null: the operator of the machine, by the command line
+    asked_at timestamptz NOT NULL,
+    state text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'running', 'done', 'failed')),
+    progress real NOT NULL DEFAULT 0,
+    attempts integer NOT NULL DEFAULT 0,
+    leased_until timestamptz,
+    finished_at timestamptz,
+    kept_until timestamptz,
+    failure text,
+    root text,                                -- of the hash tree that all editions share
+    bundles bytea                             -- AES-GCM of the editions (core.actions.evidence)
+);
+CREATE INDEX evidence_export_due ON evidence_export (asked_at) WHERE state IN ('queued', 'running');
+CREATE INDEX evidence_export_incident ON evidence_export (incident_id, asked_at);
+CREATE INDEX evidence_export_kept ON evidence_export (kept_until) WHERE bundles IS NOT NULL;

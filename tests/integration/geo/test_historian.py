@@ -54,7 +54,8 @@ async def test_a_ping_is_stored_as_it_was_sent_in_its_days_partition(ground: Any
     assert (to_ms(hers["live_at"]), to_ms(hers["at"])) == (at_ms, at_ms)
     assert (hers["lat"], hers["lon"], hers["accuracy_m"], hers["battery_pct"]) == (43.2, 76.9, 5.0, 50.0)
     assert math.isnan(hers["speed_mps"])
-    assert hers["flags"] == FLAG_POSITION | FLAG_PRIMARY
+    assert hers["flags"] & pings.FLAGS_MASK == FLAG_POSITION | FLAG_PRIMARY
+    assert pings.place_in_log(hers["flags"]) is not None
     assert his["live_at"] == his["received_at"] < his["at"], "a clock that runs ahead is held to the time of receipt"
     assert his["seq"] < -1
     assert his["part"].startswith("ping_aggressor_")

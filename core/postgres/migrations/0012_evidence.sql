@@ -1,0 +1,94 @@
+-- What evidence is made of: configuration as it was judged by, ticks, and an incident's own copy of its fixes.
+-- depends: 0003_incident_folding
+
+-- migrate: apply
+
+CREATE TABLE case_config_version (
+    case_id uuid NOT NULL,
+    version integer NOT NULL,
+    agency_id uuid NOT NULL,
+    shard smallint NOT NULL,
+    entry_ms bigint NOT NULL,
+    entry_n integer NOT NULL,
+    entry_index integer NOT NULL,
+    config jsonb NOT NULL,
+    PRIMARY KEY (case_id, version)
+);
+
+CREATE TABLE case_past (
+    case_id uuid NOT NULL,
+    agency_id uuid NOT NULL,
+    entry_ms bigint NOT NULL,
+    entry_n integer NOT NULL,
+    entry_index integer NOT NULL,
+    body bytea NOT NULL,
+    PRIMARY KEY (case_id, entry_ms, entry_n, entry_index)
+);
+CREATE INDEX case_past_age ON case_past (entry_ms);
+
+CREATE TABLE shard_tick (
+    shard smallint NOT NULL,
+    first_ms bigint NOT NULL,
+    last_ms bigint NOT NULL,
+    ticks bytea NOT NULL,
+    PRIMARY KEY (shard, first_ms)
+);
+
+CREATE TABLE incident_snapshot (
+    incident_id uuid PRIMARY KEY REFERENCES incident ON DELETE CASCADE,
+    agency_id uuid NOT NULL,
+    case_id uuid NOT NULL,
+    window_from timestamptz NOT NULL,
+    window_until timestamptz NOT NULL,
+    resolved_at timestamptz,
+    copied_at timestamptz NOT NULL,
+    next_copy_at timestamptz,
+    leased_until timestamptz,
+    log bytea,
+    replay jsonb
+);
+CREATE INDEX incident_snapshot_due ON incident_snapshot (next_copy_at) WHERE next_copy_at IS NOT NULL;
+
+CREATE TABLE incident_fix (
+    incident_id uuid NOT NULL REFERENCES incident ON DELETE CASCADE,
+    agency_id uuid NOT NULL,
+    party text NOT NULL CHECK (party IN ('victim', 'aggressor')),
+    device_number bigint NOT NULL,
+    live_at timestamptz NOT NULL,
+    seq bigint NOT NULL,
+    at timestamptz NOT NULL,
+    received_at timestamptz NOT NULL,
+    flags bigint NOT NULL,
+    lat double precision NOT NULL,
+    lon double precision NOT NULL,
+    accuracy_m real NOT NULL,
+    speed_mps real NOT NULL,
+    heading_deg real NOT NULL,
+    altitude_m real NOT NULL,
+    battery_pct real NOT NULL,
+    heard jsonb,
+    PRIMARY KEY (incident_id, device_number, live_at, seq)
+);
+
+CREATE TABLE evidence_export (
+    id uuid PRIMARY KEY,
+    agency_id uuid NOT NULL,
+    incident_id uuid NOT NULL REFERENCES incident ON DELETE CASCADE,
+    reason text NOT NULL,
+    asked_by uuid,
+    asked_at timestamptz NOT NULL,
+    state text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'running', 'done', 'failed')),
+    progress real NOT NULL DEFAULT 0,
+    attempts integer NOT NULL DEFAULT 0,
+    leased_until timestamptz,
+    finished_at timestamptz,
+    kept_until timestamptz,
+    failure text,
+    root text,
+    bundles bytea
+);
+CREATE INDEX evidence_export_due ON evidence_export (asked_at) WHERE state IN ('queued', 'running');
+CREATE INDEX evidence_export_incident ON evidence_export (incident_id, asked_at);
+CREATE INDEX evidence_export_kept ON evidence_export (kept_until) WHERE bundles IS NOT NULL;
+
+-- migrate: rollback
