@@ -127,6 +127,22 @@ class Settings(BaseSettings):
     token_key: SecretStr | None = Field(
         None, description="Key that signs access tokens; made and kept in the data directory when absent."
     )
+    key_file: Path | None = Field(
+        None, description="File of key-encryption keys; none: `vault.keys` in the data directory, made when absent."
+    )
+    keys: SecretStr | None = Field(
+        None, description="Key-encryption keys instead of a file: id:base64, comma-separated, the current one first."
+    )
+    kms_url: str | None = Field(
+        None, description="Key service instead of keys of our own: address of its Transit engine (…/v1/transit)."
+    )
+    kms_key: str = Field("qorgan", description="Name of the key in the key service.")
+    kms_token: SecretStr | None = Field(None, description="Token that the key service lets in.")
+    kms_ca_file: Path | None = Field(None, description="Certificates (PEM) that the key service is known by.")
+    ledger_dir: Path | None = Field(
+        None,
+        description="Where the erasure ledger is kept, apart from database and backups; none: in the data directory.",
+    )
     access_token_s: int = Field(900, description="Life of an access token.")
     refresh_token_s: int = Field(43_200, description="Life of a refresh token.")
     enrolment_code_s: int = Field(86_400, description="Life of a device enrolment code.")

@@ -14,6 +14,7 @@ import msgspec
 
 from core.domain.scope import Scope
 from core.errors import Conflict, StoreUnavailable
+from core.vault import Vault
 
 Connection = asyncpg.Connection
 """What query functions take; actions get one from `Database.transaction`."""
@@ -55,11 +56,12 @@ class ScopedConnection(asyncpg.Connection):  # type: ignore[misc]  # the driver 
     nothing has to be reset either when a connection goes back to the pool; an open transaction is still rolled back.
     """
 
-    __slots__ = ("_opening",)
+    __slots__ = ("_opening", "vault")
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._opening = ""
+        self.vault: Vault | None = None
 
     def begin_for(self, scope: Scope | None) -> None:
         """Have the next transaction act for `scope`."""
@@ -92,9 +94,17 @@ class Database:
     """A pool of connections that comes back by itself after PostgreSQL was away."""
 
     def __init__(
-        self, url: str, *, size: int = 10, application: str = "qorgan", command_timeout_s: float = 30.0
+        self,
+        url: str,
+        *,
+        size: int = 10,
+        application: str = "qorgan",
+        command_timeout_s: float = 30.0,
+        vault: Vault | None = None,
     ) -> None:
         self.url = url
+        self.vault = vault
+        """Seals and opens what is sealed in rows; every connection bears it (see core.postgres.keys)."""
         self._size = size
         self._application = application
         self._command_timeout_s = command_timeout_s
@@ -111,7 +121,7 @@ class Database:
                     self.url,
                     min_size=1,
                     max_size=self._size,
-                    init=prepare_connection,
+                    init=self._prepare,
                     timeout=CONNECT_TIMEOUT_S,
                     command_timeout=self._command_timeout_s,
                     server_settings={"application_name": self._application},
@@ -119,6 +129,10 @@ class Database:
                 )
             except AWAY as error:
                 raise StoreUnavailable("PostgreSQL cannot be reached; check QORGAN_DATABASE_URL.") from error
+
+    async def _prepare(self, connection: ScopedConnection) -> None:
+        await prepare_connection(connection)
+        connection.vault = self.vault
 
     async def close(self) -> None:
         """Close every connection; a second call does nothing."""

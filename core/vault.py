@@ -1,0 +1,194 @@
+"""The vault: seals what names, places or describes a person, each value with the data key of whom it belongs to.
+
+    key-encryption key (file, secret or key service)  wraps  data keys (rows)  seal  values (columns)
+
+A data key (`Dek`) is AES-256-GCM's. Erasing its row makes everything it sealed unreadable for ever, in every backup
+of the data too. Unwrapped keys are kept for `KEPT_S` seconds at most, so an erased one stops working within them.
+
+What leaves the database's care (the panic journal, panics on their way through Redis) is sealed by a `Traveller`: a key
+of this process, whose wrapped form travels beside what it sealed, so that any process with the same ring opens it, with
+PostgreSQL away too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import struct
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from core.domain.sealing import HEADER_BYTES, KEY_BYTES, NONCE_BYTES, Owner, Spot, agency
+from core.key_rings import KeyLost, KeyRing, Wrapped, load_ring
+from core.settings import Settings
+
+KEPT_S: Final = 2.0
+"""Longest an unwrapped data key is kept."""
+KEPT_MAX: Final = 20_000
+DIGEST_BYTES: Final = 32
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+class Unsealable(Exception):  # noqa: N818
+    """A sealed value does not open: changed, moved from another place, or sealed with another key."""
+
+
+class Dek:
+    """One owner's data key, unwrapped."""
+
+    __slots__ = ("_cipher", "_key", "_search_key", "owner")
+
+    def __init__(self, owner: Owner, key: bytes) -> None:
+        self.owner = owner
+        self._key = key
+        self._cipher = AESGCM(key)
+        self._search_key: bytes | None = None
+
+    def seal(self, spot: Spot, value: Any) -> bytes:
+        """A JSON value, sealed for one place."""
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        header = self.owner.header
+        return header + nonce + self._cipher.encrypt(nonce, _encode(value), spot.bound_to(header))
+
+    def open(self, spot: Spot, sealed: bytes) -> Any:
+        """The value sealed for a place. Raises Unsealable."""
+        header, nonce = sealed[:HEADER_BYTES], sealed[HEADER_BYTES : HEADER_BYTES + NONCE_BYTES]
+        try:
+            plain = self._cipher.decrypt(nonce, sealed[HEADER_BYTES + NONCE_BYTES :], spot.bound_to(header))
+        except (InvalidTag, ValueError):
+            raise Unsealable(f"{spot.table}.{spot.column} does not open") from None
+        return _decode(plain)
+
+    def digest(self, purpose: str, text: str) -> bytes:
+        """What a text is found by without being told: HMAC-SHA256 with a key derived apart from the sealing one."""
+        if self._search_key is None:
+            derivation = HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=b"qorgan blind index")
+            self._search_key = derivation.derive(self._key)
+        return hmac.digest(self._search_key, f"{purpose}\x1f{text}".encode(), hashlib.sha256)
+
+
+class Traveller:
+    """Seals bytes that leave PostgreSQL's care; each sealed payload bears its key, wrapped.
+
+    `length of the key's id (1) | id | length of the wrapped key (2) | wrapped key | nonce (12) | ciphertext and tag`
+    """
+
+    OWNER: Final = agency(uuid.UUID(int=0))
+    """No agency: travelling keys are no row's."""
+    LENGTH: Final = struct.Struct("<H")
+    OPENED_MAX: Final = 64
+
+    def __init__(self, ring: KeyRing) -> None:
+        self._ring = ring
+        self._prefix = b""
+        self._cipher: AESGCM | None = None
+        self._opened: OrderedDict[bytes, AESGCM] = OrderedDict()
+
+    async def prepare(self) -> None:
+        """Have a key to seal with; a second call does nothing. Raises StoreUnavailable when the ring is away."""
+        if self._cipher is not None:
+            return
+        key = AESGCM.generate_key(KEY_BYTES * 8)
+        (wrapped,) = await self._ring.wrap([(self.OWNER, key)])
+        key_id = wrapped.key_id.encode()
+        self._prefix = bytes((len(key_id),)) + key_id + self.LENGTH.pack(len(wrapped.blob)) + wrapped.blob
+        self._cipher = AESGCM(key)
+        self._opened[self._prefix] = self._cipher
+
+    def seal(self, payload: bytes) -> bytes:
+        """The payload sealed; `prepare` must have been awaited. Takes microseconds and no input or output."""
+        assert self._cipher is not None, "Traveller.prepare was not awaited"
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        return self._prefix + nonce + self._cipher.encrypt(nonce, payload, self._prefix)
+
+    async def open(self, sealed: bytes) -> bytes:
+        """The payload. Raises Unsealable, StoreUnavailable."""
+        try:
+            after_id = 1 + sealed[0]
+            (length,) = self.LENGTH.unpack_from(sealed, after_id)
+            end = after_id + self.LENGTH.size + length
+            prefix, nonce, rest = sealed[:end], sealed[end : end + NONCE_BYTES], sealed[end + NONCE_BYTES :]
+            cipher = self._opened.get(prefix)
+            if cipher is None:
+                wrapped = Wrapped(sealed[1:after_id].decode(), sealed[after_id + self.LENGTH.size : end])
+                (key,) = await self._ring.unwrap([(self.OWNER, wrapped)])
+                cipher = self._opened[prefix] = AESGCM(key)
+                if len(self._opened) > self.OPENED_MAX:
+                    self._opened.popitem(last=False)
+            return cipher.decrypt(nonce, rest, prefix)
+        except (IndexError, struct.error, UnicodeDecodeError, InvalidTag, ValueError, KeyLost):
+            raise Unsealable("what travelled does not open") from None
+
+
+class Vault:
+    """Unwraps data keys, and keeps them for a moment."""
+
+    def __init__(
+        self, ring: KeyRing, *, kept_s: float = KEPT_S, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.ring = ring
+        self.traveller = Traveller(ring)
+        self._kept_s = kept_s
+        self._monotonic = monotonic
+        self._kept: OrderedDict[Owner, tuple[float, Dek]] = OrderedDict()
+
+    def kept(self, owners: Collection[Owner]) -> dict[Owner, Dek]:
+        """The keys that are still at hand."""
+        now = self._monotonic()
+        found = {}
+        for owner in owners:
+            entry = self._kept.get(owner)
+            if entry is not None and entry[0] > now:
+                found[owner] = entry[1]
+        return found
+
+    def forget(self, owner: Owner) -> None:
+        """Let go of a key at once."""
+        self._kept.pop(owner, None)
+
+    async def unwrap(self, wrapped: Mapping[Owner, Wrapped]) -> dict[Owner, Dek]:
+        """The data keys, kept for a moment. Raises KeyLost, StoreUnavailable."""
+        owners = list(wrapped)
+        keys = await self.ring.unwrap([(owner, wrapped[owner]) for owner in owners]) if owners else []
+        deks = {owner: Dek(owner, key) for owner, key in zip(owners, keys, strict=True)}
+        self._keep(deks)
+        return deks
+
+    async def make(self, owners: Collection[Owner]) -> dict[Owner, tuple[Wrapped, Dek]]:
+        """Fresh data keys, not kept: whoever stores them says when they hold. Raises StoreUnavailable."""
+        pairs = [(owner, secrets.token_bytes(KEY_BYTES)) for owner in owners]
+        wrapped = await self.ring.wrap(pairs) if pairs else []
+        return {owner: (blob, Dek(owner, key)) for (owner, key), blob in zip(pairs, wrapped, strict=True)}
+
+    def _keep(self, deks: Mapping[Owner, Dek]) -> None:
+        now = self._monotonic()
+        for owner, dek in deks.items():
+            self._kept[owner] = (now + self._kept_s, dek)
+            self._kept.move_to_end(owner)
+        while self._kept:
+            oldest = next(iter(self._kept))
+            if len(self._kept) <= KEPT_MAX and self._kept[oldest][0] > now:
+                return
+            del self._kept[oldest]
+
+    async def aclose(self) -> None:
+        """Forget every key and close the ring."""
+        self._kept.clear()
+        await self.ring.aclose()
+
+
+def load_vault(settings: Settings) -> Vault:
+    """The vault of this process. Raises Misconfigured."""
+    return Vault(load_ring(settings))
