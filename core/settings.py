@@ -151,6 +151,11 @@ class Settings(BaseSettings):
         description="Ed25519 key (PEM) that signs checkpoints and evidence; made in the data directory when absent.",
     )
 
+    # audit
+    checkpoint_dir: Path | None = Field(
+        None, description="Where signed checkpoints of the audit are kept; a folder of the data directory when absent."
+    )
+
     # notifier
     delivery_batch: int = Field(50, description="Deliveries claimed at once by a channel.")
     delivery_lease_s: float = Field(30.0, description="How long a claimed delivery is another's to leave alone.")
