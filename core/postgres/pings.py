@@ -215,12 +215,7 @@ async def make_partitions(connection: Connection, wanted: Collection[tuple[int, 
     """Make the partitions of these (role, UTC day) that are not there; in a transaction of its own."""
     await connection.execute("SELECT pg_advisory_xact_lock($1)", PARTITION_LOCK)
     for role, day in sorted(wanted):
-        await connection.execute(
-            f"CREATE TABLE IF NOT EXISTS {partition_name(role, day)} PARTITION OF {TABLES[role]}"
-            f" FOR VALUES FROM ('{day:%Y-%m-%d} 00:00:00+00') TO ('{day + timedelta(days=1):%Y-%m-%d} 00:00:00+00')"
-            # Rows are added, never changed, and go with the whole table: a vacuum of it would only be in the way.
-            " WITH (autovacuum_enabled = false)"
-        )
+        await connection.execute("SELECT make_ping_day($1, $2)", TABLES[role], day)
 
 
 async def drop_partitions(connection: Connection, role: int, before: date) -> list[str]:
@@ -229,14 +224,16 @@ async def drop_partitions(connection: Connection, role: int, before: date) -> li
     One that is in use just now is left for the next time.
     """
     prefix = f"{TABLES[role]}_"
-    limit = partition_name(role, before)
     await connection.execute("SELECT pg_advisory_xact_lock($1)", PARTITION_LOCK)
     await connection.execute("SET LOCAL lock_timeout = '2s'")
     gone = []
-    for name in sorted(name for name in await partitions(connection) if name.startswith(prefix) and name < limit):
+    for name in sorted(name for name in await partitions(connection) if name.startswith(prefix)):
+        day = date.fromisoformat(name.removeprefix(prefix))
+        if day >= before:
+            break
         with contextlib.suppress(asyncpg.LockNotAvailableError):
             async with connection.transaction():
-                await connection.execute(f"DROP TABLE IF EXISTS {name}")
+                await connection.execute("SELECT drop_ping_day($1, $2)", TABLES[role], day)
             gone.append(name)
     return gone
 

@@ -1,5 +1,5 @@
 -- The life of an order: its versions, the tasks that follow from its time, the gap before it protects, hand-overs.
--- depends: 0003_incident_folding
+-- depends: 0004_authorisation
 
 -- migrate: apply
 
