@@ -1,14 +1,21 @@
-"""The audit: who did or saw what, and when. Rows are only ever added."""
+"""The audit: who did or saw what, of whom, why, from where. Rows are only ever added; `core.postgres.chain` links them."""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from core.ids import new_id
 from core.postgres.database import Connection
 from core.postgres.table import Record
+
+_INSERT: Final = (
+    "INSERT INTO audit (id, at, agency_id, actor_kind, actor_id, action, subject_kind, subject_id, address, detail,"
+    " role, session_id, purpose, person_ids)"
+)
+_SHOWN: Final = "id, at, actor_kind, actor_id, role, session_id, action, purpose, subject_kind, subject_id, person_ids, address, detail"
 
 
 async def write(
@@ -23,11 +30,17 @@ async def write(
     subject_id: uuid.UUID | None = None,
     address: str | None = None,
     detail: dict[str, Any] | None = None,
+    role: str | None = None,
+    session_id: uuid.UUID | None = None,
+    purpose: str | None = None,
+    person_ids: Iterable[uuid.UUID | None] = (),
 ) -> None:
-    """Add a row; `detail` names what was changed or looked for, never a secret."""
+    """Add a row; `detail` names what was changed or looked for, never a secret, a name or a place.
+
+    `person_ids`: everybody whose data it was; who is None is left out.
+    """
     await connection.execute(
-        "INSERT INTO audit (id, at, agency_id, actor_kind, actor_id, action, subject_kind, subject_id, address, detail)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        f"{_INSERT} VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         new_id(),
         now,
         agency_id,
@@ -38,6 +51,40 @@ async def write(
         subject_id,
         address,
         detail or {},
+        role,
+        session_id,
+        purpose or None,
+        list(dict.fromkeys(one for one in person_ids if one is not None)),
+    )
+
+
+class Look(NamedTuple):
+    """One user's seeing of one person live, in one stretch of minutes."""
+
+    id: uuid.UUID
+    """The same for the same stretch, whoever writes it."""
+    at: datetime
+    agency_id: uuid.UUID
+    user_id: uuid.UUID
+    role: str
+    session_id: uuid.UUID | None
+    purpose: str
+    address: str
+    person_id: uuid.UUID
+    seconds: float
+
+
+async def write_looks(connection: Connection, looks: Sequence[Look], action: str) -> None:
+    """Add what was seen live; a look that is there already stays as it is."""
+    await connection.execute(
+        f"{_INSERT} SELECT id, at, agency, 'user', seen_by::text, $10, 'person', person, nullif(address, ''),"  # noqa: S608
+        " jsonb_build_object('window_s', seconds), role, session, nullif(purpose, ''), ARRAY[person]"
+        " FROM unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::uuid[], $5::text[], $6::uuid[], $7::text[],"
+        " $8::text[], $9::uuid[], $11::double precision[])"
+        " t (id, at, agency, seen_by, role, session, purpose, address, person, seconds) ON CONFLICT DO NOTHING",
+        *[list(column) for column in list(zip(*looks, strict=True))[:9]],
+        action,
+        [look.seconds for look in looks],
     )
 
 
@@ -45,28 +92,35 @@ async def page(
     connection: Connection,
     agency_id: uuid.UUID,
     *,
-    after: uuid.UUID | None,
+    after: uuid.UUID | None = None,
     limit: int,
     subject_id: uuid.UUID | None = None,
     actor_id: uuid.UUID | None = None,
+    person_id: uuid.UUID | None = None,
+    action: str | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> list[Record]:
-    """The agency's rows, oldest first, that fit every condition given."""
+    """The agency's rows, oldest first, that fit every condition given.
+
+    Only the conditions given are in the statement, so that each combination is planned with the index that serves it.
+    """
+    conditions, arguments = ["agency_id = $1"], [agency_id, limit]
+
+    def add(condition: str, value: Any) -> None:
+        if value is not None:
+            arguments.append(value)
+            conditions.append(condition.replace("?", f"${len(arguments)}"))
+
+    add("id > ?", after)
+    add("subject_id = ?", subject_id)
+    add("actor_id = ?", None if actor_id is None else str(actor_id))
+    add("person_ids @> ARRAY[?::uuid] AND person_ids <> '{}'", person_id)
+    add("action = ?", action)
+    add("at >= ?", since)
+    add("at < ?", until)
     rows = await connection.fetch(
-        """
-        SELECT id, at, actor_kind, actor_id, action, subject_kind, subject_id, address, detail FROM audit
-        WHERE agency_id = $1 AND ($2::uuid IS NULL OR id > $2) AND ($4::uuid IS NULL OR subject_id = $4)
-        AND ($5::text IS NULL OR actor_id = $5) AND ($6::timestamptz IS NULL OR at >= $6)
-        AND ($7::timestamptz IS NULL OR at < $7)
-        ORDER BY id LIMIT $3
-        """,
-        agency_id,
-        after,
-        limit,
-        subject_id,
-        str(actor_id) if actor_id is not None else None,
-        since,
-        until,
+        f"SELECT {_SHOWN} FROM audit WHERE {' AND '.join(conditions)} ORDER BY id LIMIT $2",  # noqa: S608 - our own words
+        *arguments,
     )
     return [dict(row) for row in rows]

@@ -21,7 +21,8 @@ CREATE TABLE agency (
     jurisdiction jsonb,                       -- GeoJSON polygon
     policy jsonb NOT NULL DEFAULT '{}',       -- radii, probabilities, limits; named and validated in core.domain.policy
     recompile_after uuid,                     -- cases beyond this id still bear the policy before; null: none do
-    created_at timestamptz NOT NULL
+    created_at timestamptz NOT NULL,
+    names_officials boolean NOT NULL DEFAULT false  -- whether a victim is told who looked, beside when and why
 );
 
 CREATE TABLE app_user (
@@ -180,14 +181,18 @@ CREATE TABLE person (
     id uuid PRIMARY KEY,
     number bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
     agency_id uuid NOT NULL REFERENCES agency,
-    identity jsonb NOT NULL DEFAULT '{}',     -- name, phone, address …
+    identity jsonb,                           -- name, phone, address …; plain only in what an older version left
     safe_contact jsonb,                       -- channel, hours
     safe_word text,
     language text NOT NULL DEFAULT 'ru',
     needs text[] NOT NULL DEFAULT '{}',       -- interpreter, deaf
     hazards jsonb NOT NULL DEFAULT '{}',      -- weapons, children, medical
     created_at timestamptz NOT NULL,
-    updated_at timestamptz NOT NULL
+    updated_at timestamptz NOT NULL,
+    identity_sealed bytea,
+    safe_contact_sealed bytea,
+    safe_word_sealed bytea,
+    erased_at timestamptz
 );
 CREATE INDEX person_agency ON person (agency_id, id);
 
@@ -274,7 +279,8 @@ CREATE TABLE zone (
     valid_until timestamptz,
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
-    removed_at timestamptz
+    removed_at timestamptz,
+    name_sealed bytea
 );
 CREATE INDEX zone_order ON zone (order_id);
 
@@ -320,7 +326,8 @@ CREATE TABLE device (
     routes smallint[] NOT NULL DEFAULT '{}',  -- shards its pings go to, the primary one first
     changed_xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
     created_at timestamptz NOT NULL,
-    updated_at timestamptz NOT NULL
+    updated_at timestamptz NOT NULL,
+    push_token_sealed bytea
 );
 CREATE UNIQUE INDEX device_external ON device (agency_id, external_id) WHERE external_id IS NOT NULL;
 CREATE INDEX device_person ON device (person_id);
@@ -356,9 +363,9 @@ CREATE TABLE contact (
     id uuid PRIMARY KEY,
     agency_id uuid NOT NULL REFERENCES agency,
     person_id uuid NOT NULL REFERENCES person,
-    name text NOT NULL,
+    name text,                                -- plain only in what an older version left, as relation and channels
     relation text,
-    channels jsonb NOT NULL DEFAULT '[]',     -- [{"channel": "email", "address": "…"}]
+    channels jsonb,                           -- [{"channel": "email", "address": "…"}]
     language text NOT NULL DEFAULT 'ru',
     verified_at timestamptz,
     consented_at timestamptz,
@@ -367,7 +374,10 @@ CREATE TABLE contact (
     may_call_her boolean NOT NULL DEFAULT false,
     linked_to_aggressor boolean NOT NULL DEFAULT false,
     created_at timestamptz NOT NULL,
-    updated_at timestamptz NOT NULL
+    updated_at timestamptz NOT NULL,
+    name_sealed bytea,
+    relation_sealed bytea,
+    channels_sealed bytea
 );
 CREATE INDEX contact_person ON contact (person_id);
 
@@ -398,7 +408,8 @@ CREATE TABLE notification_route (
     language text NOT NULL DEFAULT 'ru',
     min_severity text NOT NULL DEFAULT 'high' CHECK (min_severity IN ('low', 'medium', 'high', 'critical')),
     enabled boolean NOT NULL DEFAULT true,
-    created_at timestamptz NOT NULL
+    created_at timestamptz NOT NULL,
+    secret_sealed bytea
 );
 CREATE INDEX notification_route_agency ON notification_route (agency_id);
 
@@ -470,7 +481,8 @@ CREATE TABLE timeline (
     at timestamptz NOT NULL,
     kind text NOT NULL,
     actor_id uuid,
-    data jsonb NOT NULL DEFAULT '{}'
+    data jsonb NOT NULL DEFAULT '{}',
+    private_sealed bytea
 );
 CREATE INDEX timeline_incident ON timeline (incident_id, ordinal);
 
@@ -491,9 +503,11 @@ CREATE TABLE panic (
     note text,
     verified boolean NOT NULL,
     doubt text,                               -- why not verified: unknown_token, revoked_token, …
-    body jsonb NOT NULL DEFAULT '{}',
+    body jsonb,                               -- note and body: plain only in what an older version left
     cancel_asked_at timestamptz,
-    created_at timestamptz NOT NULL
+    created_at timestamptz NOT NULL,
+    note_sealed bytea,
+    body_sealed bytea
 );
 CREATE INDEX panic_incident ON panic (incident_id);
 CREATE INDEX panic_device ON panic (device_id, received_at);
@@ -678,7 +692,7 @@ CREATE TABLE delivery (
     audience text NOT NULL CHECK (audience IN ('dispatcher', 'officer', 'victim', 'contact', 'operator')),
     recipient text NOT NULL,                  -- route:…, device:…, contact:…
     channel text NOT NULL,
-    address text NOT NULL,
+    address text,                             -- and secret: plain only in what an older version left
     secret text,
     language text NOT NULL DEFAULT 'ru',
     template text NOT NULL,
@@ -694,7 +708,9 @@ CREATE TABLE delivery (
     last_error text,
     created_at timestamptz NOT NULL,
     sent_at timestamptz,
-    updated_at timestamptz NOT NULL
+    updated_at timestamptz NOT NULL,
+    target_sealed bytea,
+    address_digest bytea
 );
 CREATE INDEX delivery_due ON delivery (channel, priority, due_at) WHERE state IN ('queued', 'sending');
 CREATE INDEX delivery_incident ON delivery (incident_id);
@@ -721,6 +737,73 @@ CREATE TABLE feed (
 );
 CREATE INDEX feed_agency ON feed (agency_id, id);
 CREATE INDEX feed_at ON feed (at);
+
+-- Keys -----------------------------------------------------------------------------------------------------
+
+-- What seals a person's values: AES-256, wrapped with a key-encryption key. Erased, it opens nothing ever again.
+CREATE TABLE person_key (
+    person_id uuid PRIMARY KEY REFERENCES person DEFERRABLE INITIALLY DEFERRED,
+    agency_id uuid NOT NULL REFERENCES agency,
+    kek_id text,
+    wrapped bytea,
+    created_at timestamptz NOT NULL,
+    erased_at timestamptz,
+    CHECK ((erased_at IS NULL) = (wrapped IS NOT NULL) AND (wrapped IS NULL) = (kek_id IS NULL))
+);
+CREATE INDEX person_key_kek ON person_key (kek_id, person_id);
+
+-- The same for what belongs to nobody in particular.
+CREATE TABLE agency_key (
+    agency_id uuid PRIMARY KEY REFERENCES agency DEFERRABLE INITIALLY DEFERRED,
+    kek_id text NOT NULL,
+    wrapped bytea NOT NULL,
+    created_at timestamptz NOT NULL
+);
+
+-- A person is found by the exact value of a field: HMAC-SHA256 of it with a key of her agency's.
+CREATE TABLE person_index (
+    agency_id uuid NOT NULL REFERENCES agency,
+    field text NOT NULL CHECK (field IN ('name', 'phone', 'iin')),
+    digest bytea NOT NULL CHECK (length(digest) = 32),
+    person_id uuid NOT NULL REFERENCES person,
+    PRIMARY KEY (agency_id, field, digest, person_id)
+);
+CREATE INDEX person_index_person ON person_index (person_id);
+
+-- What must not be erased while it is wanted in court.
+CREATE TABLE legal_hold (
+    id uuid PRIMARY KEY,
+    agency_id uuid NOT NULL REFERENCES agency,
+    person_id uuid REFERENCES person,
+    case_id uuid REFERENCES protection_case,
+    reason text NOT NULL,
+    placed_by uuid REFERENCES app_user,
+    placed_at timestamptz NOT NULL,
+    lifted_at timestamptz,
+    CHECK (num_nonnulls(person_id, case_id) > 0)
+);
+CREATE INDEX legal_hold_person ON legal_hold (person_id) WHERE lifted_at IS NULL;
+CREATE INDEX legal_hold_case ON legal_hold (case_id) WHERE lifted_at IS NULL;
+
+-- A person asked to be erased: confirmed over her safe channel, carried out when due.
+CREATE TABLE erasure_request (
+    id uuid PRIMARY KEY,
+    agency_id uuid NOT NULL REFERENCES agency,
+    person_id uuid NOT NULL REFERENCES person,
+    asked_at timestamptz NOT NULL,
+    asked_by uuid,
+    due_at timestamptz NOT NULL,
+    code_digest bytea NOT NULL,
+    code_tries smallint NOT NULL DEFAULT 0,
+    confirmed_at timestamptz,
+    withdrawn_at timestamptz,
+    lapsed_at timestamptz,
+    erased_at timestamptz,
+    held_at timestamptz
+);
+CREATE UNIQUE INDEX erasure_request_open ON erasure_request (person_id)
+    WHERE num_nonnulls(withdrawn_at, lapsed_at, erased_at) = 0;
+CREATE INDEX erasure_request_due ON erasure_request (due_at) WHERE num_nonnulls(withdrawn_at, lapsed_at, erased_at) = 0;
 
 -- The machine room --------------------------------------------------------------------------------------------
 
@@ -767,10 +850,80 @@ CREATE TABLE audit (
     subject_kind text,
     subject_id uuid,
     address text,
-    detail jsonb NOT NULL DEFAULT '{}'
+    detail jsonb NOT NULL DEFAULT '{}',
+    role text,
+    session_id uuid,
+    purpose text,
+    person_ids uuid[] NOT NULL DEFAULT '{}',  -- whose data it was
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id()  -- how the sealer misses none, however long a transaction takes
 );
 CREATE INDEX audit_agency ON audit (agency_id, id);
 CREATE INDEX audit_subject ON audit (subject_id, id);
+CREATE INDEX audit_person ON audit USING gin (person_ids) WITH (fastupdate = off) WHERE person_ids <> '{}';
+CREATE INDEX audit_actor ON audit (actor_id, id);
+CREATE INDEX audit_xid ON audit (xid);
+
+-- A row's place in its agency's chain of hashes (core.domain.chain); the nil agency's: rows that belong to none.
+CREATE TABLE audit_link (
+    agency_id uuid NOT NULL,
+    position bigint NOT NULL CHECK (position > 0),
+    audit_id uuid NOT NULL UNIQUE,
+    form smallint NOT NULL,
+    row_hash bytea NOT NULL CHECK (length(row_hash) = 32),
+    chain_hash bytea NOT NULL CHECK (length(chain_hash) = 32),
+    PRIMARY KEY (agency_id, position)
+);
+-- How far the sealer has come: every row of a transaction below has its link.
+CREATE TABLE audit_seal (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    floor_xid xid8 NOT NULL DEFAULT '0',
+    cluster bigint NOT NULL DEFAULT 0,        -- whose transaction ids they are
+    sealed_at timestamptz
+);
+
+-- Copies of the signed checkpoints; what counts are the files outside the database.
+CREATE TABLE audit_checkpoint (
+    agency_id uuid NOT NULL,
+    number bigint NOT NULL CHECK (number > 0),
+    position bigint NOT NULL,
+    day date,                                 -- the day it closes; null: one of the minute
+    hash bytea NOT NULL CHECK (length(hash) = 32),
+    line text NOT NULL,
+    PRIMARY KEY (agency_id, number)
+);
+CREATE INDEX audit_checkpoint_day ON audit_checkpoint (day, hash) WHERE day IS NOT NULL;
+-- Public keys that have signed.
+CREATE TABLE signing_key (
+    key_id text PRIMARY KEY,
+    public_key bytea NOT NULL CHECK (length(public_key) = 32),
+    first_used_at timestamptz NOT NULL
+);
+-- Where the rule of retention cut a chain's beginning off, signed.
+CREATE TABLE audit_cut (
+    agency_id uuid NOT NULL,
+    position bigint NOT NULL,
+    chain_hash bytea NOT NULL CHECK (length(chain_hash) = 32),
+    line text NOT NULL,
+    cut_at timestamptz NOT NULL,
+    PRIMARY KEY (agency_id, position)
+);
+-- Defers what a victim is told of who looked, while it is inquired into.
+CREATE TABLE audit_hold (
+    id uuid PRIMARY KEY,
+    agency_id uuid NOT NULL REFERENCES agency,
+    person_id uuid NOT NULL REFERENCES person,
+    user_id uuid REFERENCES app_user,         -- whose looks it defers; null: everybody's
+    reason text NOT NULL CHECK (reason IN ('insider_inquiry', 'criminal_investigation', 'court_order')),
+    reference text NOT NULL,
+    since timestamptz NOT NULL,
+    placed_by uuid NOT NULL REFERENCES app_user,
+    placed_at timestamptz NOT NULL,
+    ends_at timestamptz NOT NULL,
+    released_by uuid REFERENCES app_user,
+    released_at timestamptz,
+    CHECK (ends_at > placed_at AND ends_at <= placed_at + interval '90 days')
+);
+CREATE INDEX audit_hold_person ON audit_hold (person_id) WHERE released_at IS NULL;
 
 -- History: partitioned by role, then by the day of the live time, made ahead by the historian
 -- (ping_victim_20260101 …). Dropping a partition is how positions are forgotten.
@@ -884,6 +1037,7 @@ CREATE TABLE evidence_export (
     incident_id uuid NOT NULL REFERENCES incident ON DELETE CASCADE,
     reason text NOT NULL,
     asked_by uuid,                            -- null: the operator of the machine, by the command line
+    asked_role text,
     asked_at timestamptz NOT NULL,
     state text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'running', 'done', 'failed')),
     progress real NOT NULL DEFAULT 0,
@@ -1136,6 +1290,12 @@ SELECT secure_by('ping_heard', 'EXISTS (SELECT FROM device d WHERE d.number = de
 SELECT secure_by_agency('user_conflict', 'SELECT, INSERT, DELETE');
 SELECT secure_by_agency('case_named_user', 'SELECT, INSERT, DELETE');
 SELECT secure_by('break_glass', 'agency_id = (SELECT current_agency())', 'SELECT, INSERT, UPDATE');
+-- Whoever receives a hand-over sees that it is there; what is in it is read for her under the giver's name.
+SELECT secure_by_agency('order_version', 'SELECT, INSERT', 'SELECT, INSERT', 'SELECT');
+SELECT secure_by_agency('task', 'SELECT, INSERT, UPDATE', 'SELECT, INSERT, UPDATE');
+SELECT secure_by_agency('consent');
+SELECT secure_by_agency('handover');
+CREATE POLICY by_recipient ON handover FOR SELECT TO qorgan_api USING (to_agency_id = (SELECT current_agency()));
 
 -- The machine room: nobody's, and no person in it.
 GRANT SELECT ON installation TO qorgan_api, qorgan_device, qorgan_worker, qorgan_historian;
@@ -1191,9 +1351,102 @@ GRANT EXECUTE ON FUNCTION hidden_ids, hidden_from, glass_cases TO qorgan_api;
 GRANT EXECUTE ON FUNCTION hidden_from TO qorgan_device;
 GRANT EXECUTE ON FUNCTION make_ping_day, drop_ping_day TO qorgan_historian;
 
+-- Evidence: the historian adds what the log said, the geo workers an incident's copy, the API what is asked for ---
+
+SELECT secure_by_agency('case_config_version', 'SELECT', '', 'SELECT');
+SELECT secure_by_agency('case_past', '', '', 'SELECT');
+SELECT secure_by_agency('incident_snapshot', 'SELECT', '', 'SELECT, INSERT, UPDATE, DELETE');
+SELECT secure_by_agency('incident_fix', 'SELECT', '', 'SELECT, INSERT, DELETE');
+SELECT secure_by_agency('evidence_export', 'SELECT, INSERT, UPDATE', 'SELECT, UPDATE', 'SELECT');
+GRANT INSERT ON case_config_version TO qorgan_historian;
+GRANT SELECT, INSERT, DELETE ON case_past, shard_tick TO qorgan_historian;
+GRANT SELECT (id, number, agency_id) ON protection_case TO qorgan_historian;
+GRANT SELECT ON shard_tick TO qorgan_worker;
+CREATE POLICY by_historian ON case_config_version TO qorgan_historian USING (true) WITH CHECK (true);
+CREATE POLICY by_historian ON case_past TO qorgan_historian USING (true) WITH CHECK (true);
+CREATE POLICY by_historian ON protection_case TO qorgan_historian USING (true) WITH CHECK (true);
+
 -- Keys by which devices sign their pings ---------------------------------------------------------------------
 
 ALTER TABLE device ADD COLUMN signature_kind text CHECK (signature_kind IN ('ed25519', 'hmac'));
 ALTER TABLE device ADD COLUMN signature_public_key bytea CHECK (length(signature_public_key) = 32);
 ALTER TABLE device ADD COLUMN signature_generation integer NOT NULL DEFAULT 0;
 ALTER TABLE device ADD CONSTRAINT device_signature CHECK ((signature_kind = 'ed25519') = (signature_public_key IS NOT NULL));
+
+-- The audit is only ever added to --------------------------------------------------------------------------
+
+-- A second bar, which holds the owner too: rows leave by the rule of retention alone, and none is ever changed.
+CREATE FUNCTION audit_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' AND current_setting('qorgan.audit_cut', true) = 'by rule' THEN
+        RETURN NULL;
+    END IF;
+    RAISE EXCEPTION '% of % is refused: it is only ever added to', TG_OP, TG_TABLE_NAME
+        USING ERRCODE = 'insufficient_privilege';
+END
+$$;
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_link
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_checkpoint
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_cut
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only();
+
+-- Roles add to the audit and read what their policy shows; none changes it. Whose transaction it was says the
+-- database alone: `xid` is nobody's to write.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'qorgan_sealer') THEN
+        BEGIN
+            CREATE ROLE qorgan_sealer NOLOGIN;
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            NULL;
+        END;
+    END IF;
+END
+$$;
+GRANT USAGE ON SCHEMA public TO qorgan_sealer;
+REVOKE INSERT ON audit FROM qorgan_api, qorgan_device, qorgan_worker;
+GRANT INSERT (id, at, agency_id, actor_kind, actor_id, action, subject_kind, subject_id, address, detail, role,
+    session_id, purpose, person_ids) ON audit TO qorgan_api, qorgan_device, qorgan_worker, qorgan_sealer;
+SELECT secure_by('audit_link', 'agency_id = (SELECT current_agency())', 'SELECT');
+SELECT secure_by('audit_checkpoint', 'agency_id = (SELECT current_agency())', 'SELECT');
+SELECT secure_by('audit_cut', 'agency_id = (SELECT current_agency())', 'SELECT');
+SELECT secure_by_agency('audit_hold');
+GRANT SELECT ON signing_key TO qorgan_api;
+GRANT SELECT ON audit, audit_link, audit_seal, audit_checkpoint, audit_cut, signing_key TO qorgan_sealer;
+GRANT INSERT ON audit_link, audit_checkpoint, signing_key TO qorgan_sealer;
+GRANT UPDATE ON audit_seal TO qorgan_sealer;
+GRANT SELECT, UPDATE ON lease TO qorgan_sealer;
+CREATE POLICY by_sealer ON audit TO qorgan_sealer USING (true) WITH CHECK (true);
+CREATE POLICY by_sealer ON audit_link TO qorgan_sealer USING (true) WITH CHECK (true);
+CREATE POLICY by_sealer ON audit_checkpoint TO qorgan_sealer USING (true) WITH CHECK (true);
+CREATE POLICY by_sealer ON audit_cut TO qorgan_sealer USING (true) WITH CHECK (true);
+
+-- What anybody may copy of checkpoints: hashes of those that closed a day. Not whose, not of how many rows, not when:
+-- how much an agency does would tell who watches it that something has happened.
+CREATE FUNCTION published_checkpoints(since date, until date, most integer) RETURNS TABLE (day date, hash bytea)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+    AS 'SELECT c.day, c.hash FROM audit_checkpoint c WHERE c.day BETWEEN since AND until ORDER BY c.day, c.hash LIMIT most';
+
+-- Who looked at a person's data, as she herself may know it: no official's id, her name only where her agency says so,
+-- and nothing that a hold defers.
+CREATE FUNCTION looks_at(person uuid, before uuid, most integer)
+    RETURNS TABLE (id uuid, at timestamptz, action text, role text, purpose text, agency text, official text)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$
+        SELECT a.id, a.at, a.action, a.role, a.purpose, g.name, CASE WHEN g.names_officials THEN u.display_name END
+        FROM audit a JOIN agency g ON g.id = a.agency_id
+        LEFT JOIN app_user u ON a.actor_kind = 'user' AND u.id::text = a.actor_id
+        WHERE a.person_ids @> ARRAY[person] AND a.person_ids <> '{}' AND a.actor_kind = 'user'
+        AND (before IS NULL OR a.id < before)
+        AND NOT EXISTS (
+            SELECT FROM audit_hold h WHERE h.person_id = person AND h.released_at IS NULL AND h.ends_at > now()
+            AND a.at >= h.since AND (h.user_id IS NULL OR h.user_id::text = a.actor_id))
+        ORDER BY a.id DESC LIMIT most
+    $$;
+REVOKE EXECUTE ON FUNCTION published_checkpoints, looks_at FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION published_checkpoints TO qorgan_api;
+GRANT EXECUTE ON FUNCTION looks_at TO qorgan_api, qorgan_device;
