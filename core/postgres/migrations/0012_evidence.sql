@@ -76,6 +76,7 @@ CREATE TABLE evidence_export (
     incident_id uuid NOT NULL REFERENCES incident ON DELETE CASCADE,
     reason text NOT NULL,
     asked_by uuid,
+    asked_role text,
     asked_at timestamptz NOT NULL,
     state text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'running', 'done', 'failed')),
     progress real NOT NULL DEFAULT 0,
@@ -91,4 +92,21 @@ CREATE INDEX evidence_export_due ON evidence_export (asked_at) WHERE state IN ('
 CREATE INDEX evidence_export_incident ON evidence_export (incident_id, asked_at);
 CREATE INDEX evidence_export_kept ON evidence_export (kept_until) WHERE bundles IS NOT NULL;
 
+SELECT secure_by_agency('case_config_version', 'SELECT', '', 'SELECT');
+SELECT secure_by_agency('case_past', '', '', 'SELECT');
+SELECT secure_by_agency('incident_snapshot', 'SELECT', '', 'SELECT, INSERT, UPDATE, DELETE');
+SELECT secure_by_agency('incident_fix', 'SELECT', '', 'SELECT, INSERT, DELETE');
+SELECT secure_by_agency('evidence_export', 'SELECT, INSERT, UPDATE', 'SELECT, UPDATE', 'SELECT');
+GRANT INSERT ON case_config_version TO qorgan_historian;
+GRANT SELECT, INSERT, DELETE ON case_past, shard_tick TO qorgan_historian;
+GRANT SELECT (id, number, agency_id) ON protection_case TO qorgan_historian;
+GRANT SELECT ON shard_tick TO qorgan_worker;
+CREATE POLICY by_historian ON case_config_version TO qorgan_historian USING (true) WITH CHECK (true);
+CREATE POLICY by_historian ON case_past TO qorgan_historian USING (true) WITH CHECK (true);
+CREATE POLICY by_historian ON protection_case TO qorgan_historian USING (true) WITH CHECK (true);
+
 -- migrate: rollback
+
+DROP POLICY by_historian ON protection_case;
+REVOKE SELECT (id, number, agency_id) ON protection_case FROM qorgan_historian;
+DROP TABLE evidence_export, incident_fix, incident_snapshot, shard_tick, case_past, case_config_version;
