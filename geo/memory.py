@@ -1,7 +1,7 @@
 """Rows ↔ the fields of the shard's state hash: small, binary, written only when they changed.
 
 m                          meta: clocks and counters
-c <case number>            the case's configuration, msgpack
+c <case number>            the case's configuration, msgpack, deflated
 d <case number> <number>   a device's fix, pulse and whether it is its person's best
 o <order number>           an order's rings, approach and assurance, once there is any
 z <zone id>                a zone's rings, only while one is on
@@ -13,31 +13,62 @@ from __future__ import annotations
 import dataclasses
 import struct
 import uuid
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from core.domain.case import Case
 from geo.roster import Roster
-from geo.rows import PULSE_WIDTH, Orders, Zones
-from geo.track import EXACT, WIDTH
+from geo.rows import ALARM_AT, HEARD, SERVICE, SIGNAL_AT, WORD, Orders, Rows, Zones
+from geo.track import AT, CONFLICT_S, EXACT, LIVE, PLACE, SEQ, SERVICE_MS, SUSPECT, SUSPECT_SIGMA, TAKEN
 
 META: Final = b"m"
 META_FORMAT: Final = struct.Struct("<Bqqqqqqqqq")
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 PAIR_KEY: Final = struct.Struct("<II")
 NUMBER_KEY: Final = struct.Struct("<I")
 RINGS: Final = struct.Struct("<Bqq")
+MOMENT_BYTES: Final = 6
+"""A moment in milliseconds since the epoch, signed: good for some two thousand years on either side."""
 ORDER: Final = struct.Struct("<BBqqqqqqdq")
 """Bits (inner, outer, predicted), assurance, the moments in the order of the columns, `p_legal` and its moment."""
-FIX_BYTES: Final = 8 * EXACT + 4 * (WIDTH - EXACT)
-DEVICE_BYTES: Final = FIX_BYTES + 8 * PULSE_WIDTH + 1
+DEVICE: Final = np.dtype(
+    [
+        ("place", "<f8", 3),
+        ("told", "<f8", 2),  # AT and SEQ: whatever a device says
+        ("times", "u1", (6, MOMENT_BYTES)),  # LIVE, TAKEN, SERVICE_MS, HEARD, SERVICE, SIGNAL_AT
+        ("word", "<i4"),
+        ("best", "u1"),
+        ("estimate", "<f4", SUSPECT.start - EXACT),
+        ("suspect", "<f4", 4),
+        ("conflict_s", "<f4"),
+        ("alarm", "u1", MOMENT_BYTES),  # ALARM_AT
+    ]
+)
+"""A device's record. What most devices never have comes last, for zeros at the end are not written."""
+DEVICE_BYTES: Final = DEVICE.itemsize
+FIX_TIMES: Final = (LIVE, TAKEN, SERVICE_MS)
+PULSE_TIMES: Final = (HEARD, SERVICE, SIGNAL_AT)
 
 _encode_case: Final = msgspec.msgpack.Encoder(uuid_format="bytes").encode
 _decode_case: Final = msgspec.msgpack.Decoder(Case).decode
+DEFLATED: Final = b"\xc1"
+"""First byte of a configuration that is deflated; MessagePack itself never begins with it."""
+WINDOW_BITS: Final = -12
+_SAID: Final = (
+    "zones geometry type coordinates Point LineString Polygon MultiPolygon radius_m schedule days from to "
+    "valid_from_ms valid_until_ms time_zone Asia/Almaty active hold_s exit_margin_m horizon_s legal_m p_enter "
+    "p_approach p_exit p_unknown grace_s inclusion exclusion primary other tracker victim_unit since_ms interval_s "
+    "number id agency_id version people number id role victim devices number id kind phone interval_s since_ms "
+    "number id role aggressor devices number id kind bracelet orders number id victim aggressor alert_m warning_m"
+)
+_DICTIONARY: Final = b"".join(bytes([0xA0 | len(word)]) + word.encode() for word in _SAID.split())
+"""What every configuration says, as it stands there; never to be changed, for states in being were deflated by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +115,7 @@ def take_changes(roster: Roster, meta: Meta) -> EngineChanges:
             state[b"z" + NUMBER_KEY.pack(case_number) + key.bytes] = None
     roster.gone.clear()
     for number, case in roster.changed.items():
-        state[b"c" + NUMBER_KEY.pack(number)] = None if case is None else _encode_case(case)
+        state[b"c" + NUMBER_KEY.pack(number)] = None if case is None else _deflate(_encode_case(case))
     roster.changed.clear()
     _take_devices(roster, state)
     _take_orders(roster.orders, state)
@@ -113,7 +144,7 @@ def restore(roster: Roster, fields: Mapping[bytes, bytes]) -> Meta:
         meta = Meta(*values[:7])
     for field, value in fields.items():
         if field[:1] == b"c":
-            roster.apply(_decode_case(value), meta.clock_ms - meta.paused_ms)
+            roster.apply(_decode_case(_inflate(value)), meta.clock_ms - meta.paused_ms)
     rows = {
         (int(roster.devices.case[row]), int(roster.devices.number[row])): row
         for entry in roster.cases.values()
@@ -124,23 +155,22 @@ def restore(roster: Roster, fields: Mapping[bytes, bytes]) -> Meta:
                   for number, entry in roster.cases.items() for row in entry.orders}  # fmt: skip
     zone_rows = {(number, zones.about[row][2].id): row
                  for number, entry in roster.cases.items() for row in entry.zones}  # fmt: skip
-    devices = roster.devices
+    device_rows: list[int] = []
+    records: list[bytes] = []
     for field, value in fields.items():
         kind = field[:1]
-        if kind == b"d" and len(value) == DEVICE_BYTES:
+        if kind == b"d" and len(value) <= DEVICE_BYTES:
             row = rows.get(PAIR_KEY.unpack(field[1:]))
             if row is not None:
-                devices.fix[row, :EXACT] = np.frombuffer(value, np.float64, EXACT)
-                devices.fix[row, EXACT:] = np.frombuffer(value, np.float32, WIDTH - EXACT, 8 * EXACT)
-                devices.pulse[row] = np.frombuffer(value, np.int64, PULSE_WIDTH, FIX_BYTES)
-                if value[-1]:
-                    roster.people.best[devices.person[row]] = row
+                device_rows.append(row)
+                records.append(value.ljust(DEVICE_BYTES, b"\0"))
         elif kind == b"o":
             _restore_order(orders, order_rows.get(PAIR_KEY.unpack(field[1:])), value)
         elif kind == b"z":
             key = (NUMBER_KEY.unpack(field[1:5])[0], uuid.UUID(bytes=field[5:]))
             _restore_rings(zones, zone_rows.get(key), value)
-    devices.dirty[:] = False
+    _restore_devices(roster, np.asarray(device_rows, dtype=np.int32), np.frombuffer(b"".join(records), dtype=DEVICE))
+    roster.devices.dirty[:] = False
     roster.changed.clear()
     roster.gone.clear()
     return meta
@@ -152,16 +182,67 @@ def _take_devices(roster: Roster, state: dict[bytes, bytes | None]) -> None:
     if not rows.size:
         return
     devices.dirty[rows] = False
-    block = np.empty((rows.size, DEVICE_BYTES), dtype=np.uint8)
-    fix = devices.fix.take(rows, axis=0)
-    block[:, : 8 * EXACT] = np.ascontiguousarray(fix[:, :EXACT]).view(np.uint8)
-    block[:, 8 * EXACT : FIX_BYTES] = fix[:, EXACT:].astype(np.float32).view(np.uint8)
-    block[:, FIX_BYTES:-1] = np.ascontiguousarray(devices.pulse.take(rows, axis=0)).view(np.uint8)
-    block[:, -1] = roster.people.best.take(devices.person.take(rows)) == rows
-    data = block.tobytes()
+    fix, pulse = devices.fix.take(rows, axis=0), devices.pulse.take(rows, axis=0)
+    records = np.empty(rows.size, dtype=DEVICE)
+    records["place"] = fix[:, PLACE]
+    records["told"] = fix[:, (AT, SEQ)]
+    records["times"][:, :3] = _packed(fix[:, FIX_TIMES])
+    records["times"][:, 3:] = _packed(pulse[:, PULSE_TIMES])
+    records["word"] = pulse[:, WORD]
+    records["best"] = roster.people.best.take(devices.person.take(rows)) == rows
+    records["estimate"] = fix[:, EXACT : SUSPECT.start]
+    records["suspect"] = fix[:, SUSPECT.start : SUSPECT_SIGMA + 1]
+    records["conflict_s"] = fix[:, CONFLICT_S]
+    records["alarm"] = _packed(pulse[:, ALARM_AT])
+    data = records.tobytes()
     cases, numbers = devices.case.take(rows).tolist(), devices.number.take(rows).tolist()
     for k, (case, number) in enumerate(zip(cases, numbers, strict=True)):
-        state[b"d" + PAIR_KEY.pack(case, number)] = data[k * DEVICE_BYTES : (k + 1) * DEVICE_BYTES]
+        state[b"d" + PAIR_KEY.pack(case, number)] = data[k * DEVICE_BYTES : (k + 1) * DEVICE_BYTES].rstrip(b"\0")
+
+
+def _restore_devices(roster: Roster, rows: Rows, records: NDArray[np.void]) -> None:
+    """Rows (n,) from their records (n,) `DEVICE`."""
+    devices, people = roster.devices, roster.people
+    fix, pulse = devices.fix[rows], devices.pulse[rows]
+    fix[:, PLACE] = records["place"]
+    fix[:, (AT, SEQ)] = records["told"]
+    fix[:, FIX_TIMES] = _moments(records["times"][:, :3])
+    pulse[:, PULSE_TIMES] = _moments(records["times"][:, 3:])
+    pulse[:, WORD] = records["word"]
+    fix[:, EXACT : SUSPECT.start] = records["estimate"]
+    fix[:, SUSPECT.start : SUSPECT_SIGMA + 1] = records["suspect"]
+    fix[:, CONFLICT_S] = records["conflict_s"]
+    pulse[:, ALARM_AT] = _moments(records["alarm"])
+    devices.fix[rows], devices.pulse[rows] = fix, pulse
+    best = rows[records["best"] != 0]
+    people.best[devices.person[best]] = best
+
+
+def _packed(moments: NDArray[Any]) -> NDArray[np.uint8]:
+    """Milliseconds, (…), in `MOMENT_BYTES` bytes each, (…, MOMENT_BYTES)."""
+    wide = np.ascontiguousarray(moments).astype("<i8")
+    return wide[..., None].view(np.uint8)[..., :MOMENT_BYTES]
+
+
+def _moments(packed: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Back again: the sign, too."""
+    wide = np.zeros((*packed.shape[:-1], 8), dtype=np.uint8)
+    wide[..., -MOMENT_BYTES:] = packed
+    moments: NDArray[np.int64] = wide.view("<i8")[..., 0] >> (8 * (8 - MOMENT_BYTES))
+    return moments
+
+
+def _deflate(data: bytes) -> bytes:
+    deflater = zlib.compressobj(wbits=WINDOW_BITS, memLevel=5, zdict=_DICTIONARY)
+    return DEFLATED + deflater.compress(data) + deflater.flush()
+
+
+def _inflate(value: bytes) -> bytes:
+    """What was deflated; what never was, as it is."""
+    if not value.startswith(DEFLATED):
+        return value
+    inflater = zlib.decompressobj(wbits=WINDOW_BITS, zdict=_DICTIONARY)
+    return inflater.decompress(value[1:]) + inflater.flush()
 
 
 def _take_orders(orders: Orders, state: dict[bytes, bytes | None]) -> None:

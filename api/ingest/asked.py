@@ -174,6 +174,9 @@ class AskedIntervals(Service):
     async def _follow(self) -> set[int]:
         numbers: set[int] = set()
         for shard, (newest, changes) in (await store.read_changes(self._redis, self._after)).items():
+            if not newest:  # too far behind to have missed none: all is read anew at the next look
+                self._loaded = False
+                continue
             self._after[shard] = newest
             asked = self._of_shard[shard]
             for number, seconds in changes.items():

@@ -21,7 +21,7 @@ from core.redis.shard_log import START, parse_streams
 
 PAGE_FIELDS: Final = 5_000
 ENTRIES_MAX: Final = 500
-"""Changes read at once from a shard."""
+"""Changes read at once from a shard: fewer than are kept, so whoever finds fewer has missed none."""
 PRESSES_MAX: Final = 10_000
 
 _ASK: Final = struct.Struct(keys.ASK_FORMAT)
@@ -44,7 +44,8 @@ async def read_all(client: Client, shard: int) -> tuple[str, dict[int, float]]:
 async def read_changes(client: Client, after: Mapping[int, str]) -> dict[int, tuple[str, dict[int, float]]]:
     """{shard: (newest id, {device number: seconds})} of what changed after each shard's id, in one round trip.
 
-    0 seconds: no more than is expected. A shard without changes is left out.
+    0 seconds: no more than is expected. A shard without changes is left out. Of one with `ENTRIES_MAX` the
+    id is "": the first of them may be gone, and `read_all` is to be asked.
     """
     pipeline = client.pipeline(transaction=False)
     for shard, after_id in after.items():
@@ -56,7 +57,9 @@ async def read_changes(client: Client, after: Mapping[int, str]) -> dict[int, tu
         if isinstance(reply, Exception):
             raise_for(reply)
         entries = parse_streams(reply)
-        if entries:
+        if len(entries) >= ENTRIES_MAX:
+            changes[shard] = ("", {})
+        elif entries:
             changes[shard] = (entries[-1][0], dict(
                 ask for _, fields in entries for ask in _ASK.iter_unpack(fields.get(b"a", b""))
             ))  # fmt: skip

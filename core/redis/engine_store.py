@@ -28,8 +28,8 @@ TRANSITIONS_PER_ENTRY_MAX: Final = 100
 LONGITUDE_MAX_DEG: Final = 180.0
 
 FORGET_MAX: Final = 1_000
-ASKS_KEPT: Final = 2_000
-"""Entries of a shard's `asks` kept for those who follow it: minutes; who falls further behind reads the hash."""
+ASKS_KEPT: Final = 1_000
+"""Entries of a shard's `asks` kept for those who follow it; who finds more than one look takes reads the hash."""
 
 _ASK: Final = struct.Struct(keys.ASK_FORMAT)
 

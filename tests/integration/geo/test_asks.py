@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 from api.ingest.asked import AskedIntervals
 from core.clock import utc_now
 from core.domain.ping import unpack_records
 from core.redis import keys
+from core.redis.asked import ENTRIES_MAX
 from geo.memory import EngineChanges
 from geo.worker import GeoWorker
 from tests.integration.geo.conftest import CountingEngine
@@ -55,6 +57,17 @@ async def test_asks_are_committed_followed_and_left_to_the_next_owner(ground: An
     await ground.wait_until(lambda: second.owned().get(1), "the next owner")
     await ground.append(1, ground.ping(8, 0))
     await ground.wait_until(lambda: _gone(ground), "the end of what was asked")
+    await asked.look()
+    assert asked._asked == {7: 5.0}
+
+
+async def test_whoever_is_too_far_behind_to_have_seen_all_reads_all(ground: Any) -> None:
+    asked = AskedIntervals(ground.settings, ground.client, None, utc_now)
+    await asked.look()
+    await ground.client.hset(keys.asked(1), "7", "5")  # the change itself was trimmed away
+    for _ in range(ENTRIES_MAX):
+        await ground.client.xadd(keys.asks(1), {"a": struct.pack(keys.ASK_FORMAT, 9, 15.0)})
+    await asked.look()
     await asked.look()
     assert asked._asked == {7: 5.0}
 
