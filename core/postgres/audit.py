@@ -1,4 +1,4 @@
-"""The audit: who did or saw what, of whom, why, from where. Rows are only ever added; `core.postgres.chain` links them."""
+"""The audit: who did or saw what, of whom, why, from where. Rows are only added; `core.postgres.chain` links them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _INSERT: Final = (
     "INSERT INTO audit (id, at, agency_id, actor_kind, actor_id, action, subject_kind, subject_id, address, detail,"
     " role, session_id, purpose, person_ids)"
 )
-_SHOWN: Final = "id, at, actor_kind, actor_id, role, session_id, action, purpose, subject_kind, subject_id, person_ids, address, detail"
+_SHOWN: Final = (
+    "id, at, actor_kind, actor_id, role, session_id, action, purpose, subject_kind, subject_id, person_ids, address,"
+    " detail"
+)
 
 
 async def write(

@@ -79,7 +79,7 @@ async def is_waiting(connection: Connection) -> bool:
     """Whether something may have to be linked; at first, and after a move to another cluster, always."""
     return bool(
         await connection.fetchval(
-            "SELECT EXISTS (SELECT FROM audit_seal WHERE cluster <> (SELECT system_identifier FROM pg_control_system()))"
+            "SELECT EXISTS (SELECT FROM audit_seal, pg_control_system() WHERE cluster <> system_identifier)"
             " OR EXISTS (SELECT FROM audit WHERE xid >= (SELECT floor_xid FROM audit_seal)"
             " AND xid < pg_snapshot_xmin(pg_current_snapshot()))"
         )
@@ -89,8 +89,8 @@ async def is_waiting(connection: Connection) -> bool:
 async def lock_mark(connection: Connection) -> Mark | None:
     """How far sealing has come, held until the transaction ends; None: somebody else seals at this moment."""
     row = await connection.fetchrow(
-        "SELECT floor_xid::text::bigint AS floor, cluster = (SELECT system_identifier FROM pg_control_system()) AS same,"
-        " sealed_at FROM audit_seal FOR UPDATE SKIP LOCKED"
+        "SELECT floor_xid::text::bigint AS floor, sealed_at,"
+        " cluster = (SELECT system_identifier FROM pg_control_system()) AS same FROM audit_seal FOR UPDATE SKIP LOCKED"
     )
     return None if row is None else Mark(row["floor"], row["same"], row["sealed_at"])
 
@@ -150,10 +150,11 @@ async def add_links(connection: Connection, links: Sequence[Link]) -> None:
     """Add links."""
     columns: list[list[Any]] = [list(column) for column in zip(*links, strict=True)]
     await connection.execute(
-        "INSERT INTO audit_link (agency_id, position, audit_id, form, row_hash, chain_hash)"
-        f" SELECT agency, place, id, {FORM}, row, chain"
-        " FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::bytea[], $5::bytea[]) t (agency, place, id, row, chain)",
+        "INSERT INTO audit_link (agency_id, position, audit_id, row_hash, chain_hash, form)"
+        " SELECT agency, place, id, row, chain, $6::smallint FROM"
+        " unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::bytea[], $5::bytea[]) t (agency, place, id, row, chain)",
         *columns,
+        FORM,
     )
 
 
