@@ -42,6 +42,8 @@ CODES: Final[dict[str, int]] = {
     "body_too_large": 413,
     "frame_too_large": 413,
     "too_many_pings": 413,
+    "signature_missing": 422,
+    "signature_invalid": 422,
     # who sent it
     "credentials_missing": 401,
     "credentials_invalid": 401,

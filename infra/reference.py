@@ -36,6 +36,8 @@ MEANINGS = {
     "enrolment_code_invalid": "The enrolment code is wrong, used or expired; ask for a new one.",
     "cursor_invalid": "The cursor is none of ours; start without one.",
     "outcome_required": "Resolving needs an outcome.",
+    "signature_missing": "This device signs its pings; wrap this one in its signature.",
+    "signature_invalid": "The signature is not this device's over this text, or the text lacks device_id or seq.",
     "encoding_unsupported": "The body came compressed; send it as it is.",
     "body_too_large": "The body is larger than allowed; send less at once.",
     "frame_too_large": "The frame is larger than allowed; send fewer pings in it.",

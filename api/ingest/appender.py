@@ -23,12 +23,12 @@ from typing import Any, Final, Protocol
 import msgspec
 import structlog
 
-from api.ingest.decode import Ping
+from api.ingest.decode import Ping, SignedPing
 from api.ingest.rates import Rates, RecentPings
 from api.ingest.records import Sighting, pack
 from api.ingest.registry import DeviceIdentity
 from core.clock import Clock
-from core.domain.ping import FLAG_EXTRA, FLAG_PRIMARY, RECORD_BYTES, flags_of
+from core.domain.ping import FLAG_EXTRA, FLAG_PRIMARY, FLAG_SIGNED, RECORD_BYTES, flags_of
 from core.errors import StoreUnavailable
 from core.metrics import INGEST_FLUSH_SECONDS, PINGS_ACCEPTED
 from core.redis.client import AWAY, Client, RedisError
@@ -79,6 +79,12 @@ class Generation:
         self.pings = 0
 
 
+def _flags(device: DeviceIdentity, ping: Ping, backlog: bool) -> int:
+    flags = flags_of(ping, backlog)
+    # Whoever has a key was checked by it before; a signature nobody could check proves nothing.
+    return flags | FLAG_SIGNED if ping.__class__ is SignedPing and device.signing else flags
+
+
 class Appender(Service):
     """Packs pings and appends them; one a process."""
 
@@ -127,9 +133,9 @@ class Appender(Service):
             buffer = generation.buffers.get(shard)
             if buffer is None:
                 buffer = generation.buffers[shard] = bytearray()
-            buffer += pack(device.number, ping, at_ms, flags_of(ping, backlog) | FLAG_PRIMARY)
+            buffer += pack(device.number, ping, at_ms, _flags(device, ping, backlog) | FLAG_PRIMARY)
         else:
-            self._add_copies(generation, device, ping, at_ms, flags_of(ping, backlog), sightings)
+            self._add_copies(generation, device, ping, at_ms, _flags(device, ping, backlog), sightings)
         generation.pings += 1
         if generation.pings > MAX_PENDING_PINGS:
             self._refuse("backlog", BACKLOG_FULL)

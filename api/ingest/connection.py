@@ -20,6 +20,7 @@ from api.ingest.rates import Bucket
 from api.ingest.records import newest_of_each, sightings_of
 from api.ingest.registry import DeviceIdentity, GatewayIdentity, Registry
 from api.ingest.relay import GATEWAY_INTERVAL_S, Relay
+from api.ingest.signatures import Check
 from core.clock import from_ms, rfc3339
 from core.metrics import PINGS_REFUSED
 
@@ -35,6 +36,7 @@ class Host(Protocol):
     registry: Registry
     appender: Appender
     bounds: Bounds
+    check_signature: Check
     max_frame_bytes: int
     max_pings: int
     gapped: set[Connection]
@@ -166,7 +168,7 @@ class Connection(WSListener):
         device, bucket = self.device, self.bucket
         if bucket is not None:
             bucket.left -= 1
-        if device is None or bucket is None or bucket.left < 0 or not device.routes:
+        if device is None or bucket is None or bucket.left < 0 or not device.routes or device.signing:
             owner = self._owner_of(message)
             if isinstance(owner, Flaw):
                 self._answer(number, owner)
@@ -252,8 +254,7 @@ class Connection(WSListener):
             verdict = item if isinstance(item, Flaw) else self._judge(item)
             if isinstance(verdict, Flaw):
                 flaws.append(verdict)
-            else:
-                assert isinstance(item, Ping)
+            elif isinstance(item, Ping):
                 taken.append((verdict, item))
         live = newest_of_each(taken)
         for index, (device, ping) in enumerate(taken):
@@ -266,12 +267,14 @@ class Connection(WSListener):
 
     def _judge(self, ping: Ping) -> DeviceIdentity | Flaw:
         owner = self._owner_of(ping)
-        if isinstance(owner, Flaw):
-            return owner
-        return self._flaw_of(ping, at_ms(ping)) or owner
+        return owner if isinstance(owner, Flaw) else self._flaw_of(ping, at_ms(ping)) or owner
 
     def _owner_of(self, ping: Ping) -> DeviceIdentity | Flaw:
-        """Whose ping it is, or why it is nobody's."""
+        """Whose ping it is, or why it is nobody's, or not to be believed."""
+        owner = self._sender_of(ping)
+        return owner if isinstance(owner, Flaw) else self.server.check_signature(owner, ping) or owner
+
+    def _sender_of(self, ping: Ping) -> DeviceIdentity | Flaw:
         if self.gateway is not None:
             owner = owner_through(self.gateway, self.server.registry, ping)
             if self.relay is not None and not isinstance(owner, Flaw):

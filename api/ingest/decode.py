@@ -61,6 +61,22 @@ class Ping(msgspec.Struct, gc=False):
     heard: Annotated[list[Heard], Meta(max_length=MAX_HEARD)] | None = None
 
 
+class SignedPing(Ping, gc=False):
+    """A ping that came wrapped in a signature; who is to have signed is known only once its device is."""
+
+    signed: str = ""
+    """The ping's JSON text, which was signed."""
+    signature: str = ""
+    """Base64url, as sent."""
+
+
+class _Wrapped(msgspec.Struct, gc=False):
+    """What a signed ping travels in."""
+
+    signed: str
+    signature: str
+
+
 class Flaw(msgspec.Struct, gc=False, frozen=True):
     """Why one ping is not taken."""
 
@@ -100,6 +116,8 @@ decode_frame: Final = msgspec.json.Decoder(Ping | list[Ping]).decode
 """A frame's fast road: one ping or a list; raises one of BROKEN, then `sift_frame` finds out why."""
 
 _decode_ping: Final = msgspec.json.Decoder(Ping).decode
+_decode_wrapped: Final = msgspec.json.Decoder(_Wrapped).decode
+_decode_signed: Final = msgspec.json.Decoder(SignedPing).decode
 _decode_numbered: Final = msgspec.json.Decoder(_Numbered).decode
 _decode_raw_list: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_upload: Final = msgspec.json.Decoder(_Upload).decode
@@ -185,6 +203,8 @@ def _sift(raw: bytes | msgspec.Raw) -> Ping | Flaw:
     try:
         return _decode_ping(raw)
     except msgspec.ValidationError as error:
+        if (wrapped := _unwrap(raw)) is not None:
+            return wrapped
         detail = str(error)
     except BROKEN as error:
         return Flaw("malformed_json", f"This is no JSON: {_reason(error)}.", _number_of(raw))
@@ -195,6 +215,22 @@ def _sift(raw: bytes | msgspec.Raw) -> Ping | Flaw:
     else:
         code = "validation_failed"
     return Flaw(code, detail + ".", _number_of(raw))
+
+
+def _unwrap(raw: bytes | msgspec.Raw) -> Ping | Flaw | None:
+    """The ping inside a signed one, or what is wrong with it; None: this is none."""
+    try:
+        wrapped = _decode_wrapped(raw)
+    except BROKEN:
+        return None
+    text = wrapped.signed.encode()
+    try:
+        ping = _decode_signed(text)
+    except BROKEN:
+        inner = _sift(text)
+        return inner if isinstance(inner, Flaw) else Flaw("validation_failed", "A signed ping wraps one ping.")
+    ping.signed, ping.signature = wrapped.signed, wrapped.signature
+    return ping
 
 
 def _number_of(raw: bytes | msgspec.Raw) -> int | None:

@@ -45,6 +45,16 @@ SHUT_OUT = frozenset({"revoked", "returned"})
 Doubt = Literal["unknown", "revoked", "expired"]
 
 
+class SigningKey(msgspec.Struct, frozen=True, gc=False):
+    """The key a device signs its pings with."""
+
+    kind: str
+    """ed25519 | hmac"""
+    public_key: bytes
+    """Ed25519: 32 bytes; HMAC: none, its key is derived."""
+    generation: int
+
+
 class DeviceIdentity(msgspec.Struct, frozen=True, gc=False):
     """A device as ingest knows it."""
 
@@ -60,6 +70,8 @@ class DeviceIdentity(msgspec.Struct, frozen=True, gc=False):
     interval_s: float
     """Expected time between its pings."""
     status: str
+    signing: SigningKey | None = None
+    """What its pings are to be signed with; None: nothing."""
 
 
 class GatewayIdentity(msgspec.Struct, frozen=True, gc=False):
@@ -240,12 +252,13 @@ class Registry(Service):
 
     def _take_device(self, row: Any) -> str | None:
         """Remember a device; its id when that changed anything."""
-        number, device_id, kind, role, person_id, agency_id, routes, interval_s, status = row
+        number, device_id, kind, role, person_id, agency_id, routes, interval_s, status, *signing = row
         # What many rows say alike is held once: this is most of the memory a device would take.
         share = self._shared.setdefault
         agency_id, routes = share(agency_id, agency_id), share(tuple(routes), tuple(routes))
         text, kind, role, status = intern(str(device_id)), intern(kind), intern(role), intern(status)
-        device = DeviceIdentity(number, device_id, kind, role, person_id, agency_id, routes, interval_s, status)
+        key = SigningKey(signing[0], signing[1] or b"", signing[2]) if signing[0] is not None else None
+        device = DeviceIdentity(number, device_id, kind, role, person_id, agency_id, routes, interval_s, status, key)
         if self._devices.get(text) == device:
             return None
         self._devices[text] = device

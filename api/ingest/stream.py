@@ -47,6 +47,7 @@ from api.ingest.asked import AskedIntervals, Changed
 from api.ingest.connection import Connection
 from api.ingest.decode import DAY_MS, Bounds
 from api.ingest.registry import Changes, DeviceIdentity, Registry
+from api.ingest.signatures import signature_check
 from core.clock import to_ms
 from core.errors import CODES, Misconfigured, StoreUnavailable
 from core.ids import token_digest
@@ -54,6 +55,7 @@ from core.metrics import STREAM_CONNECTIONS
 from core.service import Service
 from core.settings import Settings
 from core.tls import server_context
+from core.token_key import load_token_key
 
 log = structlog.get_logger(__name__)
 
@@ -122,6 +124,7 @@ class DeviceStream(Service):
         self.registry = registry
         self.appender = appender
         self.bounds = Bounds(settings.ping_max_age_days * DAY_MS, settings.ping_max_future_s * 1000)
+        self.check_signature = signature_check(load_token_key(settings))
         self.max_frame_bytes = settings.max_frame_bytes
         self.max_pings = settings.max_pings_per_call
         self.connections: set[Connection] = set()

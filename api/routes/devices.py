@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import uuid
 from typing import Annotated, Any, Literal
 
@@ -22,16 +24,40 @@ from api.schemas.devices import (
 )
 from core.actions import devices, records
 from core.actions.unit_of_work import act
+from core.domain.signing_key import ED25519, HMAC, PUBLIC_KEY_BYTES, hmac_key
+from core.errors import InvalidInput
 from core.postgres.devices import DEVICES
 from core.postgres.table import Record
 
 router = APIRouter(prefix="/v1/devices", tags=["devices"])
 
 
+class SignatureOffer(View):
+    """How the device will sign each of its pings from now on."""
+
+    kind: Literal["ed25519", "hmac"]
+    public_key: Annotated[str, Field(max_length=100)] | None = Field(
+        None, description="Ed25519: the public key, 32 bytes in base64url. The device keeps the private one."
+    )
+
+    def offer(self) -> devices.KeyOffer:
+        """The same in bytes; raises InvalidInput `validation_failed`."""
+        if self.kind == HMAC:
+            return devices.KeyOffer(HMAC, None)
+        try:
+            key = base64.urlsafe_b64decode((self.public_key or "").rstrip("=") + "=")
+        except (ValueError, binascii.Error):
+            key = b""
+        if len(key) != PUBLIC_KEY_BYTES:
+            raise InvalidInput("signature.public_key: send the 32 bytes of the public key in base64url.")
+        return devices.KeyOffer(ED25519, key)
+
+
 class Enrolment(View):
     """The code that an agency handed out with the device; a device may send more, which is ignored."""
 
     code: Annotated[str, Field(min_length=1, max_length=100)]
+    signature: SignatureOffer | None = None
 
 
 class DeviceQuery(PageQuery):
@@ -56,14 +82,20 @@ async def enrol_device(body: Enrolment, request: Request, context: Context) -> R
     """Exchange an enrolment code for the device's token; a code works once."""
     address = client_address(request)
     context.logins.check(address, "enrol")
+    offer = body.signature.offer() if body.signature is not None else None
     async with act(context.database, context.clock()) as unit:
-        device_id, token = await devices.enrol(unit, body.code, address or None)
-    await context.registry.known(token)
+        enrolled = await devices.enrol(unit, body.code, address or None, offer)
+    await context.registry.known(enrolled.token)
+    key = None
+    if offer is not None and offer.kind == HMAC:
+        secret = hmac_key(context.token_key, enrolled.device_id, enrolled.signature_generation)
+        key = base64.urlsafe_b64encode(secret).decode().rstrip("=")
     return {
-        "device_id": device_id,
-        "token": token,
+        "device_id": enrolled.device_id,
+        "token": enrolled.token,
         "api_url": api_url(context, request),
         "stream_url": stream_url(context, request),
+        "signature_key": key,
     }
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from fastapi import APIRouter
 
 from api.auth import Admin
 from api.deps import Context
-from api.schemas.access import GatewayToken, GatewayView, NewGateway
+from api.schemas.access import GatewayRotation, GatewayToken, GatewayView, NewGateway, RotatedGateway
 from api.schemas.base import Page
 from core.actions import devices
 from core.actions.unit_of_work import act
@@ -32,6 +33,16 @@ async def list_gateways(actor: Admin, context: Context) -> dict[str, Any]:
     """Your agency's gateways."""
     async with context.database.connection() as connection:
         return {"items": await tokens.gateways(connection, actor.agency_id, MAX_PAGE), "next": None}
+
+
+@router.post("/{name}/rotate", response_model=RotatedGateway)
+async def rotate_gateway(name: str, body: GatewayRotation, actor: Admin, context: Context) -> dict[str, Any]:
+    """A new token for a gateway, told only now; the earlier ones hold for the overlap, so that no ping is lost."""
+    overlap = timedelta(seconds=body.overlap_s)
+    async with act(context.database, context.clock()) as unit:
+        token, until = await devices.rotate_gateway(unit, actor, name, overlap)
+    await context.registry.known(token)
+    return {"name": name, "token": token, "earlier_until": until}
 
 
 @router.delete("/{name}", status_code=204)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
-from api.auth import Device, User
+from api.auth import Device, User, bearer_token, client_address
 from api.deps import Context
 from api.live.own_view import SERVICE_DEGRADED, UNFITTED, judge
 from api.schemas.base import View
-from api.schemas.devices import ProtectionView
+from api.schemas.devices import ProtectionView, RotatedToken
+from core.actions import devices as device_actions
+from core.actions.unit_of_work import act
 from core.errors import NotAllowed, StoreUnavailable
+from core.ids import token_digest
 from core.postgres import devices
 
 router = APIRouter(prefix="/v1/me", tags=["me"])
@@ -49,3 +52,20 @@ async def read_protection(device: Device, context: Context) -> dict[str, Any]:
         return {**SERVICE_DEGRADED, "devices": []}
     own = [record for record in own if record["role"] != "aggressor"]
     return {**judge(own, orders[device.person_id], now), "devices": own}
+
+
+@router.post("/token", status_code=201, response_model=RotatedToken)
+async def rotate_token(device: Device, request: Request, context: Context) -> dict[str, Any]:
+    """A new token for the device that asks, told only now; confirm it, and the earlier ones end."""
+    async with act(context.database, context.clock()) as unit:
+        token, until = await device_actions.rotate_token(unit, device.id, device.agency_id, client_address(request))
+    await context.registry.known(token)
+    return {"token": token, "earlier_until": until}
+
+
+@router.post("/token/confirm", status_code=204)
+async def confirm_token(device: Device, request: Request, context: Context) -> None:
+    """The device has kept the token it asks with: every other of its tokens ends."""
+    digest = token_digest(bearer_token(request.headers.get("authorization")))
+    async with act(context.database, context.clock()) as unit:
+        await device_actions.confirm_token(unit, device.id, device.agency_id, digest, client_address(request))

@@ -22,6 +22,7 @@ from api.ingest.rates import Key, RecentPings
 from api.ingest.records import newest_of_each, sightings_of
 from api.ingest.registry import DeviceIdentity, GatewayIdentity, Registry
 from api.ingest.relay import AGGRESSOR, least_s
+from api.ingest.signatures import signature_check
 from api.ingest.stream import DOUBTS
 from core.clock import from_ms, rfc3339
 from core.errors import InvalidInput, NotAuthenticated, StoreUnavailable, TooLarge, TooMany
@@ -174,6 +175,7 @@ class Batch:
         settings = context.settings
         self._bounds = Bounds(settings.ping_max_age_days * DAY_MS, settings.ping_max_future_s * 1000)
         self._recent: RecentPings = context.appender.recent
+        self._check_signature = signature_check(context.token_key)
         self.taken: list[tuple[DeviceIdentity, Ping]] = []
         self.keys: list[Key] = []
         self.rejected: list[Rejected] = []
@@ -209,10 +211,12 @@ class Batch:
 
     def _owner_of(self, ping: Ping) -> DeviceIdentity | Flaw:
         if isinstance(self._sender, GatewayIdentity):
-            return owner_through(self._sender, self._registry, ping)
-        if not self._sender.routes:
-            return Flaw("device_forbidden", NOBODYS, ping.seq)
-        return self._sender
+            owner = owner_through(self._sender, self._registry, ping)
+        elif not self._sender.routes:
+            owner = Flaw("device_forbidden", NOBODYS, ping.seq)
+        else:
+            owner = self._sender
+        return owner if isinstance(owner, Flaw) else self._check_signature(owner, ping) or owner
 
     async def append(self, appender: Appender) -> None:
         """Append what was taken and wait until it is on disk; raises StoreUnavailable."""

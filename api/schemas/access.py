@@ -111,6 +111,18 @@ class GatewayToken(View):
     token: str
 
 
+class GatewayRotation(Body):
+    """How long the earlier tokens hold beside the new one."""
+
+    overlap_s: float = Field(86_400, ge=0, le=604_800, allow_inf_nan=False)
+
+
+class RotatedGateway(GatewayToken):
+    """A gateway's new token, told only now."""
+
+    earlier_until: datetime
+
+
 class NewRoute(New):
     """A way by which the agency itself wants to be told."""
 

@@ -63,6 +63,7 @@ class DeviceView(View):
     last_seen_at: datetime | None
     last_proved_at: datetime | None
     status: Literal["registered", "active", "returned", "revoked", "lost"]
+    signature_kind: Literal["ed25519", "hmac"] | None = Field(description="How its pings are signed; null: not at all.")
     created_at: datetime
     updated_at: datetime
 
@@ -89,6 +90,14 @@ class EnrolmentView(View):
     token: str
     api_url: str
     stream_url: str
+    signature_key: str | None = Field(None, description="The HMAC key it asked for, base64url; told only now.")
+
+
+class RotatedToken(View):
+    """A device's new token, told only now; the earlier ones hold until it confirms, or until then."""
+
+    token: str
+    earlier_until: datetime
 
 
 class OwnDevice(View):

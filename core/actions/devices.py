@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ CODE_ALPHABET: Final = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 """No letter or digit that is easily taken for another when read aloud."""
 CODE_CHARS: Final = 12
 CODE_GROUP: Final = 4
+TOKEN_OVERLAP: Final = timedelta(hours=1)
+"""How long the tokens before go on holding beside a new one: a phone may be without a network meanwhile."""
 
 
 def make_code() -> str:
@@ -64,8 +67,28 @@ async def _new_code(unit: Unit, device_id: uuid.UUID, code_life_s: int) -> dict[
     return {"enrolment_code": code, "enrolment_expires_at": expires_at}
 
 
-async def enrol(unit: Unit, code: str, address: str | None) -> tuple[uuid.UUID, str]:
-    """The device's id and its token, told only now; tokens it had before no longer hold.
+@dataclass(frozen=True, slots=True)
+class KeyOffer:
+    """How a device will sign its pings."""
+
+    kind: str
+    """ed25519 | hmac"""
+    public_key: bytes | None
+    """Ed25519: 32 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """What enrolment gives a device."""
+
+    device_id: uuid.UUID
+    token: str
+    signature_generation: int
+    """Of its signing key: an HMAC key derives from it."""
+
+
+async def enrol(unit: Unit, code: str, address: str | None, offer: KeyOffer | None = None) -> Enrolled:
+    """The device's id and its token, told only now; tokens and a signing key it had before no longer hold.
 
     Raises InvalidInput `enrolment_code_invalid`, the same for a code that is unknown, spent or too old.
     """
@@ -78,19 +101,55 @@ async def enrol(unit: Unit, code: str, address: str | None) -> tuple[uuid.UUID, 
     token = new_token("qd")
     await tokens.add_device_token(unit.connection, token_digest(token), device_id, agency_id, unit.now)
     fitted_at = device["fitted_at"] if device["status"] == "active" else unit.now
-    await _set(unit, device, {"status": "active", "fitted_at": fitted_at})
+    generation = device["signature_generation"] + 1
+    key = {
+        "signature_kind": offer.kind if offer is not None else None,
+        "signature_public_key": offer.public_key if offer is not None else None,
+        "signature_generation": generation,
+    }
+    await _set(unit, device, {"status": "active", "fitted_at": fitted_at, **key})
+    await _note_own(unit, device_id, agency_id, "device.enrolled", address)
+    return Enrolled(device_id, token, generation)
+
+
+async def rotate_token(
+    unit: Unit, device_id: uuid.UUID, agency_id: uuid.UUID, address: str | None
+) -> tuple[str, datetime]:
+    """A new token for a device that asks with one that holds, and until when those it had go on holding.
+
+    So nothing is lost between the two: the device stores the new one, uses it, and confirms (`confirm_token`).
+    """
+    until = unit.now + TOKEN_OVERLAP
+    await tokens.let_expire(unit.connection, device_id, until)
+    token = new_token("qd")
+    await tokens.add_device_token(unit.connection, token_digest(token), device_id, agency_id, unit.now)
+    await _note_own(unit, device_id, agency_id, "device.token_rotated", address)
+    await tokens.notify_registry(unit.connection)
+    return token, until
+
+
+async def confirm_token(
+    unit: Unit, device_id: uuid.UUID, agency_id: uuid.UUID, digest: bytes, address: str | None
+) -> None:
+    """Let this token alone hold from now on."""
+    ended = await tokens.revoke_device_tokens(unit.connection, device_id, unit.now, but=digest)
+    if ended:
+        await _note_own(unit, device_id, agency_id, "device.token_confirmed", address)
+        await tokens.notify_registry(unit.connection)
+
+
+async def _note_own(unit: Unit, device_id: uuid.UUID, agency_id: uuid.UUID, action: str, address: str | None) -> None:
     await audit.write(
         unit.connection,
         unit.now,
         agency_id=agency_id,
         actor_kind="device",
         actor_id=device_id,
-        action="device.enrolled",
+        action=action,
         subject_kind="device",
         subject_id=device_id,
         address=address,
     )
-    return device_id, token
 
 
 async def change_device(unit: Unit, asker: Asker, device_id: uuid.UUID, values: Mapping[str, Any]) -> Record:
@@ -108,10 +167,13 @@ async def fit(unit: Unit, asker: Asker, device_id: uuid.UUID, person_id: uuid.UU
         raise Conflict("The device was revoked; enrol it anew first.", code="state_forbids")
     holds = await tokens.has_live_token(unit.connection, device_id, unit.now)
     await note(unit, asker, "device.fitted", "device", device_id, person_id=str(person_id))
+    # What is kept of it is sealed anew: with the key of who wears it now.
+    token = {"push_token": device["push_token"]} if device["push_token"] is not None else {}
     return await _set(
         unit,
         device,
         {
+            **token,
             "person_id": person_id,
             "fitted_at": unit.now,
             "returned_at": None,
@@ -163,6 +225,18 @@ async def add_gateway(unit: Unit, asker: Asker, name: str, expires_at: datetime 
     await note(unit, asker, "gateway.added", "gateway", name=name)
     await tokens.notify_registry(unit.connection)
     return token
+
+
+async def rotate_gateway(unit: Unit, asker: Asker, name: str, overlap: timedelta) -> tuple[str, datetime]:
+    """A new token for a gateway, told only now, and until when the earlier ones hold; raises NotFound when none did."""
+    until = unit.now + overlap
+    if not await tokens.let_gateway_expire(unit.connection, asker.agency_id, name, unit.now, until):
+        raise NotFound("There is no gateway of this name.")
+    token = new_token("qg")
+    await tokens.add_gateway_token(unit.connection, token_digest(token), name, asker.agency_id, unit.now, None)
+    await note(unit, asker, "gateway.rotated", "gateway", name=name)
+    await tokens.notify_registry(unit.connection)
+    return token, until
 
 
 async def revoke_gateway(unit: Unit, asker: Asker, name: str) -> None:

@@ -44,6 +44,9 @@ FLAG_EXTRA: Final = 1 << 2
 FLAG_BACKLOG: Final = 1 << 3
 """Not the newest ping of its upload: history, and a retrospective check, but not the live lane."""
 
+FLAG_SIGNED: Final = 1 << 18
+"""Signed by its device's own key, and the signature held."""
+
 SHIFT_SOURCE: Final = 4
 SHIFT_STRAP: Final = 6
 SHIFT_CASING: Final = 8

@@ -16,7 +16,8 @@ DEVICES: Final = Table(
     (
         "kind", "role", "person_id", "external_id", "expected_interval_s", "push_token", "battery_pct",
         "battery_hours_left", "clock_offset_s", "strap", "fitted_at", "returned_at", "last_seen_at", "last_proved_at",
-        "status", "created_at", "updated_at",
+        "status", "created_at", "updated_at", "signature_kind",
+        "signature_public_key", "signature_generation",
     ),
 )  # fmt: skip
 

@@ -23,7 +23,8 @@ async def device_changes(connection: Any, since_xid: int) -> AsyncIterator[list[
     """Devices changed by transactions from `since_xid` on (0: all), in batches; needs an open transaction."""
     cursor = await connection.cursor(
         """
-        SELECT number, id, kind, role, person_id, agency_id, routes, expected_interval_s, status
+        SELECT number, id, kind, role, person_id, agency_id, routes, expected_interval_s, status,
+            signature_kind, signature_public_key, signature_generation
         FROM device WHERE changed_xid >= $1::text::xid8
         """,
         str(since_xid),

@@ -23,13 +23,42 @@ async def add_device_token(
     )
 
 
-async def revoke_device_tokens(connection: Connection, device_id: uuid.UUID, now: datetime) -> int:
-    """End every token of a device; returns how many held until now."""
+async def revoke_device_tokens(
+    connection: Connection, device_id: uuid.UUID, now: datetime, but: bytes | None = None
+) -> int:
+    """End every token of a device, but the one of the digest `but`; returns how many held until now."""
     rows = await connection.fetch(
         "UPDATE bearer_token SET revoked_at = $2, changed_xid = pg_current_xact_id()"
-        " WHERE device_id = $1 AND revoked_at IS NULL RETURNING 1",
+        " WHERE device_id = $1 AND revoked_at IS NULL AND digest IS DISTINCT FROM $3 RETURNING 1",
         device_id,
         now,
+        but,
+    )
+    return len(rows)
+
+
+async def let_expire(connection: Connection, device_id: uuid.UUID, until: datetime) -> None:
+    """Let the tokens a device has hold no longer than `until`."""
+    await connection.execute(
+        "UPDATE bearer_token SET expires_at = least(expires_at, $2), changed_xid = pg_current_xact_id()"
+        " WHERE device_id = $1 AND revoked_at IS NULL",
+        device_id,
+        until,
+    )
+
+
+async def let_gateway_expire(
+    connection: Connection, agency_id: uuid.UUID, name: str, now: datetime, until: datetime
+) -> int:
+    """Let the tokens of a gateway hold no longer than `until`; returns how many held."""
+    rows = await connection.fetch(
+        "UPDATE bearer_token SET expires_at = least(expires_at, $4), changed_xid = pg_current_xact_id()"
+        " WHERE agency_id = $1 AND gateway_name = $2 AND revoked_at IS NULL"
+        " AND (expires_at IS NULL OR expires_at > $3) RETURNING 1",
+        agency_id,
+        name,
+        now,
+        until,
     )
     return len(rows)
 

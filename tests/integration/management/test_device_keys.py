@@ -1,0 +1,168 @@
+"""Devices' keys and tokens: signing from enrolment on, a new token without a gap, and an end within a second."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from typing import Any
+
+import httpx
+import pytest
+import websockets
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from api.deps import ApiContext
+from api.ingest.appender import Appender
+from api.ingest.stream import DeviceStream
+from core.clock import rfc3339, utc_now
+from core.domain.ping import FLAG_SIGNED, unpack_records
+from core.redis import keys
+
+from .conftest import Office
+
+PRIVATE_KEY = Ed25519PrivateKey.generate()
+PUBLIC_KEY = base64.urlsafe_b64encode(PRIVATE_KEY.public_key().public_bytes_raw()).decode()
+
+
+async def enrol(office: Office, signature: dict[str, Any] | None, kind: str = "bracelet") -> dict[str, Any]:
+    """A device on a person, enrolled with an offer of a key."""
+    device = (await office.post("/v1/devices", {"kind": kind, "person_id": await office.person()})).json()
+    body = {"code": device["enrolment_code"], "signature": signature}
+    answer = await office.client.post("/v1/devices/enrol", json=body)
+    assert answer.status_code == 200, answer.text
+    return {**device, **answer.json()}
+
+
+def ping(device: dict[str, Any], seq: int, **more: Any) -> dict[str, Any]:
+    return {"device_id": device["id"], "seq": seq, "at": rfc3339(utc_now()), "lat": 43.2, "lon": 76.9, **more}
+
+
+def signed(text: str) -> dict[str, str]:
+    return {"signed": text, "signature": base64.urlsafe_b64encode(PRIVATE_KEY.sign(text.encode())).decode()}
+
+
+@pytest.fixture
+async def appender(context: ApiContext) -> Any:
+    made = Appender(context.settings, context.redis, utc_now)
+    await made.start()
+    context.appender = made
+    yield made
+    await made.stop()
+
+
+async def send(office: Office, token: str, *pings: Any) -> httpx.Response:
+    return await office.client.post("/v1/pings", json={"pings": pings}, headers={"Authorization": f"Bearer {token}"})
+
+
+async def signed_in_the_log(context: ApiContext) -> list[bool]:
+    """Of each record in all logs: whether it is marked as signed."""
+    found = []
+    for shard in range(context.settings.shard_count):
+        for _, fields in await context.redis.xrange(keys.pings(shard)):
+            if fields[b"k"] == b"p":
+                found += [bool(record["flags"] & FLAG_SIGNED) for record in unpack_records(fields[b"b"])]
+    return found
+
+
+async def test_who_enrolled_with_a_key_sends_signed_pings_alone(
+    office: Office, context: ApiContext, appender: Appender
+) -> None:
+    device = await enrol(office, {"kind": "ed25519", "public_key": PUBLIC_KEY})
+    first, second = json.dumps(ping(device, 1)), json.dumps(ping(device, 2))
+    forged = signed(first) | {"signed": first.replace("43.2", "43.3")}
+    answer = (await send(office, device["token"], signed(first), ping(device, 3), forged, signed(second))).json()
+    assert answer["accepted"] == 2
+    assert [(one["index"], one["code"]) for one in answer["rejected"]] == [
+        (1, "signature_missing"),
+        (2, "signature_invalid"),
+    ]
+    assert (await send(office, device["token"], signed(first))).json()["duplicates"] == 1, "a repeat is taken once"
+    assert await signed_in_the_log(context) == [True, True]
+
+
+async def test_an_hmac_key_is_told_once_and_holds(office: Office, appender: Appender) -> None:
+    import hmac
+
+    device = await enrol(office, {"kind": "hmac"})
+    secret = base64.urlsafe_b64decode(device["signature_key"] + "=")
+    text = json.dumps(ping(device, 1))
+    signature = base64.urlsafe_b64encode(hmac.digest(secret, text.encode(), "sha256")).decode()
+    assert (await send(office, device["token"], {"signed": text, "signature": signature})).json()["accepted"] == 1
+    shown = (await office.get(f"/v1/devices/{device['id']}")).json()
+    assert shown["signature_kind"] == "hmac"
+    assert device["signature_key"] not in json.dumps(shown)
+
+
+async def test_the_stream_checks_signatures_too(office: Office, context: ApiContext, appender: Appender) -> None:
+    device = await enrol(office, {"kind": "ed25519", "public_key": PUBLIC_KEY})
+    stream = DeviceStream(context.settings, context.registry, appender)
+    await stream.start()
+    try:
+        async with websockets.connect(
+            f"ws://127.0.0.1:{stream.port}/v1/pings/stream",
+            additional_headers={"Authorization": f"Bearer {device['token']}"},
+        ) as socket:
+            await socket.send(json.dumps(ping(device, 1)))
+            assert json.loads(await socket.recv())["error"]["code"] == "signature_missing"
+            await socket.send(json.dumps(signed(json.dumps(ping(device, 2)))))
+            answer: dict[str, Any] = {}
+            while answer.get("ack") != 2:
+                answer = json.loads(await socket.recv())
+    finally:
+        await stream.stop()
+    assert await signed_in_the_log(context) == [True]
+
+
+@pytest.mark.parametrize("public_key", [None, "", "short", "!" * 43])
+async def test_a_key_that_is_none_enrols_nobody(office: Office, public_key: str | None) -> None:
+    device = (await office.post("/v1/devices", {"kind": "phone"})).json()
+    body = {"code": device["enrolment_code"], "signature": {"kind": "ed25519", "public_key": public_key}}
+    answer = await office.client.post("/v1/devices/enrol", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
+    assert (await office.client.post("/v1/devices/enrol", json={"code": device["enrolment_code"]})).status_code == 200
+
+
+async def test_a_new_token_leaves_no_gap_and_ends_the_old_one_when_confirmed(
+    office: Office, context: ApiContext, appender: Appender
+) -> None:
+    device = await enrol(office, None, kind="phone")
+    bearer = {"Authorization": f"Bearer {device['token']}"}
+    rotated = await office.client.post("/v1/me/token", headers=bearer)
+    assert rotated.status_code == 201
+    token = rotated.json()["token"]
+    for either in (device["token"], token):
+        assert (await send(office, either, ping(device, 1))).status_code == 202
+    ended = asyncio.Event()
+    context.registry.on_changed(lambda _: ended.set())
+    confirmed = await office.client.post("/v1/me/token/confirm", headers={"Authorization": f"Bearer {token}"})
+    assert confirmed.status_code == 204
+    await asyncio.wait_for(ended.wait(), 5)
+    refused = await send(office, device["token"], ping(device, 2))
+    assert (refused.status_code, refused.json()["code"]) == (401, "token_revoked")
+    assert (await send(office, token, ping(device, 2))).status_code == 202
+
+
+async def test_without_a_confirmation_the_old_token_ends_by_itself(
+    office: Office, context: ApiContext, appender: Appender, hands: Any
+) -> None:
+    device = await enrol(office, None, kind="phone")
+    rotated = await office.client.post("/v1/me/token", headers={"Authorization": f"Bearer {device['token']}"})
+    await context.registry.refresh()
+    hands.forward(hours=1, seconds=1)
+    assert (await send(office, device["token"])).json()["code"] == "token_expired"
+    assert (await send(office, rotated.json()["token"])).status_code == 202
+
+
+async def test_a_gateway_gets_a_new_token_while_the_old_one_still_holds(
+    office: Office, context: ApiContext, appender: Appender, hands: Any
+) -> None:
+    old = (await office.post("/v1/gateways", {"name": "telecom"}, "admin")).json()["token"]
+    rotated = await office.post("/v1/gateways/telecom/rotate", {"overlap_s": 60}, "admin")
+    assert rotated.status_code == 200
+    new = rotated.json()["token"]
+    await context.registry.refresh()
+    assert [(await send(office, token)).status_code for token in (old, new)] == [202, 202]
+    hands.forward(seconds=61)
+    assert [(await send(office, token)).status_code for token in (old, new)] == [401, 202]
+    assert (await office.post("/v1/gateways/nobody/rotate", {}, "admin")).status_code == 404
