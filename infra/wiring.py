@@ -88,7 +88,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     from api.live.own_news import OwnNews
     from api.live.tail import FeedTail
     from api.panic_desk import PanicDesk, PanicDrain
-    from core.actions.suspensions import OrderClock
+    from core.actions.order_clock import OrderClock
     from core.actions.upkeep import IncidentClock
     from core.tls import server_context
     from infra.server import HttpServer, bind

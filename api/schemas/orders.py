@@ -6,10 +6,11 @@ import uuid
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from api.schemas.base import Body, Change, Metres, Moment, Name, New, People, View, Words
 from api.schemas.policies import Grace, OrderPolicyBody, bounded
+from core.postgres.table import Record
 
 Relationship = Literal["spouse", "former", "unregistered nikah", "relative", "other"]
 Risk = Literal["standard", "high", "extreme"]
@@ -18,8 +19,32 @@ WarningRadius = Annotated[float, bounded("warning_m", "Warning radius, metres; n
 Exceptions = Annotated[list[dict[str, Any]], Field(max_length=50)]
 
 
+class TermBody(Body):
+    """How long an order holds, as its paper says it: "30 days from service"."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"length": 30, "unit": "day", "from": "service"}]})
+
+    length: Annotated[int, Field(ge=1, le=3660)]
+    unit: Literal["day", "month", "year"] = "day"
+    counted_from: Annotated[
+        Literal["service", "issue", "start"],
+        Field(alias="from", description="`served_at`, `issued_at` or `valid_from`."),
+    ] = "service"
+    ends: Annotated[
+        Literal["same_time", "day_end"],
+        Field(description="At the time of day at which it began, or when the last day is over; in `time_zone`."),
+    ] = "same_time"
+
+    def value(self) -> dict[str, Any]:
+        """As it is stored."""
+        return self.model_dump(by_alias=True)
+
+
 class NewOrder(New):
-    """A protection order; radii that it does not name come from the agency's policy."""
+    """A protection order; radii that it does not name come from the agency's policy.
+
+    A `legal_ground` of the catalogue (`GET /v1/legal-grounds`) fills in issuer, restraints and term.
+    """
 
     reference: Name | None = None
     issuer: Name | None = None
@@ -35,6 +60,7 @@ class NewOrder(New):
     served_at: Moment | None = None
     valid_from: Moment | None = Field(None, description="Absent: from now on.")
     valid_until: Moment | None = None
+    term: TermBody | None = Field(None, description="In place of `valid_until`, which follows from it.")
     status: Literal["issued", "in_force"] = "in_force"
     time_zone: Name | None = None
     region: Name | None = None
@@ -47,6 +73,14 @@ class NewOrder(New):
     sealed: bool = False
     exceptions: Exceptions = Field(default_factory=list)
 
+    def values(self) -> Record:
+        """The record's columns, without its id."""
+        return _with_plain_term(super().values(), self.term)
+
+
+def _with_plain_term(values: Record, term: TermBody | None) -> Record:
+    return {**values, "term": term.value()} if term is not None else values
+
 
 class OrderChange(Change):
     """What of an order may change; whom it is about does not."""
@@ -54,7 +88,7 @@ class OrderChange(Change):
     nullable: ClassVar[frozenset[str]] = frozenset(
         {
             "version", "reference", "issuer", "legal_ground", "relationship", "issued_at", "served_at", "valid_until",
-            "region",
+            "region", "term",
         }
     )  # fmt: skip
 
@@ -71,6 +105,7 @@ class OrderChange(Change):
     served_at: Moment | None = None
     valid_from: Moment | None = None
     valid_until: Moment | None = None
+    term: TermBody | None = None
     status: Literal["issued", "in_force", "revoked"] | None = None
     time_zone: Name | None = None
     region: Name | None = None
@@ -82,6 +117,56 @@ class OrderChange(Change):
     warn_aggressor: bool | None = None
     sealed: bool | None = None
     exceptions: Exceptions | None = None
+
+    def values(self) -> Record:
+        """The columns to set."""
+        return _with_plain_term(super().values(), self.term)
+
+
+class OrderCommand(Body):
+    """What every command on an order bears."""
+
+    version: int | None = Field(None, ge=1, description="The version decided on; a stale one is refused (409).")
+
+
+class Service(OrderCommand):
+    """That the order was served on him."""
+
+    served_at: Moment | None = Field(None, description="Absent: now.")
+
+
+class Extension(OrderCommand):
+    """A later end: a moment, or a term counted from the present end."""
+
+    valid_until: Moment | None = None
+    term: TermBody | None = None
+    reference: Name | None = Field(None, description="Number of the paper that extends it.")
+
+
+class Revocation(OrderCommand):
+    """Why the order holds no longer."""
+
+    reason: Literal["court", "prosecutor", "issuer", "replaced", "entered_wrongly", "death", "other"]
+    reference: Name | None = Field(None, description="Number of the paper that ends it.")
+
+
+class Gap(View):
+    """How long nothing watched over her: from the promise until both devices worked, or until now."""
+
+    since: datetime
+    protected_at: datetime | None = Field(description="null: not both devices have been heard yet.")
+    victim_fix_at: datetime | None
+    aggressor_fix_at: datetime | None
+    from_issue_s: float
+    from_service_s: float | None = Field(description="null: not served yet.")
+
+
+class Violations(View):
+    """Violations as `GET /v1/reports/incidents/{id}` finds them; not mere alerts."""
+
+    order: int
+    aggressor: int = Field(description="Of every order against the same man.")
+    last_at: datetime | None
 
 
 class OrderView(View):
@@ -118,12 +203,38 @@ class OrderView(View):
     version: int
     created_at: datetime
     updated_at: datetime
+    term: dict[str, Any] | None
+    extended_at: datetime | None
+    revoked_at: datetime | None
+    protected_at: datetime | None = Field(description="When her device and his bracelet had both been heard.")
 
 
 class OrderDetail(OrderView):
-    """An order, and which others hold between the same two people at the same time."""
+    """An order, which others hold between the same two, how long it left her alone, how often it was violated."""
 
     overlaps: list[uuid.UUID]
+    gap: Gap
+    violations: Violations
+
+
+class OrderVersion(View):
+    """What an order was from a moment on, and who made it so."""
+
+    version: int
+    at: datetime
+    action: str = Field(
+        description="entered, changed, enforced, served, extended, suspended, resumed, revoked or expired."
+    )
+    actor_id: uuid.UUID | None = Field(description="null: the clock.")
+    fields: list[str]
+    detail: dict[str, Any]
+    body: dict[str, Any] = Field(description="The order's record as it was.")
+
+
+class OrderHistory(View):
+    """Every version of an order, the first one first."""
+
+    versions: list[OrderVersion]
 
 
 class Window(Body):

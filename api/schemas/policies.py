@@ -35,11 +35,16 @@ Approach = Annotated[
 Unknown = Annotated[
     float, bounded("p_unknown", "Probability of being inside, unseen, that makes separation unknown without grace.")
 ]
+GapLimit = Annotated[
+    float, bounded("gap_limit_s", "How long an order may hold before both devices work without a task, seconds.")
+]
+RepeatCount = Annotated[float, bounded("repeat_count", "From which violation by one man on each is a task.")]
 
 ORDER_EXAMPLE: Final[dict[str, Any]] = {"p_enter": 0.4, "hold_s": 120}
 IN_FORCE_EXAMPLE: Final[dict[str, Any]] = {
     "alert_m": 500, "warning_m": None, "grace_s": 300, "p_enter": 0.5, "p_enter_high_risk": 0.2, "p_exit": 0.05,
     "exit_margin_m": 100, "hold_s": 60, "horizon_s": 300, "p_approach": 0.7, "p_unknown": 0.3,
+    "gap_limit_s": 86400, "repeat_count": 2,
 }  # fmt: skip
 
 
@@ -76,6 +81,8 @@ class PolicyBody(Body):
     horizon_s: Horizon | None = None
     p_approach: Approach | None = None
     p_unknown: Unknown | None = None
+    gap_limit_s: GapLimit | None = None
+    repeat_count: RepeatCount | None = None
 
 
 class Bounds(View):
@@ -113,6 +120,8 @@ class PolicyView(View):
     horizon_s: float
     p_approach: float
     p_unknown: float
+    gap_limit_s: float
+    repeat_count: float
     set: dict[str, float | None] = Field(
         description="What the agency set; as it is a file for `qorgan replay --policy`."
     )

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
+from core.actions import protection, tasks
 from core.actions.records import Asker, change, check_people, claim, insert, note
 from core.actions.unit_of_work import Unit
+from core.domain.legal_ground import check_term, fill_in
+from core.domain.order import FINAL, Status, ends_by_term, gap_from, gap_s, next_status
 from core.domain.policy import (
     STANDARD_RISK,
     Policy,
@@ -23,10 +27,18 @@ from core.domain.policy import (
 from core.errors import Conflict, InvalidInput
 from core.postgres import agencies, cases, orders
 from core.postgres.orders import ORDERS
+from core.postgres.protection import violations
 from core.postgres.table import Record
 from core.postgres.zones import ZONES
 
 MAX_ZONES_AN_ORDER: Final = 50
+COMMAND_OF_STATUS: Final[dict[str | None, str]] = {
+    None: "change", "in_force": "enforce", "revoked": "revoke", "issued": "withhold",
+}  # fmt: skip
+"""What a change of the status asks for."""
+ACTION_OF_COMMAND: Final = {"enforce": "enforced", "revoke": "revoked"}
+DEADLINE_COLUMNS: Final = ("status", "valid_from", "valid_until", "issued_at")
+"""What of an order its tasks hang on."""
 
 
 async def create_order(
@@ -43,6 +55,8 @@ async def create_order(
     policy = read_policy(agency["policy"])
     row = complete(values, policy, agency["time_zone"])
     row.setdefault("valid_from", unit.now)
+    if row.get("valid_until") is None:
+        row["valid_until"] = ends_by_term(row)
     check_bounds(row)
     check_order(row)
     check_override(row, policy)
@@ -50,6 +64,8 @@ async def create_order(
     row["case_id"] = await cases.case_of_aggressor(unit.connection, asker.agency_id, row["aggressor_id"], unit.now)
     order = await insert(unit, asker, ORDERS, record_id, row)
     await cases.compile_people(unit.connection, list(people_of(order)), unit.now)
+    await orders.keep_versions(unit.connection, [order["id"]], unit.now, "entered", actor_id=asker.user_id)
+    await tasks.plan_order(unit, order, policy)
     return await with_overlaps(unit, order), True
 
 
@@ -62,24 +78,59 @@ async def change_order(
         raise Conflict(
             "The order was changed meanwhile; load it again.", code="version_stale", version=before["version"]
         )
-    if before["status"] in {"revoked", "expired"}:
-        raise Conflict(f"The order is {before['status']}; enter a new one.", code="state_forbids")
-    if before["status"] == "suspended" and values.get("status") not in {None, "revoked"}:
-        raise Conflict("The order is suspended; end the suspension first.", code="state_forbids")
+    command = COMMAND_OF_STATUS[values.get("status")]
+    next_status(before["status"], command)
     row = _with_plain_policy(dict(values))
     check_bounds(row)
     merged = {**before, **row}
+    _settle_end(merged, row)
+    if command == "revoke":
+        row["revoked_at"] = unit.now
     if "alert_m" in row and "warning_m" not in row:
         # A radius that grows takes the warning with it.
         row["warning_m"] = merged["warning_m"] = max(before["warning_m"], row["alert_m"])
     check_order(merged)
+    policy = read_policy((await agencies.get_held(unit.connection, asker.agency_id))["policy"])
     if {"policy", "risk_level"} & row.keys():
-        agency = await agencies.get_held(unit.connection, asker.agency_id)
-        check_override(merged, read_policy(agency["policy"]))
+        check_override(merged, policy)
     await check_people(unit, asker.agency_id, list(people_of(merged)))
-    after = await change(unit, asker, ORDERS, order_id, {**row, "version": before["version"] + 1})
-    await cases.compile_people(unit.connection, list({*people_of(before), *people_of(after)}), unit.now)
+    action = ACTION_OF_COMMAND.get(command, "changed")
+    after = await put(unit, asker, before, row, action, policy)
     return await with_overlaps(unit, after)
+
+
+async def put(
+    unit: Unit,
+    asker: Asker,
+    before: Record,
+    row: Mapping[str, Any],
+    action: str,
+    policy: Policy,
+    detail: Mapping[str, Any] | None = None,
+) -> Record:
+    """The locked order with `row` set: a new version, kept with who made it, compiled, and planned anew."""
+    order_id = before["id"]
+    await orders.keep_versions(unit.connection, [order_id], before["updated_at"], "entered")  # of one entered in bulk
+    after = await change(unit, asker, ORDERS, order_id, {**row, "version": before["version"] + 1}, action)
+    await orders.keep_versions(
+        unit.connection, [order_id], unit.now, action, actor_id=asker.user_id, fields=list(row), detail=detail
+    )
+    await cases.compile_people(unit.connection, list({*people_of(before), *people_of(after)}), unit.now)
+    if any(before[name] != after[name] for name in DEADLINE_COLUMNS):
+        await tasks.plan_order(unit, after, policy)
+    if before["served_at"] != after["served_at"]:
+        await protection.count_violations(unit, [after["case_id"]])
+    return after
+
+
+def _settle_end(merged: dict[str, Any], row: dict[str, Any]) -> None:
+    """Let a change of what the term is counted from move the end, unless the change names an end itself."""
+    if "valid_until" in row:
+        row["term"] = merged["term"] = row.get("term") if row["valid_until"] is None else None
+    if row.get("valid_until") is None and {"term", "served_at", "issued_at", "valid_from", "time_zone"} & row.keys():
+        check_term(merged)
+        if merged.get("term"):
+            row["valid_until"] = merged["valid_until"] = ends_by_term(merged)
 
 
 def complete(values: Mapping[str, Any], policy: Policy, time_zone: str) -> dict[str, Any]:
@@ -90,6 +141,10 @@ def complete(values: Mapping[str, Any], policy: Policy, time_zone: str) -> dict[
     row.setdefault("alert_m", policy.alert_for(row["legal_m"]))
     row.setdefault("warning_m", policy.warning_for(row["alert_m"]))
     row.setdefault("grace_s", policy.grace_s)
+    if row.get("term") and row.get("valid_until") is not None:
+        raise InvalidInput("An order has an end or a term, not both; leave one out.", code="order_dates_invalid")
+    fill_in(row)
+    check_term(row)
     return _with_plain_policy(row)
 
 
@@ -132,8 +187,25 @@ def people_of(order: Mapping[str, Any]) -> Iterable[uuid.UUID]:
 
 
 async def with_overlaps(unit: Unit, order: Record) -> Record:
-    """The order, and which others hold between the same two people at the same time."""
-    return {**order, "overlaps": await orders.overlaps(unit.connection, order)}
+    """The order, which others hold between the same two at the same time, its gap, and how often it was violated."""
+    return {
+        **order,
+        "overlaps": await orders.overlaps(unit.connection, order),
+        "gap": gap_of(order, unit.now),
+        "violations": await violations(unit.connection, order["agency_id"], order["case_id"], order["id"]),
+    }
+
+
+def gap_of(order: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """How long nothing watched over her under an order; it ends with the order where the devices never worked."""
+    over = order["updated_at"] if Status(order["status"]) in FINAL else now
+    known = {name: order[name] for name in ("protected_at", "victim_fix_at", "aggressor_fix_at")}
+    return {
+        **known,
+        "since": gap_from(order),
+        "from_issue_s": gap_s(gap_from(order), order["protected_at"], over),
+        "from_service_s": gap_s(order["served_at"], order["protected_at"], over),
+    }
 
 
 async def create_zone(

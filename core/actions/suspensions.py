@@ -3,38 +3,29 @@
 Eight hours are the most in a stretch, however many suspensions it is made of: one cannot be drawn out by the next.
 
 An order's status says what is compiled: `suspended` while a confirmed suspension is in effect. What begins or ends
-by the clock is done by `end_due`, which a periodic service calls in every process: each change is taken by one.
+by the clock is done by `core.actions.order_clock`, in every process: each change is taken by one.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-import structlog
-
-from core.actions.policies import recompile_due
+from core.actions.orders import people_of
 from core.actions.records import Asker, change, claim, insert
-from core.actions.unit_of_work import Unit, act
-from core.clock import Clock, rfc3339
-from core.errors import Conflict, InvalidInput, NotAllowed, StoreUnavailable
+from core.actions.unit_of_work import Unit
+from core.clock import rfc3339
+from core.errors import Conflict, InvalidInput, NotAllowed
 from core.postgres import cases, orders, suspensions
-from core.postgres.database import Database
 from core.postgres.orders import ORDERS
 from core.postgres.suspensions import SUSPENSIONS
 from core.postgres.table import Record
-from core.service import Loop
-
-log = structlog.get_logger(__name__)
 
 MAX_HOURS: Final = 8
 REST_HOURS: Final = 1
 """Suspensions less than this apart are of one stretch: an order that holds for moments in between protects nobody."""
-DUE_BATCH: Final = 200
-"""Suspensions and orders taken by one transaction of `end_due`; the next call takes the rest."""
-DUE_INTERVAL_S: Final = 1.0
 
 
 async def ask(unit: Unit, asker: Asker, record_id: uuid.UUID | None, values: Mapping[str, Any]) -> tuple[Record, bool]:
@@ -80,7 +71,7 @@ async def confirm(unit: Unit, asker: Asker, suspension_id: uuid.UUID) -> Record:
     if (begins, ends) != (suspension["starts_at"], suspension["ends_at"]):
         told = {"order_id": str(suspension["order_id"]), "at": rfc3339(unit.now), "until": rfc3339(ends)}
         unit.emit(asker.agency_id, "suspension.extended", told)
-    await begin_due(unit)
+    await begin(unit, [suspension["order_id"]])
     return record
 
 
@@ -106,25 +97,21 @@ def _stretch(suspension: Record, others: list[tuple[datetime, datetime]]) -> tup
     return begins, ends
 
 
-async def begin_due(unit: Unit) -> int:
-    """Suspend the orders whose confirmed suspension has begun; returns how many."""
-    begun = await suspensions.set_suspended(unit.connection, unit.now, DUE_BATCH)
+async def begin(unit: Unit, order_ids: Sequence[uuid.UUID]) -> int:
+    """Suspend those of the orders whose confirmed suspension has begun; returns how many."""
+    begun = await suspensions.set_suspended(unit.connection, unit.now, order_ids)
     await _compile(unit, begun)
+    await orders.keep_versions(unit.connection, [order["id"] for order in begun], unit.now, "suspended")
     for order in begun:
         unit.emit(order["agency_id"], "suspension.started", {"order_id": str(order["id"]), "at": rfc3339(unit.now)})
     return len(begun)
 
 
-async def end_due(unit: Unit) -> int:
-    """Do what the clock asks: begin and end suspensions, expire orders; returns how many changed."""
-    count = await begin_due(unit)
-    ended = await suspensions.ended(unit.connection, unit.now, DUE_BATCH)
+async def end_over(unit: Unit, suspension_ids: Sequence[uuid.UUID]) -> int:
+    """End those of the suspensions whose time is over; returns how many."""
+    ended = await suspensions.ended(unit.connection, unit.now, suspension_ids)
     await _put_in_force(unit, ended)
-    expired = await orders.expire(unit.connection, unit.now, DUE_BATCH)
-    await _compile(unit, expired)
-    for order in expired:
-        unit.emit(order["agency_id"], "order.expired", {"order_id": str(order["id"]), "at": rfc3339(unit.now)})
-    return count + len(ended) + len(expired)
+    return len(ended)
 
 
 async def _put_in_force(unit: Unit, ended: list[Record]) -> None:
@@ -132,34 +119,11 @@ async def _put_in_force(unit: Unit, ended: list[Record]) -> None:
         return
     again = await suspensions.set_in_force(unit.connection, unit.now, [record["order_id"] for record in ended])
     await _compile(unit, again)
+    await orders.keep_versions(unit.connection, [order["id"] for order in again], unit.now, "resumed")
     for order in again:
         unit.emit(order["agency_id"], "suspension.ended", {"order_id": str(order["id"]), "at": rfc3339(unit.now)})
 
 
 async def _compile(unit: Unit, changed: list[Record]) -> None:
-    people = {
-        person_id
-        for order in changed
-        for person_id in (order["victim_id"], order["aggressor_id"], *order["protected_person_ids"])
-    }
+    people = {person_id for order in changed for person_id in people_of(order)}
     await cases.compile_people(unit.connection, people, unit.now)
-
-
-class OrderClock(Loop):
-    """Calls `end_due` and `recompile_due` each second; while PostgreSQL is away it waits, and catches up."""
-
-    def __init__(self, database: Database, clock: Clock, interval_s: float = DUE_INTERVAL_S) -> None:
-        super().__init__("order_clock", self.step, interval_s)
-        self._database = database
-        self._clock = clock
-
-    async def step(self) -> None:
-        """One look at the clock; what one half of it stumbles over holds up neither the other nor the process."""
-        for due in (end_due, recompile_due):
-            try:
-                async with act(self._database, self._clock()) as unit:
-                    await due(unit)
-            except StoreUnavailable:
-                return
-            except Exception as error:  # this runs beside the panic button: nothing in an order may end it
-                log.error("order_clock_failed", step=due.__name__, error=type(error).__name__)

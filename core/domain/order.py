@@ -10,7 +10,8 @@
 
 Civil time: a term of days, months or years is counted on the calendar of the order's time zone, whatever its clocks do
 meanwhile, so thirty days are not always 720 hours. A wall-clock time that a change of the clocks skips becomes the
-moment after the skip, and one that it repeats the second of the two: where the clock leaves a choice, it protects longer.
+moment after the skip, and one that it repeats the second of the two: where the clock leaves a choice, it protects
+longer.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ _SAME: Final = {status: status for status in Status if status not in FINAL}
 
 TRANSITIONS: Final[dict[str, dict[Status, Status]]] = {
     "change": _SAME,
+    "withhold": {Status.ISSUED: Status.ISSUED},
     "enforce": {Status.ISSUED: Status.IN_FORCE, Status.IN_FORCE: Status.IN_FORCE},
     "serve": {**_SAME, Status.ISSUED: Status.IN_FORCE},
     "extend": _SAME,

@@ -45,6 +45,10 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Probability of being inside within the horizon that makes an approach."""
     p_unknown: float = 0.3
     """Probability of being inside, unseen, that makes separation unknown without grace."""
+    gap_limit_s: float = 86_400.0
+    """How long an order may hold before both devices work without a task."""
+    repeat_count: float = 2.0
+    """From which violation by one man on each is a task."""
 
     def alert_for(self, legal_m: float) -> float:
         """The alert radius of an order that names none: never below its legal distance."""
@@ -81,6 +85,8 @@ BOUNDS: Final[dict[str, tuple[float, float]]] = {
     "horizon_s": (10.0, 3_600.0),
     "p_approach": (0.05, 0.99),
     "p_unknown": (0.01, 0.9),
+    "gap_limit_s": (600.0, 604_800.0),
+    "repeat_count": (1.0, 20.0),
 }
 """Smallest and largest value each may have."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from core.domain.policy import STANDARD_RISK, Policy
 from core.postgres.database import Connection
@@ -17,7 +18,8 @@ ORDERS: Final = Table(
         "case_id", "reference", "issuer", "legal_ground", "restraints", "victim_id", "protected_person_ids",
         "aggressor_id", "relationship", "cohabiting", "risk_level", "issued_at", "served_at", "valid_from",
         "valid_until", "status", "time_zone", "region", "legal_m", "alert_m", "warning_m", "grace_s",
-        "policy", "warn_aggressor", "sealed", "exceptions", "version", "created_at", "updated_at",
+        "policy", "warn_aggressor", "sealed", "exceptions", "version", "created_at", "updated_at", "term",
+        "extended_at", "revoked_at", "victim_fix_at", "aggressor_fix_at", "protected_at",
     ),
 )  # fmt: skip
 
@@ -59,16 +61,82 @@ async def contradicted_by(connection: Connection, agency_id: uuid.UUID, policy: 
     return [row["id"] for row in rows]
 
 
-async def expire(connection: Connection, now: datetime, limit: int) -> list[Record]:
-    """Mark at most `limit` orders whose time is over as expired; returns them. One process at a time takes each."""
+async def due_to_expire(
+    connection: Connection, now: datetime, limit: int, without: Sequence[uuid.UUID] = ()
+) -> list[uuid.UUID]:
+    """At most `limit` orders whose time is over and that are not marked so; none of `without`."""
+    rows = await connection.fetch(
+        """
+        SELECT id FROM protection_order WHERE valid_until <= $1 AND status NOT IN ('revoked', 'expired')
+        AND id <> ALL ($3::uuid[]) ORDER BY valid_until LIMIT $2
+        """,
+        now,
+        limit,
+        list(without),
+    )
+    return [row["id"] for row in rows]
+
+
+async def expire(connection: Connection, now: datetime, order_ids: Sequence[uuid.UUID]) -> list[Record]:
+    """Mark those of the orders as expired whose time is over; returns them. One process at a time takes each."""
     rows = await connection.fetch(
         f"""
         UPDATE protection_order SET status = 'expired', version = version + 1, updated_at = $1 WHERE id IN (
-            SELECT id FROM protection_order WHERE valid_until <= $1 AND status NOT IN ('revoked', 'expired')
-            ORDER BY valid_until LIMIT $2 FOR UPDATE SKIP LOCKED
+            SELECT id FROM protection_order
+            WHERE id = ANY ($2::uuid[]) AND valid_until <= $1 AND status NOT IN ('revoked', 'expired')
+            ORDER BY id FOR UPDATE SKIP LOCKED
         ) RETURNING {ORDERS.selected}
         """,  # noqa: S608
         now,
-        limit,
+        list(order_ids),
     )
     return [dict(row) for row in rows]
+
+
+async def keep_versions(
+    connection: Connection,
+    order_ids: Sequence[uuid.UUID],
+    now: datetime,
+    action: str,
+    *,
+    actor_id: uuid.UUID | None = None,
+    fields: Sequence[str] = (),
+    detail: Mapping[str, Any] | None = None,
+) -> None:
+    """Keep the orders as they are now among their versions; a version that is kept already stays as it is."""
+    await connection.execute(
+        """
+        INSERT INTO order_version (order_id, version, agency_id, at, action, actor_id, fields, detail, body)
+        SELECT o.id, o.version, o.agency_id, $2, $3, $4, $5::text[], $6::jsonb, to_jsonb(o)
+        FROM protection_order o WHERE o.id = ANY ($1::uuid[])
+        ON CONFLICT (order_id, version) DO NOTHING
+        """,
+        list(order_ids),
+        now,
+        action,
+        actor_id,
+        sorted(fields),
+        dict(detail or {}),
+    )
+
+
+async def versions(connection: Connection, agency_id: uuid.UUID, order_id: uuid.UUID) -> list[Record]:
+    """Every version of an order, the first one first."""
+    rows = await connection.fetch(
+        """
+        SELECT version, at, action, actor_id, fields, detail, body FROM order_version
+        WHERE order_id = $1 AND agency_id = $2 ORDER BY version
+        """,
+        order_id,
+        agency_id,
+    )
+    return [dict(row) for row in rows]
+
+
+async def open_incidents(connection: Connection, order_ids: Sequence[uuid.UUID]) -> list[tuple[uuid.UUID, uuid.UUID]]:
+    """(order, incident) of every incident of these orders that is not resolved."""
+    rows = await connection.fetch(
+        "SELECT order_id, id FROM incident WHERE order_id = ANY ($1::uuid[]) AND state <> 'resolved' ORDER BY id",
+        list(order_ids),
+    )
+    return [(row["order_id"], row["id"]) for row in rows]

@@ -17,7 +17,7 @@ from core.postgres.table import Record
 # that does not tell the moment counts from the stay's entry, so that the order must have been served before all of it.
 # One that left within a day of the incident's resolution belongs to it all the same. A stay that lasts may yet see
 # service; one found in hindsight tells its own end, and stands apart from those seen as they happened.
-_FINDING: Final = f"""
+FINDING: Final = f"""
     SELECT told.*, CASE
         WHEN o.id IS NULL OR i.family <> 'proximity' THEN 'not_proximity'
         WHEN NOT coalesce(o.served_at <= coalesce(told.last_at, i.occurred_at), false) THEN 'not_served'
@@ -62,7 +62,7 @@ async def finding(connection: Connection, agency_id: uuid.UUID, incident_id: uui
             i.order_id, o.reference AS order_reference, o.served_at, coalesce(found.legal_m, o.legal_m) AS legal_m,
             found.p_legal, found.at AS p_legal_at, found.reason, found.body ->> 'rule_version' AS rule_version,
             found.body #> '{{detail,policy}}' AS policy
-        FROM incident i LEFT JOIN protection_order o ON o.id = i.order_id CROSS JOIN LATERAL ({_FINDING}) found
+        FROM incident i LEFT JOIN protection_order o ON o.id = i.order_id CROSS JOIN LATERAL ({FINDING}) found
         WHERE i.id = $1 AND i.agency_id = $2
         """,
         incident_id,
@@ -83,7 +83,7 @@ async def incidents(connection: Connection, agency_id: uuid.UUID, since: datetim
                 FILTER (WHERE dispatched_at IS NOT NULL) AS median_dispatch_s,
             percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM resolved_at - opened_at))
                 FILTER (WHERE resolved_at IS NOT NULL) AS median_resolve_s
-        FROM incident i LEFT JOIN protection_order o ON o.id = i.order_id CROSS JOIN LATERAL ({_FINDING}) found
+        FROM incident i LEFT JOIN protection_order o ON o.id = i.order_id CROSS JOIN LATERAL ({FINDING}) found
         WHERE i.agency_id = $1 AND opened_at >= $2 AND opened_at < $3 AND NOT exercise
         GROUP BY type, severity, i.state, outcome, false_alarm_cause
         ORDER BY type, severity, i.state, outcome, false_alarm_cause

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -36,34 +37,67 @@ async def others(connection: Connection, suspension: Record) -> list[tuple[datet
     return [(row["starts_at"], row["ends_at"]) for row in rows]
 
 
-async def ended(connection: Connection, now: datetime, limit: int) -> list[Record]:
-    """At most `limit` suspensions whose time is over, now marked ended."""
+async def due_to_end(
+    connection: Connection, now: datetime, limit: int, without: Sequence[uuid.UUID] = ()
+) -> list[uuid.UUID]:
+    """At most `limit` suspensions whose time is over and that are not marked so; none of `without`."""
+    rows = await connection.fetch(
+        """
+        SELECT id FROM suspension WHERE ended_at IS NULL AND ends_at <= $1 AND id <> ALL ($3::uuid[])
+        ORDER BY ends_at LIMIT $2
+        """,
+        now,
+        limit,
+        list(without),
+    )
+    return [row["id"] for row in rows]
+
+
+async def ended(connection: Connection, now: datetime, suspension_ids: Sequence[uuid.UUID]) -> list[Record]:
+    """Those of the suspensions whose time is over, now marked ended. One process at a time takes each."""
     rows = await connection.fetch(
         f"""
         UPDATE suspension SET ended_at = $1 WHERE id IN (
-            SELECT id FROM suspension WHERE ended_at IS NULL AND ends_at <= $1
-            ORDER BY ends_at LIMIT $2 FOR UPDATE SKIP LOCKED
+            SELECT id FROM suspension WHERE id = ANY ($2::uuid[]) AND ended_at IS NULL AND ends_at <= $1
+            ORDER BY id FOR UPDATE SKIP LOCKED
         ) RETURNING {SUSPENSIONS.selected}
         """,  # noqa: S608
         now,
-        limit,
+        list(suspension_ids),
     )
     return [dict(row) for row in rows]
 
 
-async def set_suspended(connection: Connection, now: datetime, limit: int) -> list[Record]:
-    """Orders in force whose confirmed suspension has begun, now suspended; (id, agency_id) each."""
+_BEGUN: Final = """
+    SELECT o.id FROM protection_order o JOIN suspension s ON s.order_id = o.id
+    WHERE o.status = 'in_force' AND s.confirmed_at IS NOT NULL AND s.ended_at IS NULL
+    AND s.starts_at <= $1 AND s.ends_at > $1
+"""
+
+
+async def due_to_begin(
+    connection: Connection, now: datetime, limit: int, without: Sequence[uuid.UUID] = ()
+) -> list[uuid.UUID]:
+    """At most `limit` orders in force whose confirmed suspension has begun; none of `without`."""
     rows = await connection.fetch(
-        """
-        UPDATE protection_order SET status = 'suspended', version = version + 1, updated_at = $1
-        WHERE status = 'in_force' AND id IN (
-            SELECT o.id FROM protection_order o JOIN suspension s ON s.order_id = o.id
-            WHERE o.status = 'in_force' AND s.confirmed_at IS NOT NULL AND s.ended_at IS NULL
-            AND s.starts_at <= $1 AND s.ends_at > $1 LIMIT $2
-        ) RETURNING id, agency_id, victim_id, aggressor_id, protected_person_ids
-        """,
+        f"{_BEGUN} AND o.id <> ALL ($3::uuid[]) ORDER BY s.starts_at LIMIT $2",
         now,
         limit,
+        list(without),
+    )
+    return [row["id"] for row in rows]
+
+
+async def set_suspended(connection: Connection, now: datetime, order_ids: Sequence[uuid.UUID]) -> list[Record]:
+    """Those of the orders whose confirmed suspension has begun, now suspended; whom they are about."""
+    rows = await connection.fetch(
+        f"""
+        UPDATE protection_order SET status = 'suspended', version = version + 1, updated_at = $1
+        WHERE status = 'in_force' AND id IN ({_BEGUN} AND o.id = ANY ($2::uuid[]))
+        RETURNING id, agency_id, victim_id, aggressor_id, protected_person_ids
+        """,  # noqa: S608
+        now,
+        list(order_ids),
     )
     return [dict(row) for row in rows]
 

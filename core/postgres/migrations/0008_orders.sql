@@ -99,6 +99,13 @@ CREATE INDEX handover_consent ON handover (consent_id);
 
 CREATE INDEX incident_stays ON incident (updated_at) WHERE family = 'proximity';
 
+-- Whoever receives a hand-over sees that it is there; what is in it is read for her under the giver's name.
+SELECT secure_by_agency('order_version', 'SELECT, INSERT', 'SELECT, INSERT', 'SELECT');
+SELECT secure_by_agency('task', 'SELECT, INSERT, UPDATE', 'SELECT, INSERT, UPDATE');
+SELECT secure_by_agency('consent');
+SELECT secure_by_agency('handover');
+CREATE POLICY by_recipient ON handover FOR SELECT TO qorgan_api USING (to_agency_id = (SELECT current_agency()));
+
 -- migrate: rollback
 
 DROP INDEX incident_stays;

@@ -9,8 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from core.actions.suspensions import OrderClock, end_due
-from core.actions.unit_of_work import act
+from core.actions.order_clock import OrderClock
 from core.domain.case import Case, decode_case
 
 A, B, C, D = [76.9, 43.2], [76.91, 43.2], [76.91, 43.21], [76.9, 43.21]
@@ -255,8 +254,7 @@ async def test_a_suspension_takes_effect_when_somebody_else_confirms_it_and_ends
     assert not (await case_of(office, order)).orders[0].active
     assert (await office.get(f"/v1/orders/{order['id']}")).json()["status"] == "suspended"
     hands.forward(hours=3)
-    async with act(office.context.database, hands()) as unit:
-        assert await end_due(unit) == 1
+    await OrderClock(office.context.database, hands).step()
     assert (await case_of(office, order)).orders[0].active
     async with office.context.database.connection() as connection:
         kinds = [row["kind"] for row in await connection.fetch("SELECT kind FROM feed ORDER BY id")]
@@ -363,14 +361,13 @@ async def test_what_the_order_clock_stumbles_over_ends_neither_it_nor_the_rest(
 ) -> None:
     done: list[str] = []
 
-    async def stumble(_: Any) -> int:
+    async def stumble(*_: Any) -> list[uuid.UUID]:
         raise ValueError("an order nobody expected")
 
     async def work(_: Any) -> None:
         done.append("recompiled")
 
-    stumble.__name__ = "end_due"
-    monkeypatch.setattr("core.actions.suspensions.end_due", stumble)
-    monkeypatch.setattr("core.actions.suspensions.recompile_due", work)
+    monkeypatch.setattr("core.postgres.orders.due_to_expire", stumble)
+    monkeypatch.setattr("core.actions.order_clock.recompile_due", work)
     await OrderClock(office.context.database, hands).step()
     assert done == ["recompiled"]
