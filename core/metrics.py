@@ -70,6 +70,22 @@ RETROSPECT_WAIT_SECONDS = Gauge(
     ["shard"],
     multiprocess_mode="livemax",
 )
+AUDIT_SEALED = Counter("qorgan_audit_sealed_total", "Rows of the audit linked into their chains.")
+AUDIT_UNSEALED = Gauge("qorgan_audit_unsealed_rows", "Rows of the audit without a link.", multiprocess_mode="livemax")
+AUDIT_LAG = Gauge(
+    "qorgan_audit_seal_lag_seconds", "How long the oldest such row has waited.", multiprocess_mode="livemax"
+)
+AUDIT_CHECKPOINT_AGE = Gauge(
+    "qorgan_audit_checkpoint_age_seconds", "Time since checkpoints were last signed.", multiprocess_mode="livemax"
+)
+AUDIT_CONTRADICTED = Gauge(
+    "qorgan_audit_contradicted_chains",
+    "Chains that are not what was signed before: an old backup, or somebody's hand. Nothing is signed for them.",
+    multiprocess_mode="livemax",
+)
+AUDIT_LOOKS_WAITING = Gauge(
+    "qorgan_audit_looks_waiting", "Live looks at people not yet written.", multiprocess_mode="livesum"
+)
 POISON = Counter("qorgan_poison_total", "Messages set aside because they could not be taken.", ["source"])
 HTTP_SECONDS = Histogram(
     "qorgan_http_seconds",

@@ -19,6 +19,7 @@ from rich.console import Console
 from core.clock import utc_now
 from core.errors import Misconfigured, QorganError
 from core.settings import Settings
+from infra.commands.audit import audit_app
 from infra.commands.simulation import sim_app
 from infra.commands.users import user_app
 from infra.stores import find_running, forget_running, open_stores
@@ -34,7 +35,7 @@ app = typer.Typer(
 )
 
 app.add_typer(user_app, name="user")
-
+app.add_typer(audit_app, name="audit")
 app.add_typer(sim_app, name="sim")
 
 
@@ -118,13 +119,14 @@ def seed(
     """Make victims, aggressors, bracelets, phones and orders (alert 500 m), and one user a role."""
     from core.postgres.database import Database
     from core.postgres.migrate import migrate as apply
+    from core.vault import load_vault
     from infra.seed import seed as make
 
     async def work(settings: Settings) -> dict[str, Any]:
         assert settings.database_url is not None
         url = settings.database_url.get_secret_value()
         await apply(url, settings.shard_count, utc_now())
-        database = Database(url, size=2, application="qorgan-seed", command_timeout_s=300)
+        database = Database(url, size=2, application="qorgan-seed", command_timeout_s=300, vault=load_vault(settings))
         with progress() as bar:
             task = bar.add_task("Seeding", total=pairs)
             try:
