@@ -1,7 +1,8 @@
 """Who is asking: short-lived signed access tokens for users, bearer tokens for devices.
 
-A user's access token is a JWT (HS256) with the claims `sub`, `agency`, `role`, `name`, `iat` and `exp`; it is
-checked without any store. A device's token is 256 random bits, looked up by its digest in the registry in memory.
+A user's access token is a JWT (HS256) with the claims `sub`, `agency`, `role`, `name`, `sid`, `iat` and `exp`; it is
+checked without any store, and against the sessions that ended lately, which are held in memory. A device's token is 256
+random bits, looked up by its digest in the registry in memory.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 
-from api.deps import Context
+from api.deps import ApiContext, Context
 from core.clock import from_ms
 from core.domain.scope import Scope
 from core.errors import NotAllowed, NotAuthenticated
@@ -41,16 +42,20 @@ class Actor:
     username: str
     address: str = ""
     """Where the request came from; not part of the token."""
+    session_id: uuid.UUID | None = None
+    """The sign-in she goes on with; it may be ended."""
+    enrol_only: bool = False
+    """Her agency wants a second factor of her and she has none yet: she may add one, and nothing else."""
 
     @property
     def scope(self) -> Scope:
         """For whom the database is asked."""
-        return Scope(self.agency_id, self.user_id, self.role, self.address)
+        return Scope(self.agency_id, self.user_id, self.role, self.address, self.session_id)
 
 
 def make_access_token(actor: Actor, key: bytes, now: datetime, life_s: int) -> str:
     """A signed token that says who `actor` is until `life_s` from `now`."""
-    claims = {
+    claims: dict[str, str | int] = {
         "sub": str(actor.user_id),
         "agency": str(actor.agency_id),
         "role": actor.role,
@@ -58,6 +63,10 @@ def make_access_token(actor: Actor, key: bytes, now: datetime, life_s: int) -> s
         "iat": int(now.timestamp()),
         "exp": int((now + timedelta(seconds=life_s)).timestamp()),
     }
+    if actor.session_id is not None:
+        claims["sid"] = str(actor.session_id)
+    if actor.enrol_only:
+        claims["enrol"] = True
     return jwt.encode({"alg": ALGORITHM, "typ": "JWT"}, claims, OctKey.import_key(key), [ALGORITHM])
 
 
@@ -76,6 +85,8 @@ def verify_access_token(token: str, key: bytes, now: datetime) -> Actor:
             agency_id=uuid.UUID(claims["agency"]),
             role=str(claims["role"]),
             username=str(claims["name"]),
+            session_id=uuid.UUID(claims["sid"]) if "sid" in claims else None,
+            enrol_only=bool(claims.get("enrol")),
         )
     except (JoseError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise NotAuthenticated("The access token is not valid; sign in again.") from error
@@ -92,11 +103,33 @@ def bearer_token(authorization: str | None) -> str:
     return token.strip()
 
 
-def current_user(request: Request, context: Context, _: Annotated[str | None, Depends(_user_scheme)]) -> Actor:
-    """The signed-in user of this request."""
-    token = bearer_token(request.headers.get("authorization"))
-    actor = verify_access_token(token, context.token_key, context.clock())
+def any_user(request: Request, context: Context, _: Annotated[str | None, Depends(_user_scheme)]) -> Actor:
+    """The signed-in user of this request, also one who may only add a second factor yet."""
+    actor = user_of(bearer_token(request.headers.get("authorization")), context)
     return dataclasses.replace(actor, address=client_address(request))
+
+
+def user_of(token: str, context: ApiContext) -> Actor:
+    """The user an access token speaks for now; raises NotAuthenticated, also when her session was ended."""
+    actor = verify_access_token(token, context.token_key, context.clock())
+    if context.ended_sessions.has_ended(actor.session_id):
+        raise NotAuthenticated("This sign-in was ended; sign in again.", code="token_revoked")
+    return actor
+
+
+def check_whole(actor: Actor) -> None:
+    """Raise NotAllowed when the user has to add a second factor before anything else."""
+    if actor.enrol_only:
+        raise NotAllowed(
+            "Your agency wants a second factor of you; add a passkey or an authenticator app first.",
+            code="second_factor_enrolment_required",
+        )
+
+
+def current_user(actor: Annotated[Actor, Depends(any_user)]) -> Actor:
+    """The signed-in user of this request."""
+    check_whole(actor)
+    return actor
 
 
 def client_address(request: Request) -> str:
@@ -133,6 +166,8 @@ def unknown_device(why: str) -> NotAuthenticated:
     return NotAuthenticated("No device has this token; enrol it.", code="device_unknown")
 
 
+AnyUser = Annotated[Actor, Depends(any_user)]
+"""Any signed-in user, also one who may only add a second factor yet."""
 User = Annotated[Actor, Depends(current_user)]
 """Any signed-in user."""
 Admin = Annotated[Actor, Depends(require("admin"))]

@@ -45,12 +45,17 @@ WINDOW_S: Final = 60.0
 
 
 class AttemptLimiter:
-    """A sliding window: at most `per_minute` attempts a key, in this process."""
+    """A sliding window: at most `per_window` attempts a key in `window_s`, in this process."""
 
     def __init__(
-        self, per_minute: int, monotonic: Callable[[], float] = time.monotonic, max_tracked: int = MAX_TRACKED
+        self,
+        per_window: int,
+        monotonic: Callable[[], float] = time.monotonic,
+        max_tracked: int = MAX_TRACKED,
+        window_s: float = WINDOW_S,
     ) -> None:
-        self._per_minute = per_minute
+        self._per_window = per_window
+        self._window_s = window_s
         self._monotonic = monotonic
         self._max_tracked = max_tracked
         self._attempts: OrderedDict[tuple[str, ...], deque[float]] = OrderedDict()
@@ -60,14 +65,20 @@ class AttemptLimiter:
         now = self._monotonic()
         attempts = self._attempts.setdefault(key, deque())
         self._attempts.move_to_end(key)
-        while attempts and attempts[0] <= now - WINDOW_S:
+        while attempts and attempts[0] <= now - self._window_s:
             attempts.popleft()
-        if len(attempts) >= self._per_minute:
-            wait_s = max(1, round(attempts[0] + WINDOW_S - now))
+        if len(attempts) >= self._per_window:
+            wait_s = max(1, round(attempts[0] + self._window_s - now))
             raise TooMany("Too many attempts; wait a minute.", retry_after_s=wait_s)
         attempts.append(now)
         while len(self._attempts) > self._max_tracked:
             self._attempts.popitem(last=False)
+
+    def take_back(self, *key: str) -> None:
+        """Forget the newest attempt of a key: it was right."""
+        attempts = self._attempts.get(key)
+        if attempts:
+            attempts.pop()
 
 
 class Bounds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -9,10 +10,13 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from api.bounds import AttemptLimiter
+from api.ended_sessions import EndedSessions
+from api.sign_in_gate import SignInGate
 from core.clock import Clock, utc_now
 from core.passwords import PasswordDesk
 from core.postgres.database import Database
 from core.redis.client import Client
+from core.secret_box import SecretBox
 from core.settings import Settings
 from core.token_key import load_token_key
 
@@ -40,11 +44,19 @@ class ApiContext:
     token_key: bytes = field(init=False, repr=False)
     passwords: PasswordDesk = field(init=False, repr=False)
     logins: AttemptLimiter = field(init=False, repr=False)
+    gate: SignInGate = field(init=False, repr=False)
+    box: SecretBox = field(init=False, repr=False)
+    ended_sessions: EndedSessions = field(init=False, repr=False)
+    """A service; until it is started it knows of no session's end."""
 
     def __post_init__(self) -> None:
         self.token_key = load_token_key(self.settings)
         self.passwords = PasswordDesk()
         self.logins = AttemptLimiter(self.settings.login_attempts_per_minute)
+        gate_key = hmac.digest(self.token_key, b"qorgan:sign-in gate", "sha256")
+        self.gate = SignInGate(self.settings, self.redis, gate_key, self.clock)
+        self.box = SecretBox(self.token_key)
+        self.ended_sessions = EndedSessions(self.database, self.clock, self.settings.access_token_s)
 
 
 def get_context(connection: HTTPConnection) -> ApiContext:

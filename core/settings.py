@@ -92,7 +92,13 @@ class Settings(BaseSettings):
     max_pings_per_call: int = Field(1000, description="Most pings in one call or frame.")
     max_stream_connections: int = Field(50_000, description="Device stream connections a process takes.")
     max_feed_connections: int = Field(2_000, description="Live sockets a process takes; of devices' own news half.")
-    login_attempts_per_minute: int = Field(10, description="Login attempts an address and user name has a minute.")
+    login_attempts_per_minute: int = Field(
+        10, ge=1, description="Wrong sign-ins an address and user name, or a browser known to the user, has a minute."
+    )
+    login_failures_per_user: int = Field(
+        30, ge=1, description="Wrong sign-ins a user name has a minute from everywhere but browsers known to the user."
+    )
+    login_failures_per_address: int = Field(60, ge=1, description="Wrong sign-ins an address has a minute.")
     address_requests_per_second: float = Field(
         100.0, gt=0, description="Sustained requests a second an address may make; ten seconds' worth at once."
     )
@@ -146,6 +152,16 @@ class Settings(BaseSettings):
     access_token_s: int = Field(900, description="Life of an access token.")
     refresh_token_s: int = Field(43_200, description="Life of a refresh token.")
     enrolment_code_s: int = Field(86_400, description="Life of a device enrolment code.")
+    password_code_s: int = Field(86_400, description="Life of a code with which a user sets her password.")
+    confirmed_s: int = Field(
+        600, description="How long after proving who she is a user may change her password and second factors."
+    )
+    oidc_secrets_dir: Path | None = Field(
+        None, description="Directory with agencies' OpenID Connect client secrets, a file named by the agency's id."
+    )
+    oidc_plain_http: bool = Field(
+        False, description="Whether a sign-in provider on the loopback address may be spoken to without TLS (tests)."
+    )
     signing_key_file: Path | None = Field(
         None,
         description="Ed25519 key (PEM) that signs checkpoints and evidence; made in the data directory when absent.",

@@ -124,7 +124,8 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     health = IngestHealth(settings, part.redis, appender, beats=False)
     clock = OrderClock(part.database, utc_now)
     upkeep = IncidentClock(part.database, utc_now)
-    part.services = [registry, asked, appender, health, tail, own_news, PanicDrain(desk), clock, upkeep, server]
+    ended = context.ended_sessions
+    part.services = [registry, ended, asked, appender, health, tail, own_news, PanicDrain(desk), clock, upkeep, server]
 
 
 def _build_ingest(part: Part, settings: Settings) -> None:

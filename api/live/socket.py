@@ -2,7 +2,8 @@
 
 The access token comes in the `Authorization` header or as the first frame `{"token"}`. Who may not enter gets an
 error frame and a close code: 4401 no token, or none that holds; 4403 the role may not; 4400 a bad cursor; 1013 too
-slow, or too many. A token that expires closes the socket with 4401: sign in again and resume from the last cursor.
+slow, or too many. A token that expires, or whose session is ended, closes the socket with 4401: sign in again and
+resume from the last cursor.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Final
 import msgspec
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
-from api.auth import Actor, bearer_token, verify_access_token
+from api.auth import Actor, bearer_token, check_whole, user_of
 from api.deps import ApiContext
 from api.errors import problem_response
 from api.live.frames import error_frame
@@ -53,7 +54,7 @@ async def feed(socket: WebSocket) -> None:
         return
     subscription = context.tail.subscribe(actor.agency_id, after)
     try:
-        await serve(socket, subscription, _watch_token(context, token))
+        await serve(socket, subscription, _watch_token(context, token, actor))
     finally:
         context.tail.unsubscribe(subscription)
 
@@ -71,7 +72,8 @@ async def nothing_here(socket: WebSocket) -> None:
 async def _enter(socket: WebSocket, context: ApiContext) -> tuple[str, Actor]:
     """The token and whom it speaks for; raises NotAuthenticated or NotAllowed."""
     token = await read_token(socket)
-    actor = verify_access_token(token, context.token_key, context.clock())
+    actor = user_of(token, context)
+    check_whole(actor)
     if actor.role not in FEED_ROLES:
         raise NotAllowed(f"The feed is for dispatchers; your role is {actor.role}.")
     return token, actor
@@ -155,7 +157,8 @@ async def _receive(socket: WebSocket) -> None:
         continue
 
 
-async def _watch_token(context: ApiContext, token: str) -> None:
+async def _watch_token(context: ApiContext, token: str, actor: Actor) -> None:
+    """Raise NotAuthenticated as soon as the token holds no more: it ran out, or its session was ended."""
     while True:
-        await asyncio.sleep(TOKEN_CHECK_S)
-        verify_access_token(token, context.token_key, context.clock())
+        await context.ended_sessions.ended(actor.session_id, TOKEN_CHECK_S)
+        user_of(token, context)

@@ -4,85 +4,129 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Request
+from fastapi import APIRouter, Form, Request, Response
 
-from api.auth import Actor, client_address, make_access_token
+from api import sign_in_desk as desk
+from api.auth import client_address
 from api.deps import ApiContext, Context
 from api.schemas.access import TokenView
-from core.actions import sign_in
+from api.schemas.sign_in import PasskeyAnswer, PasswordByCode, SignInOptions
+from core.actions import passkeys, sign_in
+from core.actions import users as user_actions
+from core.actions.sign_in import Proof
 from core.actions.unit_of_work import act
-from core.actions.users import MAX_PASSWORD_CHARS, MAX_USERNAME_CHARS
 from core.errors import InvalidInput, NotAuthenticated
-from core.postgres import users
-from core.postgres.table import Record
+from core.ids import token_digest
+from core.postgres import providers, users
 
 router = APIRouter(prefix="/v1/auth", tags=["auth"])
 
 MAX_TOKEN_CHARS = 500
 
 
+@router.get("/options", response_model=SignInOptions)
+async def read_options(context: Context) -> dict[str, Any]:
+    """What a sign-in page may offer: passkeys and for which host, and agencies that sign in by themselves."""
+    site = desk.passkey_site(context)
+    async with context.database.connection() as connection:
+        found = await providers.offered(connection)
+    return {"passkey_host": site.rp_id if site else None, "agencies": found}
+
+
 @router.post("/token", response_model=TokenView)
 async def make_token(
     context: Context,
     request: Request,
+    response: Response,
     grant_type: Annotated[str, Form()] = "password",
     username: Annotated[str, Form(max_length=1000)] = "",
     password: Annotated[str, Form(max_length=1000)] = "",
+    otp: Annotated[str, Form(max_length=desk.MAX_CODE_CHARS)] = "",
+    passkey: Annotated[str, Form(max_length=passkeys.MAX_CREDENTIAL_CHARS)] = "",
     refresh_token: Annotated[str, Form(max_length=MAX_TOKEN_CHARS)] = "",
     scope: Annotated[str, Form(max_length=1000)] = "",  # noqa: ARG001 - part of the OAuth2 form; roles say what one may
 ) -> dict[str, Any]:
-    """Sign in by name and password, or go on by a refresh token (`grant_type=refresh_token`), which is spent."""
-    address = client_address(request)
+    """Sign in by name and password, or go on by a refresh token (`grant_type=refresh_token`), which is spent.
+
+    Who has a second factor gives it too, as `otp` (a code of the app, or a recovery code) or `passkey` (JSON); without
+    it the answer is 401 `second_factor_required` and names what is possible.
+    """
     if grant_type == "refresh_token":
-        return await _refresh(context, refresh_token)
+        return await _refresh(context, request, refresh_token)
     if grant_type != "password":
         raise InvalidInput("grant_type is password or refresh_token.")
-    context.logins.check(address, username.lower()[:MAX_USERNAME_CHARS])
-    return await _sign_in(context, username, password, address)
+    user, known = await desk.check_password(context, request, username, password)
+    return await desk.finish(context, request, response, user, Proof("password"), otp=otp, passkey=passkey, known=known)
 
 
-async def _sign_in(context: ApiContext, username: str, password: str, address: str) -> dict[str, Any]:
-    # A name or password that no user can have takes the same road, and the same time, as a wrong one.
-    possible = (
-        "\x00" not in username and 0 < len(username) <= MAX_USERNAME_CHARS and len(password) <= MAX_PASSWORD_CHARS
-    )
-    user = None
-    if possible:
-        async with context.database.connection() as connection:
-            user = await users.by_username(connection, username.strip())
-    right = await context.passwords.verify(password[:MAX_PASSWORD_CHARS], user["password_hash"] if user else None)
-    now = context.clock()
-    if user is not None and (not right or user["disabled_at"] is not None):
-        async with act(context.database, now) as unit:
-            await sign_in.note_refusal(unit, user, address)
-    if user is None or not right or user["disabled_at"] is not None:
-        raise NotAuthenticated("The user name or the password is wrong.")
-    async with act(context.database, now) as unit:
-        refresh_token = await sign_in.open_family(unit, user, context.settings.refresh_token_s, address)
-    return _tokens(context, user, refresh_token)
-
-
-async def _refresh(context: ApiContext, token: str) -> dict[str, Any]:
-    async with act(context.database, context.clock()) as unit:
-        outcome = await sign_in.refresh(unit, token, context.settings.refresh_token_s)
+async def _refresh(context: ApiContext, request: Request, token: str) -> dict[str, Any]:
+    visit = desk.visit_of(request)
+    async with context.database.connection() as connection:
+        user = await users.by_refresh_token(connection, token_digest(token))
+    if user is None:
+        raise NotAuthenticated("The refresh token is not valid; sign in again.")
+    async with act(context.database, context.clock(), desk.scope_of(user, visit)) as unit:
+        outcome = await sign_in.refresh(unit, user, token, context.token_key, visit, context.settings.refresh_token_s)
     if isinstance(outcome, NotAuthenticated):
         raise outcome
-    user, refresh_token = outcome
-    return _tokens(context, user, refresh_token)
+    return desk.tokens_of(context, outcome)
 
 
-def _tokens(context: ApiContext, user: Record, refresh_token: str) -> dict[str, Any]:
-    life_s = context.settings.access_token_s
-    actor = Actor(user["id"], user["agency_id"], user["role"], user["username"])
-    return {
-        "access_token": make_access_token(actor, context.token_key, context.clock(), life_s),
-        "refresh_token": refresh_token,
-        "expires_in": life_s,
-    }
+@router.post("/passkey/options")
+async def passkey_options(context: Context) -> dict[str, Any]:
+    """What the browser needs to sign in by passkey alone (`navigator.credentials.get`)."""
+    return passkeys.request_options(desk.required_site(context), context.token_key, context.clock())
+
+
+@router.post("/passkey", response_model=TokenView)
+async def sign_in_by_passkey(
+    body: PasskeyAnswer, context: Context, request: Request, response: Response
+) -> dict[str, Any]:
+    """Sign in by a passkey alone: it has verified its user, so it is both factors."""
+    site, visit = desk.required_site(context), desk.visit_of(request)
+    credential_id = passkeys.credential_id_of(body.credential)
+    place = await context.gate.enter(context.gate.address_buckets(visit.address))
+    async with context.database.connection() as connection:
+        user = await users.by_passkey(connection, credential_id)
+    if user is None:
+        raise NotAuthenticated("This passkey is not known here.")
+    async with act(context.database, context.clock(), desk.scope_of(user, visit)) as unit:
+        refused = await passkeys.check(unit, user, body.credential, site, context.token_key, alone=True)
+        if refused is not None:
+            await sign_in.note_refusal(unit, user, visit.address, "passkey")
+    if refused is not None:
+        raise NotAuthenticated("The passkey was not accepted.")
+    await context.gate.leave(place)
+    return await desk.finish(context, request, response, user, Proof("passkey", "passkey"))
+
+
+@router.post("/password", status_code=204)
+async def set_password_by_code(body: PasswordByCode, context: Context, request: Request, response: Response) -> None:
+    """Set your password by the code your administrator gave you; every session of yours ends."""
+    visit, password = desk.visit_of(request), body.password.get_secret_value()
+    user_actions.check_password(password, body.username)
+    place = await context.gate.enter(context.gate.address_buckets(visit.address))
+    digest = user_actions.password_code_digest(body.code)
+    async with context.database.connection() as connection:
+        user = await users.by_code(connection, digest)
+    if user is None or user["username"].casefold() != body.username.strip().casefold():
+        raise user_actions.wrong_code()
+    password_hash = await context.passwords.hash(password)
+    async with act(context.database, context.clock(), desk.scope_of(user, visit)) as unit:
+        await user_actions.set_password_by_code(unit, user, digest, password_hash, visit)
+    await context.gate.leave(place)
+    desk.give_known(context, request, response, user)
 
 
 @router.post("/logout", status_code=204)
-async def end_sign_in(context: Context, refresh_token: Annotated[str, Form(max_length=MAX_TOKEN_CHARS)]) -> None:
-    """End the sign-in this refresh token belongs to; access tokens run out by themselves."""
-    async with act(context.database, context.clock()) as unit:
+async def end_sign_in(
+    context: Context, request: Request, refresh_token: Annotated[str, Form(max_length=MAX_TOKEN_CHARS)]
+) -> None:
+    """End the session this refresh token belongs to, its access tokens with it."""
+    async with context.database.connection() as connection:
+        user = await users.by_refresh_token(connection, token_digest(refresh_token))
+    if user is None:
+        return
+    scope = desk.scope_of(user, sign_in.Visit(client_address(request)))
+    async with act(context.database, context.clock(), scope) as unit:
         await sign_in.sign_out(unit, refresh_token)

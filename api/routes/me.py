@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from api.auth import Device, User, bearer_token, client_address
+from api.auth import AnyUser, Device, bearer_token, client_address
 from api.deps import Context
 from api.live.own_view import SERVICE_DEGRADED, UNFITTED, judge
 from api.schemas.base import View
@@ -31,7 +31,7 @@ class MeView(View):
 
 
 @router.get("", response_model=MeView)
-async def read_me(actor: User) -> dict[str, Any]:
+async def read_me(actor: AnyUser) -> dict[str, Any]:
     """Who you are signed in as."""
     return {"id": actor.user_id, "agency_id": actor.agency_id, "username": actor.username, "role": actor.role}
 

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, SecretStr
 from api.schemas.base import Body, Change, Language, Moment, Name, New, View
 
 RoleName = Literal["admin", "supervisor", "dispatcher", "officer", "caseworker", "auditor"]
-Password = Annotated[SecretStr, Field(min_length=10, max_length=256)]
+Password = Annotated[SecretStr, Field(max_length=256, description="12 to 256 characters.")]
 
 
 class TokenView(View):
@@ -21,6 +21,7 @@ class TokenView(View):
     refresh_token: str
     token_type: Literal["bearer"] = "bearer"  # noqa: S105 - the scheme's name
     expires_in: int
+    must_enrol: bool = Field(False, description="Your agency wants a second factor of you: add one, all else waits.")
 
 
 class NewUser(New):
@@ -29,7 +30,7 @@ class NewUser(New):
     model_config = ConfigDict(str_strip_whitespace=False)  # blanks around a password are part of it
 
     username: Annotated[str, Field(min_length=1, max_length=100)]
-    password: Password
+    password: Password | None = Field(None, description="Absent: give her a code by `POST …/password-code`.")
     role: RoleName
     display_name: Name | None = None
     language: Language | None = None
