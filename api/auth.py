@@ -8,6 +8,7 @@ random bits, looked up by its digest in the registry in memory.
 from __future__ import annotations
 
 import dataclasses
+import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,10 +24,12 @@ from joserfc.jwk import OctKey
 from api.deps import ApiContext, Context
 from core.clock import from_ms
 from core.domain.scope import Scope
-from core.errors import NotAllowed, NotAuthenticated
+from core.errors import InvalidInput, NotAllowed, NotAuthenticated
 
 ALGORITHM: Final = "HS256"
 MAX_TOKEN_CHARS: Final = 4096
+PURPOSE_HEADER: Final = "Qorgan-Purpose"
+PURPOSE: Final = re.compile(r"[a-z][a-z_]{0,39}")
 
 _user_scheme = OAuth2PasswordBearer(tokenUrl="/v1/auth/token", auto_error=False, scheme_name="user")
 _device_scheme = HTTPBearer(auto_error=False, scheme_name="device", description="A device or gateway token.")
@@ -46,11 +49,13 @@ class Actor:
     """The sign-in she goes on with; it may be ended."""
     enrol_only: bool = False
     """Her agency wants a second factor of her and she has none yet: she may add one, and nothing else."""
+    purpose: str = ""
+    """Why she asks, as the header `Qorgan-Purpose` says; the audit keeps it."""
 
     @property
     def scope(self) -> Scope:
         """For whom the database is asked."""
-        return Scope(self.agency_id, self.user_id, self.role, self.address, self.session_id)
+        return Scope(self.agency_id, self.user_id, self.role, self.address, self.session_id, self.purpose)
 
 
 def make_access_token(actor: Actor, key: bytes, now: datetime, life_s: int) -> str:
@@ -106,7 +111,15 @@ def bearer_token(authorization: str | None) -> str:
 def any_user(request: Request, context: Context, _: Annotated[str | None, Depends(_user_scheme)]) -> Actor:
     """The signed-in user of this request, also one who may only add a second factor yet."""
     actor = user_of(bearer_token(request.headers.get("authorization")), context)
-    return dataclasses.replace(actor, address=client_address(request))
+    return dataclasses.replace(actor, address=client_address(request), purpose=purpose_of(request))
+
+
+def purpose_of(request: Request) -> str:
+    """Why this is asked, a word of the header `Qorgan-Purpose`; "" when it says none. Raises InvalidInput."""
+    purpose = request.headers.get(PURPOSE_HEADER, "")
+    if purpose and not PURPOSE.fullmatch(purpose):
+        raise InvalidInput(f"{PURPOSE_HEADER} is one word of small letters and _, of at most 40.")
+    return purpose
 
 
 def user_of(token: str, context: ApiContext) -> Actor:

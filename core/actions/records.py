@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -28,8 +28,20 @@ class Asker(Protocol):
         """Her agency: the only one whose records she reaches."""
 
     @property
+    def role(self) -> str:
+        """What she acts as."""
+
+    @property
     def address(self) -> str:
         """Where the request came from."""
+
+    @property
+    def session_id(self) -> uuid.UUID | None:
+        """The sign-in she goes on with."""
+
+    @property
+    def purpose(self) -> str:
+        """Why she asks, in a word; "": what she asks for says it."""
 
 
 async def note(
@@ -38,9 +50,15 @@ async def note(
     action: str,
     subject_kind: str | None = None,
     subject_id: uuid.UUID | None = None,
+    *,
+    people: Iterable[uuid.UUID | None] = (),
     **detail: Any,
 ) -> None:
-    """Write what `asker` did or saw into the audit, in the same transaction."""
+    """Write what `asker` did or saw into the audit, in the same transaction.
+
+    `people`: whose identity or position it was; a subject of the kind person is among them by itself.
+    """
+    own = [subject_id] if subject_kind == "person" else []
     await audit.write(
         unit.connection,
         unit.now,
@@ -52,6 +70,10 @@ async def note(
         subject_id=subject_id,
         address=asker.address or None,
         detail=detail,
+        role=asker.role,
+        session_id=asker.session_id,
+        purpose=asker.purpose or None,
+        person_ids=[*own, *people],
     )
 
 
