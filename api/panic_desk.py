@@ -31,13 +31,16 @@ from core.domain import panic as panic_domain
 from core.domain.panic import CancelIn, PanicIn, PanicRecord
 from core.errors import NotAllowed, QorganError, StoreUnavailable, Unavailable
 from core.ids import new_id
+from core.key_rings import KeyLost
 from core.metrics import PANICS, POISON
 from core.postgres import panics as panic_store
 from core.postgres.database import Database
+from core.postgres.keys import vault_of
 from core.redis import panics as panic_stream
 from core.redis.client import Client
 from core.service import Service
 from core.settings import Settings
+from core.vault import Unsealable
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +56,8 @@ JOURNAL_WAIT_S: Final = 0.5
 LATE_BOUND: Final = 64
 """Panics still waiting for PostgreSQL after their answer; beyond it new ones do not try it first."""
 DRAIN_INTERVAL_S: Final = 0.5
+PLAIN: Final = b"{"
+"""How a record begins that is not sealed: no sealed one does."""
 ORPHANS_EVERY: Final = 10
 """Rounds of the drain between two looks for journals of dead processes."""
 
@@ -92,6 +97,8 @@ class PanicDesk:
             database.url, size=POOL_SIZE, application=f"qorgan-panic-{index}", command_timeout_s=COMMAND_TIMEOUT_S
         )
         self._client = client
+        self._traveller = vault_of(database).traveller
+        """Seals what waits in the journal and in the stream."""
         self._tail = tail
         self._writer: ThreadPoolExecutor | None = None
         self._journal: PanicJournal | None = None
@@ -105,7 +112,7 @@ class PanicDesk:
     async def take(self, panic: PanicIn) -> PanicAnswer:
         """Take a panic. Raises NotAllowed for an aggressor's device, and StoreUnavailable only when neither disk
         nor any store takes it."""
-        payload = panic_domain.encode(panic)
+        payload = await self._sealed(panic)
         self._presses.note(panic, self.registry)
         place = await self._journalled(payload)
         result = await self._within_a_second(self._commit(panic), place)
@@ -121,9 +128,14 @@ class PanicDesk:
 
     async def cancel(self, wish: CancelIn) -> None:
         """Note a wish to cancel; never fails, so that the answer tells nothing."""
-        payload = panic_domain.encode(wish)
+        payload = await self._sealed(wish)
         place = await self._journalled(payload)
         await self._within_a_second(self._commit_cancel(wish), place)
+
+    async def _sealed(self, record: PanicRecord) -> bytes:
+        """The record as it waits for PostgreSQL: sealed within microseconds, once `open` has made the key."""
+        await self._traveller.prepare()
+        return self._traveller.seal(panic_domain.encode(record))
 
     async def _within_a_second(self, work: Awaitable[Any], place: int | None) -> Any:
         """The work's result, or None when PostgreSQL is away, slow or unwilling; late work goes on and settles."""
@@ -235,7 +247,8 @@ class PanicDesk:
     def waiting(self, client_id: str, device_id: uuid.UUID) -> PanicIn | None:
         """A device's panic that this process has taken but PostgreSQL has not."""
         for _, payload in self._journal.waiting() if self._journal is not None else ():
-            record = panic_domain.decode(payload)
+            plain = self._traveller.open_known(payload)
+            record = panic_domain.decode(plain) if plain is not None else None
             if (
                 isinstance(record, PanicIn)
                 and record.device_id == device_id
@@ -247,7 +260,11 @@ class PanicDesk:
     # life and drain ---------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Have the journal; a second call does nothing. Raises OSError when the disk does not give it."""
+        """Have the journal and its key; a second call does nothing.
+
+        Raises OSError when the disk does not give it, StoreUnavailable when the key service is away.
+        """
+        await self._traveller.prepare()
         if self._journal is not None:
             return
         async with self._opening:
@@ -324,9 +341,12 @@ class PanicDesk:
     async def _drained(self, payload: bytes) -> bool:
         """Whether PostgreSQL has the record now, or it was set aside. A panic that fails is tried for ever."""
         try:
-            record: PanicRecord = panic_domain.decode(payload)
-        except msgspec.DecodeError as error:
+            record: PanicRecord = panic_domain.decode(await self._opened(payload))
+        except (msgspec.DecodeError, Unsealable) as error:
             return await self._set_aside(payload, error)
+        except KeyLost as error:  # never given up: the key may be put back
+            log.error("panic_not_opened", reason=str(error))
+            return False
         try:
             if isinstance(record, PanicIn):
                 await self._commit(record)
@@ -341,8 +361,14 @@ class PanicDesk:
             return False
         return True
 
+    async def _opened(self, payload: bytes) -> bytes:
+        """The record as it was encoded; one that an earlier version wrote stands there plain."""
+        return payload if payload.startswith(PLAIN) else await self._traveller.open(payload)
+
     async def _set_aside(self, payload: bytes, error: Exception) -> bool:
-        """Keep what is no panic record at all for people to look at."""
+        """Keep what is no panic record at all, sealed as it came."""
+        if payload.startswith(PLAIN):
+            payload = self._traveller.seal(payload)
         log.error("panic_set_aside", error=type(error).__name__)
         async with self._database.transaction(timeout_s=POSTGRES_WAIT_S) as connection:
             await panic_store.set_aside(connection, payload, type(error).__name__, self.clock())

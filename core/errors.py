@@ -36,6 +36,7 @@ CODES: Final[dict[str, int]] = {
     "order_same_person": 422,
     "order_dates_invalid": 422,
     "enrolment_code_invalid": 422,
+    "erasure_code_invalid": 422,
     "cursor_invalid": 422,
     "outcome_required": 422,
     "encoding_unsupported": 415,
@@ -68,6 +69,9 @@ CODES: Final[dict[str, int]] = {
     "still_inside": 409,
     "already_exists": 409,
     "in_use": 409,
+    "person_erased": 409,
+    "legal_hold": 409,
+    "safe_contact_missing": 409,
     # how much, and whether now
     "rate_limited": 429,
     "too_many_connections": 503,

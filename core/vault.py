@@ -35,7 +35,8 @@ from core.settings import Settings
 KEPT_S: Final = 2.0
 """Longest an unwrapped data key is kept."""
 KEPT_MAX: Final = 20_000
-DIGEST_BYTES: Final = 32
+MAX_KEY_ID: Final = 100
+"""Characters of a key-encryption key's id; less than any letter's code, so that no text looks sealed."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -114,22 +115,40 @@ class Traveller:
         return self._prefix + nonce + self._cipher.encrypt(nonce, payload, self._prefix)
 
     async def open(self, sealed: bytes) -> bytes:
-        """The payload. Raises Unsealable, StoreUnavailable."""
+        """The payload. Raises Unsealable; KeyLost when the ring does not have its key; StoreUnavailable."""
+        prefix, wrapped = self._prefix_of(sealed)
+        cipher = self._opened.get(prefix)
+        if cipher is None:
+            (key,) = await self._ring.unwrap([(self.OWNER, wrapped)])
+            cipher = self._opened[prefix] = AESGCM(key)
+            if len(self._opened) > self.OPENED_MAX:
+                self._opened.popitem(last=False)
+        return self._decrypted(cipher, prefix, sealed)
+
+    def open_known(self, sealed: bytes) -> bytes | None:
+        """The payload when its key is at hand, as its own always is; else None. Raises Unsealable."""
+        prefix, _ = self._prefix_of(sealed)
+        cipher = self._cipher if prefix == self._prefix else self._opened.get(prefix)
+        return self._decrypted(cipher, prefix, sealed) if cipher is not None else None
+
+    def _prefix_of(self, sealed: bytes) -> tuple[bytes, Wrapped]:
         try:
             after_id = 1 + sealed[0]
             (length,) = self.LENGTH.unpack_from(sealed, after_id)
             end = after_id + self.LENGTH.size + length
-            prefix, nonce, rest = sealed[:end], sealed[end : end + NONCE_BYTES], sealed[end + NONCE_BYTES :]
-            cipher = self._opened.get(prefix)
-            if cipher is None:
-                wrapped = Wrapped(sealed[1:after_id].decode(), sealed[after_id + self.LENGTH.size : end])
-                (key,) = await self._ring.unwrap([(self.OWNER, wrapped)])
-                cipher = self._opened[prefix] = AESGCM(key)
-                if len(self._opened) > self.OPENED_MAX:
-                    self._opened.popitem(last=False)
-            return cipher.decrypt(nonce, rest, prefix)
-        except (IndexError, struct.error, UnicodeDecodeError, InvalidTag, ValueError, KeyLost):
-            raise Unsealable("what travelled does not open") from None
+            if sealed[0] > MAX_KEY_ID or end + NONCE_BYTES > len(sealed):
+                raise ValueError
+            return sealed[:end], Wrapped(sealed[1:after_id].decode("ascii"), sealed[after_id + self.LENGTH.size : end])
+        except (IndexError, struct.error, ValueError):
+            raise Unsealable("what travelled is nothing sealed") from None
+
+    @staticmethod
+    def _decrypted(cipher: AESGCM, prefix: bytes, sealed: bytes) -> bytes:
+        end = len(prefix)
+        try:
+            return cipher.decrypt(sealed[end : end + NONCE_BYTES], sealed[end + NONCE_BYTES :], prefix)
+        except (InvalidTag, ValueError):
+            raise Unsealable("what travelled was changed") from None
 
 
 class Vault:

@@ -20,6 +20,7 @@ from core.postgres.agencies import ROUTES
 from core.postgres.database import Database
 from core.postgres.migrate import migrate
 from core.settings import Settings
+from core.vault import load_vault
 from device_sim.scenario import ActorCredentials, load_scenario, run_scenario
 from infra.receivers import MailReceiver, WebhookReceiver
 from infra.seed import seed_demo
@@ -84,7 +85,8 @@ async def _demo(settings: Settings, console: Console, scenario_name: str) -> Non
 async def _seed(settings: Settings, hook: WebhookReceiver) -> dict[str, Any]:
     """The demo's agency, told of everything by webhook."""
     assert settings.database_url is not None
-    database = Database(settings.database_url.get_secret_value(), size=2, application="qorgan-demo")
+    url = settings.database_url.get_secret_value()
+    database = Database(url, size=2, application="qorgan-demo", vault=load_vault(settings))
     try:
         world = await seed_demo(database, settings, utc_now())
         async with database.transaction() as connection:

@@ -17,7 +17,7 @@ from core.actions.unit_of_work import Unit, act
 from core.actions.users import ROLES, add_user
 from core.ids import new_id, new_token, shard_of, token_digest
 from core.passwords import PasswordDesk
-from core.postgres import agencies, users
+from core.postgres import agencies, keys, users
 from core.postgres.bulk import copy_rows
 from core.postgres.cases import compile_new_cases
 from core.postgres.contacts import CONTACTS
@@ -132,6 +132,7 @@ class _Chunk:
         """Copy the rows and compile their cases."""
         connection = unit.connection
         await copy_rows(connection, "person", ("id", "agency_id", "created_at", "updated_at"), self.people)
+        await keys.copy_new(connection, [row[0] for row in self.people], self.agency_id, self.now)
         await copy_rows(
             connection, "protection_case", ("id", "agency_id", "aggressor_id", "shard", "created_at"), self.cases
         )

@@ -14,6 +14,7 @@ from core.postgres.database import Database
 from core.redis.client import Client, connect
 from core.service import Service
 from core.settings import Settings
+from core.vault import load_vault
 
 TARGETS = ("api", "ingest", "geo", "historian", "notifier")
 
@@ -43,6 +44,8 @@ class Part:
         while self.started:
             await self.started.pop().stop()
         await self.database.close()
+        if self.database.vault is not None:
+            await self.database.vault.aclose()
         await self.redis.aclose()
 
 
@@ -54,6 +57,7 @@ def build(target: str, settings: Settings, index: int = 0) -> Part:
         settings.database_url.get_secret_value(),
         size=settings.postgres_pool_size,
         application=f"qorgan-{target}-{index}",
+        vault=load_vault(settings),
     )
     redis = connect(settings.redis_url.get_secret_value(), cluster=settings.redis_cluster)
     instance = f"{target}-{os.uname().nodename}-{os.getpid()}"

@@ -118,6 +118,7 @@ class Lane:
         if limit <= 0:
             return False
         now = self._clock()
+        busy = self._busy_addresses()
         claimed = await deliveries.claim(
             self._database,
             channel=self.name,
@@ -125,16 +126,18 @@ class Lane:
             lease_s=self._lease_s,
             holder=self._pulse.holder,
             limit=limit,
-            busy_addresses=self._busy_addresses(),
+            busy_addresses=[address for address in busy if isinstance(address, str)],
+            busy_digests=[address for address in busy if isinstance(address, bytes)],
             dead_before=self._pulse.dead_before(now),
         )
         for one in claimed:
             self._under_way[asyncio.create_task(self._attempt(one), name=f"delivery-{one.id}")] = one
         return len(claimed) == limit
 
-    def _busy_addresses(self) -> list[str]:
+    def _busy_addresses(self) -> list[str | bytes]:
+        """Addresses, as digests where they are sealed, with enough under way."""
         share = max(1, self._channel.concurrency // ADDRESS_SHARE)
-        counts = Counter(one.address for one in self._under_way.values())
+        counts = Counter(one.address_digest or one.address for one in self._under_way.values())
         return [address for address, count in counts.items() if count >= share]
 
     async def _rest(self) -> None:
@@ -220,7 +223,9 @@ class Lane:
 
 
 def _message(claimed: Claimed, sent_at: datetime) -> Message:
-    """The delivery, rendered; Permanent when its template and data do not fit each other."""
+    """The delivery, rendered; Permanent when its template and data do not fit each other, or nobody is left to tell."""
+    if claimed.erased:
+        raise Permanent("who it was for was erased")
     if not isinstance(claimed.data, dict):
         raise Permanent("the delivery's data is no object")
     try:

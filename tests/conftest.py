@@ -15,8 +15,10 @@ import pytest
 from core.clock import utc_now
 from core.postgres.database import Database
 from core.postgres.migrate import migrate
+from core.key_rings import LocalRing
 from core.redis.client import connect
 from core.settings import Settings
+from core.vault import Vault
 from infra.embedded import EmbeddedStores
 
 SHARDS = 4
@@ -55,9 +57,15 @@ async def database_url(stores: EmbeddedStores) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
+def vault() -> Vault:
+    """Keys as every process of one installation has them."""
+    return Vault(LocalRing({"test": bytes(range(32))}))
+
+
+@pytest.fixture
+async def database(database_url: str, vault: Vault) -> AsyncIterator[Database]:
     """A pool on a fresh database."""
-    pool = Database(database_url, size=8)
+    pool = Database(database_url, size=8, vault=vault)
     await pool.open()
     yield pool
     await pool.close()

@@ -28,6 +28,7 @@ from core.errors import StoreUnavailable
 from core.metrics import FEED_CONNECTIONS
 from core.postgres import feed
 from core.postgres.database import Database
+from core.postgres.keys import vault_of
 from core.redis.client import AWAY, Client, RedisError
 from core.service import Service
 from core.settings import Settings
@@ -64,7 +65,7 @@ class FeedTail(Service):
         self._wake = asyncio.Event()
         self._shown: OrderedDict[str, None] = OrderedDict()
         self._positions = PositionSource(self._database, client)
-        self._provisional = ProvisionalSource(client, settings.shard_count)
+        self._provisional = ProvisionalSource(client, settings.shard_count, vault_of(database).traveller)
         self.health: dict[str, str] = {"postgres": "up", "redis": "up"}
         """Which stores answer: up | away."""
 

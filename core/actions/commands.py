@@ -37,6 +37,9 @@ class By:
     note: str | None = None
     address: str = ""
     """Where the request came from, for the audit."""
+    role: str = ""
+    session_id: uuid.UUID | None = None
+    purpose: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,11 +211,17 @@ async def _finish(unit: Unit, by: By, deed: _Deed, kind: str) -> dict[str, Any]:
     deed.row["updated_at"] = unit.now
     await store.update_many(unit.connection, [deed.row])
     data = {**deed.data, "version": deed.row["version"]}
-    await store.add_lines(unit.connection, [(deed.line_id, deed.row["id"], unit.now, deed.name, by.user_id, data)])
+    await store.add_lines(
+        unit.connection,
+        [(deed.line_id, deed.row["id"], unit.now, deed.name, by.user_id, data)],
+        {deed.row["id"]: (deed.row["victim_id"], deed.row["agency_id"])},
+    )
     await audit.write(
         unit.connection, unit.now, agency_id=by.agency_id, actor_kind="user", actor_id=by.user_id,
         action=f"incident.{deed.name}", subject_kind="incident", subject_id=by.incident_id,
         address=by.address or None, detail={"version": deed.row["version"]},
+        role=by.role or None, session_id=by.session_id, purpose=by.purpose or None,
+        person_ids=[deed.row["victim_id"], deed.row["aggressor_id"]],
     )  # fmt: skip
     answer = store.incident_json(deed.row)
     unit.emit(by.agency_id, kind, answer)

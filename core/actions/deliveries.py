@@ -28,6 +28,7 @@ async def claim(
     holder: str,
     limit: int,
     busy_addresses: Sequence[str] = (),
+    busy_digests: Sequence[bytes] = (),
     dead_before: datetime | None = None,
 ) -> list[Claimed]:
     """Lease what is due on a channel; committed before it returns, so that nothing is sent under a lock."""
@@ -40,6 +41,7 @@ async def claim(
             holder=holder,
             limit=limit,
             busy_addresses=busy_addresses,
+            busy_digests=busy_digests,
             dead_before=dead_before,
         )
 

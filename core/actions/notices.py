@@ -120,6 +120,7 @@ async def tell_contacts(unit: Unit, notice: Notice) -> int:
                         "occurred_at": notice.data["occurred_at"],
                     },
                     priority=PRIORITY_PANIC,
+                    person_id=notice.victim_id,
                 )
             )
             queued += 1
@@ -156,4 +157,5 @@ def _to_her(notice: Notice, phone: dict[str, Any]) -> Delivery:
         language=phone["language"],
         data={"type": notice.type, "severity": notice.severity, "occurred_at": notice.data["occurred_at"]},
         priority=PRIORITY_ALARM,
+        person_id=phone["person_id"],
     )

@@ -46,6 +46,11 @@ class _Presser:
     doubts: tuple[str, ...]
 
     @property
+    def sealer_id(self) -> uuid.UUID | None:
+        """Whose key seals what she sent; None: her agency's."""
+        return None if self.person.get("erased") else self.person.get("person_id")
+
+    @property
     def known(self) -> bool:
         """Whether the token holds: then her contacts may be told."""
         return not TOKEN_DOUBTS & set(self.doubts)
@@ -107,7 +112,7 @@ async def _new(unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser: _Presse
         row["detail"] = {**row["detail"], "contacts_told": True}
     if contacts_told or key not in opened:
         await incident_store.update_many(unit.connection, [row])
-    await store.insert(unit.connection, _panic_values(unit, panic, panic_id, presser, row))
+    await store.insert(unit.connection, _panic_values(unit, panic, panic_id, presser, row), presser.sealer_id)
     line = {
         "panic_id": str(panic_id), "mode": panic.mode, "trigger": panic.trigger, "note": panic.note,
         "lat": panic.lat, "lon": panic.lon, "accuracy_m": panic.accuracy_m,
@@ -117,6 +122,7 @@ async def _new(unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser: _Presse
     await incident_store.add_lines(
         unit.connection,
         [(derived_id("timeline", panic_id), row["id"], from_ms(panic.received_ms), "panic", None, _said(line))],
+        {row["id"]: (presser.sealer_id, presser.agency_id)},
     )
     kind = "incident.opened" if key in opened else "incident.updated"
     unit.emit(row["agency_id"], kind, incident_store.incident_json(row))
@@ -230,7 +236,9 @@ async def _repeat(unit: Unit, panic: PanicIn, known: dict[str, Any]) -> PanicRes
     }
     data = {"panic_id": str(known["id"]), "differs": differs}
     await incident_store.add_lines(
-        unit.connection, [(line_id, row["id"], from_ms(panic.received_ms), "panic_again", None, data)]
+        unit.connection,
+        [(line_id, row["id"], from_ms(panic.received_ms), "panic_again", None, data)],
+        {row["id"]: (row["victim_id"], row["agency_id"])},
     )
     row["place"] = _place(panic) or row["place"]
     row["updated_at"] = unit.now

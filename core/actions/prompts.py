@@ -66,4 +66,5 @@ def _prompt(item: Transition, phone: dict[str, Any]) -> Delivery:
         template="device_prompt",
         language=phone["language"],
         priority=PRIORITY_REST,
+        person_id=phone["person_id"],
     )

@@ -34,6 +34,10 @@ class Delivery:
     language: str = "ru"
     secret: str | None = None
     data: dict[str, Any] = field(default_factory=dict)
+    private: dict[str, Any] = field(default_factory=dict, repr=False)
+    """Facts of `data` that are nobody's but the recipient's: sealed beside the address."""
+    person_id: uuid.UUID | None = None
+    """Whose key seals address, secret and private facts; None: the agency's."""
     priority: int = PRIORITY_ALARM
     step: int = 0
 

@@ -9,12 +9,14 @@ from typing import Any, Final
 from core.errors import NotFound
 from core.ids import new_id
 from core.postgres.database import Connection
-from core.postgres.table import Record, Table
+from core.postgres.sealed_table import SealedTable
+from core.postgres.table import Record
 
-ROUTES: Final = Table(
+ROUTES: Final = SealedTable(
     "notification_route",
     "notification route",
     ("name", "channel", "address", "secret", "language", "min_severity", "enabled", "created_at"),
+    private=("secret",),
 )
 
 _COLUMNS: Final = "id, name, kind, region, time_zone, language, jurisdiction, policy, recompile_after, created_at"

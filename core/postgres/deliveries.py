@@ -16,6 +16,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from core.domain.sealing import Spot
+from core.postgres import keys
+from core.postgres.devices import DEVICES
+
 BEAT_NAME: Final = "notifier"
 """Under what name senders beat, as `leased_by` names their instance."""
 MAX_DETAIL_CHARACTERS: Final = 500
@@ -42,6 +46,10 @@ class Claimed:
     attempt: int
     due_at: datetime
     created_at: datetime
+    address_digest: bytes | None = field(default=None, repr=False)
+    """The same for every delivery to one address; None: it was queued plain."""
+    erased: bool = False
+    """Who it was for was erased meanwhile: there is no address any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +97,8 @@ WITH due AS (
               WHERE b.name = 'notifier' AND b.instance = delivery.leased_by AND b.beat_at < $7
           ))
       )
-      AND NOT address = ANY($5::text[])
+      AND (address IS NULL OR address <> ALL ($5::text[]))
+      AND (address_digest IS NULL OR address_digest <> ALL ($8::bytea[]))
     ORDER BY priority, due_at
     LIMIT $3
     FOR UPDATE SKIP LOCKED
@@ -103,7 +112,8 @@ UPDATE delivery d
 SET state = 'sending', attempts = d.attempts + 1, leased_until = $4, leased_by = $6, updated_at = $2
 FROM due WHERE d.id = due.id
 RETURNING d.id, d.agency_id, d.incident_id, d.audience, d.recipient, d.channel, d.address, d.secret, d.language,
-          d.template, d.data, d.priority, d.attempts AS attempt, d.due_at, d.created_at
+          d.template, d.data, d.priority, d.attempts AS attempt, d.due_at, d.created_at, d.target_sealed,
+          d.address_digest
 """
 
 
@@ -116,17 +126,42 @@ async def claim_due(
     holder: str,
     limit: int,
     busy_addresses: Sequence[str] = (),
+    busy_digests: Sequence[bytes] = (),
     dead_before: datetime | None = None,
 ) -> list[Claimed]:
     """Lease up to `limit` deliveries of a channel that are due, the most urgent first; none twice, whoever asks.
 
     A delivery whose former lease has run out, or whose holder gave its last beat before `dead_before`, is claimed
     again; its lost attempt is recorded as `abandoned`.
-    Addresses in `busy_addresses` are passed over: they have enough under way.
+    Addresses in `busy_addresses`, and those whose digest is in `busy_digests`, are passed over: they have enough under
+    way. Raises StoreUnavailable, and claims nothing, when sealed addresses cannot be opened now.
     """
-    rows = await connection.fetch(CLAIM, channel, now, limit, leased_until, list(busy_addresses), holder, dead_before)
-    claimed = [Claimed(**dict(row)) for row in rows]
+    rows = await connection.fetch(
+        CLAIM, channel, now, limit, leased_until, list(busy_addresses), holder, dead_before, list(busy_digests)
+    )
+    claimed = await _opened(connection, rows)
     claimed.sort(key=lambda delivery: (delivery.priority, delivery.due_at, delivery.created_at))
+    return claimed
+
+
+async def _opened(connection: Any, rows: Sequence[Any]) -> list[Claimed]:
+    """Deliveries with what was sealed of them."""
+    sealed = [row for row in rows if row["target_sealed"] is not None]
+    targets = await keys.open_all(
+        connection, [(Spot("delivery", "target", row["id"]), row["target_sealed"]) for row in sealed]
+    )
+    by_id = {row["id"]: target for row, target in zip(sealed, targets, strict=True)}
+    claimed = []
+    for row in rows:
+        values = {name: value for name, value in row.items() if name != "target_sealed"}
+        target = by_id.get(row["id"])
+        if target is keys.ERASED:
+            values |= {"address": "", "secret": None, "erased": True}
+        elif target is not None:
+            values |= {"address": target["address"], "secret": target["secret"]}
+            if target["data"]:
+                values["data"] = {**row["data"], **target["data"]}
+        claimed.append(Claimed(**values))
     return claimed
 
 
@@ -206,9 +241,15 @@ async def add_timeline(connection: Any, rows: Sequence[tuple[uuid.UUID, uuid.UUI
 
 async def forget_push_tokens(connection: Any, gone: Sequence[tuple[uuid.UUID, str]], now: datetime) -> None:
     """Clear push tokens the provider no longer knows: (device id, token), each only while it is still that token."""
-    await connection.executemany(
-        "UPDATE device SET push_token = NULL, updated_at = $3 WHERE id = $1 AND push_token = $2",
-        [(device_id, token, now) for device_id, token in gone],
+    rows = await connection.fetch(
+        f"SELECT {DEVICES.selected} FROM device WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE",  # noqa: S608
+        [device_id for device_id, _ in gone],
+    )
+    there = {(record["id"], record["push_token"]) for record in await DEVICES.read(connection, rows)}
+    await connection.execute(
+        "UPDATE device SET push_token = NULL, push_token_sealed = NULL, updated_at = $2 WHERE id = ANY ($1::uuid[])",
+        [device_id for device_id, token in gone if (device_id, token) in there],
+        now,
     )
 
 

@@ -1,4 +1,4 @@
-"""Queuing deliveries: rows in the transaction that caused them, never after it."""
+"""Queuing deliveries: rows in the transaction that caused them, never after it; to whom they go is sealed."""
 
 from __future__ import annotations
 
@@ -6,26 +6,39 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from core.domain.delivery import Delivery
+from core.domain.sealing import Owner, Spot, agency, person
+from core.postgres import keys
 from core.postgres.database import Connection
 
 _INSERT = """
-    INSERT INTO delivery (id, agency_id, incident_id, cause, audience, recipient, channel, address, secret, language,
-                          template, data, priority, step, due_at, created_at, updated_at)
+    INSERT INTO delivery (id, agency_id, incident_id, cause, audience, recipient, channel, target_sealed, address_digest,
+                          language, template, data, priority, step, due_at, created_at, updated_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15, $15)
     ON CONFLICT (id) DO NOTHING
 """
 
 
 async def insert_deliveries(connection: Connection, deliveries: Sequence[Delivery], now: datetime) -> None:
-    """Queue deliveries, due at once, and wake the notifier at commit; one already queued stays as it is."""
-    await connection.executemany(
-        _INSERT,
-        [
+    """Queue deliveries, due at once, and wake the notifier at commit; one already queued stays as it is.
+
+    The digest tells which go to one address, so that one dead receiver does not fill a channel.
+    """
+    owners = {_owner(item): item.agency_id for item in deliveries}
+    deks = await keys.ensure(connection, owners, now)
+    rows = []
+    for item in deliveries:
+        dek = deks[_owner(item)]
+        target = {"address": item.address, "secret": item.secret, "data": item.private}
+        rows.append(
             (
                 item.id, item.agency_id, item.incident_id, str(item.cause), item.audience, item.recipient, item.channel,
-                item.address, item.secret, item.language, item.template, item.data, item.priority, item.step, now,
+                dek.seal(Spot("delivery", "target", item.id), target), dek.digest("address", item.address),
+                item.language, item.template, item.data, item.priority, item.step, now,
             )
-            for item in deliveries
-        ],
-    )  # fmt: skip
+        )  # fmt: skip
+    await connection.executemany(_INSERT, rows)
     await connection.execute("SELECT pg_notify('delivery', '')")
+
+
+def _owner(item: Delivery) -> Owner:
+    return person(item.person_id) if item.person_id is not None else agency(item.agency_id)

@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Final
 
 from core.postgres.database import Connection
-from core.postgres.table import Record, Table
+from core.postgres.sealed_table import SealedTable, named_by
+from core.postgres.table import Record
 
-DEVICES: Final = Table(
+DEVICES: Final = SealedTable(
     "device",
     "device",
     (
@@ -19,6 +20,8 @@ DEVICES: Final = Table(
         "status", "created_at", "updated_at", "signature_kind",
         "signature_public_key", "signature_generation",
     ),
+    private=("push_token",),
+    person=named_by("device"),
 )  # fmt: skip
 
 
@@ -41,7 +44,7 @@ async def of_people(connection: Connection, person_ids: Sequence[uuid.UUID]) -> 
         " ORDER BY number",
         person_ids,
     )
-    return [dict(row) for row in rows]
+    return await DEVICES.read(connection, rows)
 
 
 async def protection(connection: Connection, person_ids: Sequence[uuid.UUID], now: datetime) -> dict[uuid.UUID, Record]:

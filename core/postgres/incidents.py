@@ -7,12 +7,14 @@ works on it.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from core.clock import rfc3339
+from core.domain.sealing import Spot
 from core.errors import Conflict
+from core.postgres import keys
 from core.postgres.database import Connection
 
 Row = dict[str, Any]
@@ -142,13 +144,50 @@ async def update_many(connection: Connection, rows: Sequence[Row]) -> None:
     await connection.executemany(_UPDATE, [(row["id"], *(row[name] for name in CHANGING)) for row in rows])
 
 
-async def add_lines(connection: Connection, lines: Sequence[Line]) -> None:
-    """Add lines to timelines; a line whose id is there already is a repeat and adds nothing."""
+PRIVATE: Final = frozenset({"note", "differs"})
+"""Of a line's data what people wrote in their own words: sealed."""
+
+
+Sealer = tuple[uuid.UUID | None, uuid.UUID]
+"""Person and agency: the key of the one, without one of the other, seals what people wrote on an incident."""
+
+
+async def add_lines(
+    connection: Connection, lines: Sequence[Line], sealers: Mapping[uuid.UUID, Sealer] | None = None
+) -> None:
+    """Add lines to timelines; a line whose id is there already is a repeat and adds nothing.
+
+    What people wrote is sealed with the key of the incident's protected person, without one with the agency's;
+    who knows them gives them by incident in `sealers`.
+    """
+    rows = []
+    for line in lines:
+        private = {name: value for name, value in line[5].items() if name in PRIVATE}
+        sealed = await _seal_line(connection, line, private, (sealers or {}).get(line[1])) if private else None
+        rows.append((*line[:5], {name: value for name, value in line[5].items() if name not in private}, sealed))
     await connection.executemany(
-        "INSERT INTO timeline (id, incident_id, at, kind, actor_id, data) VALUES ($1, $2, $3, $4, $5, $6)"
-        " ON CONFLICT (id) DO NOTHING",
-        lines,
+        "INSERT INTO timeline (id, incident_id, at, kind, actor_id, data, private_sealed)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING",
+        rows,
     )
+
+
+async def _seal_line(connection: Connection, line: Line, private: dict[str, Any], sealer: Sealer | None) -> bytes:
+    if sealer is None:
+        row = await connection.fetchrow("SELECT victim_id, agency_id FROM incident WHERE id = $1", line[1])
+        sealer = (row["victim_id"], row["agency_id"])
+    spot = Spot("timeline", "private", line[0])
+    return (await keys.seal_for(connection, *sealer, {spot: private}, line[2], or_agency=True))[spot]
+
+
+async def _open_lines(connection: Connection, rows: Sequence[Any]) -> list[dict[str, Any]]:
+    """Lines with what people wrote; of an erased person's nothing of it is left."""
+    sealed = [row for row in rows if row["private_sealed"] is not None]
+    opened = await keys.open_all(
+        connection, [(Spot("timeline", "private", row["id"]), row["private_sealed"]) for row in sealed]
+    )
+    private = {row["id"]: value or {} for row, value in zip(sealed, opened, strict=True)}
+    return [{**row, "data": {**row["data"], **private.get(row["id"], {})}} for row in rows]
 
 
 async def recent_of_cases(
@@ -245,8 +284,8 @@ async def find(connection: Connection, agency_id: uuid.UUID, incident_id: uuid.U
 
 async def line_exists(connection: Connection, line_id: uuid.UUID) -> dict[str, Any] | None:
     """The kind and data of a timeline line, if there is one of that id."""
-    row = await connection.fetchrow("SELECT kind, data FROM timeline WHERE id = $1", line_id)
-    return dict(row) if row is not None else None
+    row = await connection.fetchrow("SELECT id, kind, data, private_sealed FROM timeline WHERE id = $1", line_id)
+    return (await _open_lines(connection, [row]))[0] if row is not None else None
 
 
 async def timeline(connection: Connection, incident_id: uuid.UUID, limit: int) -> list[dict[str, Any]]:
@@ -257,7 +296,7 @@ async def timeline(connection: Connection, incident_id: uuid.UUID, limit: int) -
         incident_id,
         limit,
     )
-    return [timeline_json(row) for row in rows]
+    return [timeline_json(line) for line in await _open_lines(connection, rows)]
 
 
 async def open_of_agency(connection: Connection, agency_id: uuid.UUID) -> list[dict[str, Any]]:

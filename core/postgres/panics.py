@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from core.domain.sealing import Owner, Spot, agency, person
+from core.postgres import keys
 from core.postgres.database import Connection
 
+PRIVATE: Final = ("note", "body")
+"""Columns that are sealed."""
 LOCK_SEED: Final = 7_067_003
 """Seed of the panics' advisory lock keys."""
 
@@ -24,7 +29,15 @@ async def find(connection: Connection, panic_id: uuid.UUID) -> dict[str, Any] | 
         "SELECT p.*, i.state AS incident_state FROM panic p JOIN incident i ON i.id = p.incident_id WHERE p.id = $1",
         panic_id,
     )
-    return dict(row) if row is not None else None
+    if row is None:
+        return None
+    found = dict(row)
+    sealed = [name for name in PRIVATE if found[f"{name}_sealed"] is not None]
+    opened = await keys.open_all(
+        connection, [(Spot("panic", name, panic_id), found[f"{name}_sealed"]) for name in sealed]
+    )
+    found |= {name: value or None for name, value in zip(sealed, opened, strict=True)}
+    return {**found, "body": found["body"] or {}}
 
 
 async def find_of_device(connection: Connection, client_id: str, device_id: uuid.UUID) -> dict[str, Any] | None:
@@ -56,8 +69,16 @@ async def recent_of_devices(
     return [dict(row) for row in rows]
 
 
-async def insert(connection: Connection, values: dict[str, Any]) -> None:
-    """Add a panic; `values` by column."""
+async def insert(connection: Connection, values: dict[str, Any], sealer_id: uuid.UUID | None) -> None:
+    """Add a panic; `values` by column. What she wrote is sealed with the key of `sealer_id`, None: her agency's."""
+    private = {Spot("panic", name, values["id"]): values[name] for name in PRIVATE if values[name]}
+    sealed = (
+        await keys.seal_for(connection, sealer_id, values["agency_id"], private, values["created_at"])
+        if private
+        else {}
+    )
+    values = {name: value for name, value in values.items() if name not in PRIVATE}
+    values |= {f"{spot.column}_sealed": blob for spot, blob in sealed.items()}
     names = ", ".join(values)
     places = ", ".join(f"${number}" for number in range(1, len(values) + 1))
     await connection.execute(f"INSERT INTO panic ({names}) VALUES ({places})", *values.values())  # noqa: S608
@@ -80,18 +101,36 @@ async def presser(
 ) -> dict[str, Any] | None:
     """The device that pressed, by id or by its token's digest, and whether that token holds."""
     row = await connection.fetchrow(
-        "SELECT d.id, d.role, d.person_id, d.agency_id, p.language, p.hazards, p.needs, p.safe_contact,"
+        "SELECT d.id, d.role, d.person_id, d.agency_id, p.language, p.hazards, p.needs,"
+        " pk.person_id IS NOT NULL AS has_key, pk.kek_id, pk.wrapped, ak.kek_id AS agency_kek_id,"
+        " ak.wrapped AS agency_wrapped,"
         " t.digest IS NOT NULL AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > $3)"
         " AND d.status NOT IN ('revoked', 'returned') AS holds,"
         " t.revoked_at IS NOT NULL OR d.status IN ('revoked', 'returned') AS revoked"
         " FROM device d LEFT JOIN bearer_token t ON t.device_id = d.id AND t.digest = $2"
         " LEFT JOIN person p ON p.id = d.person_id"
+        " LEFT JOIN person_key pk ON pk.person_id = d.person_id"
+        " LEFT JOIN agency_key ak ON ak.agency_id = d.agency_id"
         " WHERE d.id = coalesce($1, (SELECT device_id FROM bearer_token WHERE digest = $2))",
         device_id,
         digest,
         now,
     )
-    return dict(row) if row is not None else None
+    if row is None:
+        return None
+    # Read with what is read anyway, so that sealing what she sent asks the database nothing more.
+    owners: list[tuple[Owner, str | None, bytes | None]] = []
+    if row["has_key"]:
+        owners.append((person(row["person_id"]), row["kek_id"], row["wrapped"]))
+    if row["agency_wrapped"] is not None:
+        owners.append((agency(row["agency_id"]), row["agency_kek_id"], row["agency_wrapped"]))
+    await keys.learn(connection, owners)
+    return {
+        **{name: row[name] for name in ("id", "role", "person_id", "agency_id", "language", "hazards", "needs")},
+        "holds": row["holds"],
+        "revoked": row["revoked"],
+        "erased": row["has_key"] and row["wrapped"] is None,
+    }
 
 
 async def orders_protecting(connection: Connection, person_id: uuid.UUID) -> list[dict[str, Any]]:
@@ -132,10 +171,10 @@ async def told_of(connection: Connection, incident_ids: Sequence[uuid.UUID]) -> 
 
 
 async def set_aside(connection: Connection, payload: bytes, reason: str, now: datetime) -> None:
-    """Keep a record that cannot be taken, for people to look at."""
+    """Keep a record that cannot be taken, sealed as it came (base64)."""
     await connection.execute(
         "INSERT INTO poison (source, entry, reason, body, at) VALUES ('panic', '', $1, $2, $3)",
         reason,
-        payload.decode("utf-8", "replace").replace("\x00", ""),
+        base64.b64encode(payload).decode(),
         now,
     )

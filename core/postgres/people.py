@@ -1,18 +1,50 @@
-"""People: protected, kept away, or beside them."""
+"""People: protected, kept away, or beside them. Who they are is sealed with a key of their own."""
 
 from __future__ import annotations
 
 import uuid
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
+from core.clock import utc_now
+from core.domain.sealing import agency, normal_value, person, searchable_values
+from core.postgres import keys
 from core.postgres.database import Connection
-from core.postgres.table import Table
+from core.postgres.sealed_table import SealedTable, itself
+from core.postgres.table import Record
 
-PEOPLE: Final = Table(
+
+@dataclass(frozen=True)
+class _People(SealedTable):
+    """A person has her key from the start, and is found by exact values of her identity."""
+
+    async def insert(self, connection: Connection, values: Mapping[str, Any]) -> Record:
+        await keys.ensure(connection, {person(values["id"]): values["agency_id"]}, utc_now())
+        record = await super().insert(connection, values)
+        await index(connection, [record])
+        return record
+
+    async def update(
+        self, connection: Connection, agency_id: uuid.UUID, record_id: uuid.UUID, values: Mapping[str, Any]
+    ) -> Record:
+        record = await super().update(connection, agency_id, record_id, values)
+        if "identity" in values:
+            await index(connection, [record])
+        return record
+
+
+PEOPLE: Final = _People(
     "person",
     "person",
-    ("identity", "safe_contact", "safe_word", "language", "needs", "hazards", "created_at", "updated_at"),
-)
+    (
+        "identity", "safe_contact", "safe_word", "language", "needs", "hazards", "created_at", "updated_at",
+        "erased_at",
+    ),
+    private=("identity", "safe_contact", "safe_word"),
+    person=itself,
+    absent={"identity": {}},
+)  # fmt: skip
 
 
 async def missing(connection: Connection, agency_id: uuid.UUID, person_ids: list[uuid.UUID]) -> list[uuid.UUID]:
@@ -24,3 +56,45 @@ async def missing(connection: Connection, agency_id: uuid.UUID, person_ids: list
         person_ids,
     )
     return [row["id"] for row in rows]
+
+
+async def index(connection: Connection, records: Sequence[Record]) -> None:
+    """Have people found by the exact values of their identities as these are now, and by no earlier ones."""
+    agencies = {agency(record["agency_id"]): record["agency_id"] for record in records}
+    found = [(record, list(searchable_values(record["identity"]))) for record in records]
+    deks = await keys.ensure(connection, agencies, utc_now()) if any(values for _, values in found) else {}
+    await connection.execute(
+        "DELETE FROM person_index WHERE person_id = ANY ($1::uuid[])", [record["id"] for record in records]
+    )
+    rows = [
+        (record["agency_id"], field, deks[agency(record["agency_id"])].digest(field, value), record["id"])
+        for record, values in found
+        for field, value in values
+    ]
+    if rows:
+        await connection.executemany(
+            "INSERT INTO person_index (agency_id, field, digest, person_id) VALUES ($1, $2, $3, $4)"
+            " ON CONFLICT DO NOTHING",
+            rows,
+        )
+
+
+async def search(connection: Connection, agency_id: uuid.UUID, field: str, text: str, limit: int) -> list[Record]:
+    """An agency's people of whom a field has exactly this value, however it was written; at most `limit`."""
+    normal = normal_value(field, text)
+    if normal is None:
+        return []
+    owner = agency(agency_id)
+    dek = (await keys.find(connection, [owner])).get(owner)
+    if dek is None:
+        return []  # the agency has no key yet: it has no people with an identity
+    rows = await connection.fetch(
+        f"SELECT {PEOPLE.selected} FROM person WHERE agency_id = $1 AND id IN ("  # noqa: S608
+        "SELECT person_id FROM person_index WHERE agency_id = $1 AND field = $2 AND digest = $3)"
+        " ORDER BY id LIMIT $4",
+        agency_id,
+        field,
+        dek.digest(field, normal),
+        limit,
+    )
+    return await PEOPLE.read(connection, rows)

@@ -1466,3 +1466,10 @@ REVOKE EXECUTE ON FUNCTION sign_in_by_name, sign_in_by_refresh_token, sign_in_by
     sign_in_providers, sign_in_provider, ended_sessions FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION sign_in_by_name, sign_in_by_refresh_token, sign_in_by_passkey, sign_in_by_code,
     sign_in_providers, sign_in_provider, ended_sessions TO qorgan_api;
+
+SELECT secure_by_agency('person_key', 'SELECT, INSERT', 'SELECT, INSERT', 'SELECT, INSERT');
+SELECT secure_by_agency('agency_key', 'SELECT, INSERT', 'SELECT, INSERT', 'SELECT, INSERT');
+SELECT secure_by_agency('person_index', 'SELECT, INSERT, DELETE');
+SELECT secure_by_agency('legal_hold', device => 'SELECT');
+SELECT secure_by_agency('erasure_request', device => 'SELECT, INSERT, UPDATE');
+GRANT UPDATE (push_token, push_token_sealed, updated_at) ON device TO qorgan_worker;

@@ -7,7 +7,7 @@ these stands in its own module, written out.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -34,21 +34,46 @@ class Table:
         """The columns as a SELECT names them."""
         return ", ".join(("id", "agency_id", *self.columns))
 
+    @property
+    def writable(self) -> frozenset[str]:
+        """The columns as they are written."""
+        return frozenset(("id", "agency_id", *self.columns))
+
+    async def stored(
+        self,
+        connection: Connection,  # noqa: ARG002 - here and below: what a table with sealed columns needs
+        agency_id: uuid.UUID,  # noqa: ARG002
+        row_id: uuid.UUID,  # noqa: ARG002
+        values: Mapping[str, Any],
+        *,
+        new: bool,  # noqa: ARG002
+    ) -> dict[str, Any]:
+        """The values by the columns they are written to; `new`: of a row that is not there yet."""
+        return dict(values)
+
+    async def read(
+        self,
+        connection: Connection,  # noqa: ARG002
+        rows: Sequence[Mapping[str, Any]],
+    ) -> list[Record]:
+        """Rows with the columns of `selected`, as records."""
+        return [dict(row) for row in rows]
+
     def _checked(self, names: Mapping[str, Any]) -> list[str]:
-        known = {"id", "agency_id", *self.columns}
-        unknown = sorted(set(names) - known)
+        unknown = sorted(set(names) - self.writable)
         assert not unknown, f"{self.name} has no {unknown}"
         return list(names)
 
     async def insert(self, connection: Connection, values: Mapping[str, Any]) -> Record:
         """Add a row; returns it whole. Raises Conflict (by `Database`) when its id is taken."""
+        values = await self.stored(connection, values["agency_id"], values["id"], values, new=True)
         names = self._checked(values)
         places = ", ".join(f"${number}" for number in range(1, len(names) + 1))
         row = await connection.fetchrow(
             f"INSERT INTO {self.name} ({', '.join(names)}) VALUES ({places}) RETURNING {self.selected}",  # noqa: S608
             *values.values(),
         )
-        return dict(row)
+        return (await self.read(connection, [row]))[0]
 
     async def find(
         self, connection: Connection, agency_id: uuid.UUID, record_id: uuid.UUID, *, lock: bool = False
@@ -60,7 +85,7 @@ class Table:
             record_id,
             agency_id,
         )
-        return dict(row) if row is not None else None
+        return (await self.read(connection, [row]))[0] if row is not None else None
 
     async def get(
         self, connection: Connection, agency_id: uuid.UUID, record_id: uuid.UUID, *, lock: bool = False
@@ -91,7 +116,7 @@ class Table:
             limit,
             *asked.values(),
         )
-        return [dict(row) for row in rows]
+        return await self.read(connection, rows)
 
     async def update(
         self, connection: Connection, agency_id: uuid.UUID, record_id: uuid.UUID, values: Mapping[str, Any]
@@ -99,6 +124,7 @@ class Table:
         """Set columns of the agency's row; returns it whole. Raises NotFound."""
         if not values:
             return await self.get(connection, agency_id, record_id)
+        values = await self.stored(connection, agency_id, record_id, values, new=False)
         sets = ", ".join(f"{name} = ${number}" for number, name in enumerate(self._checked(values), start=3))
         row = await connection.fetchrow(
             f"UPDATE {self.name} SET {sets} WHERE id = $1 AND agency_id = $2 RETURNING {self.selected}",  # noqa: S608
@@ -108,4 +134,4 @@ class Table:
         )
         if row is None:
             raise NotFound(f"There is no {self.noun} with this id.")
-        return dict(row)
+        return (await self.read(connection, [row]))[0]

@@ -69,4 +69,4 @@ PRESSED: Final = "{panic}:pressed"
 """Sorted set: id of a person who pressed a panic, scored by when in ms; her devices are asked for the most."""
 
 PANICS: Final = "{panic}:pending"
-"""Stream: panics PostgreSQL did not take in time. Field `p`: JSON. Drained on recovery, then deleted."""
+"""Stream: panics PostgreSQL did not take in time. Field `p`: sealed JSON. Drained on recovery, then deleted."""

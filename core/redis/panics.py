@@ -13,7 +13,7 @@ PENDING_BOUND: Final = 1_000
 
 
 async def push(client: Client, payload: bytes) -> None:
-    """Add one; durable when this returns (the store fsyncs before it answers)."""
+    """Add one, sealed (core.vault.Traveller); durable when this returns (the store fsyncs before it answers)."""
     await client.xadd(keys.PANICS, {FIELD: payload})
 
 

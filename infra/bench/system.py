@@ -20,6 +20,7 @@ from core.postgres.migrate import migrate
 from core.redis import keys
 from core.redis.client import connect
 from core.settings import Settings
+from core.vault import load_vault
 from infra.bench.baseline import measure_baselines
 from infra.bench.plan import Plan
 from infra.seed import seed
@@ -177,7 +178,8 @@ async def _used_memory(redis_url: str) -> int:
 
 
 async def _seed(database_url: str, settings: Settings, pairs: int) -> dict[str, Any]:
-    database = Database(database_url, size=2, application="qorgan-bench", command_timeout_s=300)
+    vault = load_vault(settings)
+    database = Database(database_url, size=2, application="qorgan-bench", command_timeout_s=300, vault=vault)
     try:
         return await seed(database, settings, pairs, "Qorgan bench", utc_now())
     finally:

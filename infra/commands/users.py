@@ -27,6 +27,7 @@ def user_add(
     """Add a user."""
     from core.actions.users import add_user_by_agency_name
     from core.postgres.database import Database
+    from core.vault import load_vault
 
     if password is None:
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
@@ -34,7 +35,8 @@ def user_add(
 
     async def work(settings: Settings) -> None:
         assert settings.database_url is not None
-        database = Database(settings.database_url.get_secret_value(), size=2, application="qorgan-user")
+        url = settings.database_url.get_secret_value()
+        database = Database(url, size=2, application="qorgan-user", vault=load_vault(settings))
         try:
             await add_user_by_agency_name(database, username, secret, role, agency, utc_now())
         finally:

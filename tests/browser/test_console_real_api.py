@@ -23,6 +23,7 @@ from core.domain.transition import Position, Transition, transition_id
 from core.postgres.database import Database
 from core.redis.client import connect
 from core.settings import Settings
+from core.vault import load_vault
 from infra.seed import seed_demo
 from infra.server import HttpServer, bind
 
@@ -77,7 +78,7 @@ async def real(settings: Settings) -> AsyncIterator[RealDesk]:
     assert settings.database_url is not None
     assert settings.redis_url is not None
     async with contextlib.AsyncExitStack() as stack:
-        database = Database(settings.database_url.get_secret_value(), size=8)
+        database = Database(settings.database_url.get_secret_value(), size=8, vault=load_vault(settings))
         await database.open()
         stack.push_async_callback(database.close)
         redis_client = connect(settings.redis_url.get_secret_value())

@@ -1,5 +1,5 @@
 -- Keys by which devices sign their pings.
--- depends: 0003_incident_folding
+-- depends: 0006_sealed
 
 -- migrate: apply
 

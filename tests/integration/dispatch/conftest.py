@@ -30,6 +30,7 @@ from core.domain.transition import Position, Transition, transition_id
 from core.ids import new_id, new_token, shard_of, token_digest
 from core.postgres.database import Database
 from core.settings import Settings
+from core.vault import Vault
 from infra.server import HttpServer, bind
 
 SHARDS = 4
@@ -322,10 +323,10 @@ async def gate(stores: Any) -> AsyncIterator[Gate]:
 
 
 @pytest.fixture
-async def gated_database(gate: Gate, database_url: str) -> AsyncIterator[Database]:
+async def gated_database(gate: Gate, database_url: str, vault: Vault) -> AsyncIterator[Database]:
     """A pool through the gate."""
     address = database_url.split("host=", 1)[0] + "host=" + str(Path(gate.path).parent)
-    pool = Database(address, size=4, command_timeout_s=5)
+    pool = Database(address, size=4, command_timeout_s=5, vault=vault)
     yield pool
     await pool.close()
 

@@ -199,7 +199,7 @@ async def test_the_answer_to_a_cancel_tells_nothing(api: Any, pair: Any, query: 
     [row] = await query("SELECT state FROM incident")
     assert row["state"] == "open", "a cancel ends nothing"
     assert [r["kind"] for r in await query("SELECT kind FROM timeline ORDER BY ordinal")] == ["panic", "cancel_asked"]
-    stored = await query("SELECT body::text || detail::text AS t FROM panic JOIN incident ON true")
+    stored = await query("SELECT detail::text || panic::text AS t FROM panic JOIN incident ON true")
     assert "1111" not in stored[0]["t"]
 
 

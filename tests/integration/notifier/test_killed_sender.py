@@ -15,13 +15,15 @@ PROGRAM = """
 import asyncio, sys
 from core.clock import utc_now
 from core.postgres.database import Database
+from core.key_rings import LocalRing
 from core.settings import Settings
+from core.vault import Vault
 from notifier.channels.webhook import WebhookChannel
 from notifier.sender import Sender
 
 async def main(url):
     settings = Settings(database_url=url)
-    database = Database(url, size=4)
+    database = Database(url, size=4, vault=Vault(LocalRing({"test": bytes(range(32))})))
     await database.open()
     sender = Sender(settings, database, {"webhook": WebhookChannel(settings.delivery_timeout_s)}, utc_now)
     await sender.start()

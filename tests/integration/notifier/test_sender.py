@@ -21,6 +21,7 @@ from core.ids import new_id
 from core.postgres.database import Database
 from core.postgres.deliveries import Mark, list_attempts, list_dead
 from core.settings import Settings
+from core.vault import Vault
 from notifier.channels.absent import AbsentChannel
 from notifier.channels.base import Message, Permanent, Retryable, Throttled
 from notifier.lane import Lane
@@ -436,7 +437,7 @@ class Road:
         parts = urlsplit(url)
         self._there = f"{parse_qs(parts.query)['host'][0]}/.s.PGSQL.5432"
         self._here = f"{directory}/.s.PGSQL.5432"
-        self.url = f"postgresql://postgres@{parts.path}?host={directory}"
+        self.url = f"postgresql://{parts.netloc}{parts.path}?host={directory}"
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
 
@@ -494,7 +495,7 @@ async def road(database_url: str) -> AsyncIterator[Road]:
 
 
 async def test_while_postgres_is_away_the_sender_waits_and_then_marks_and_goes_on(
-    outbox: Any, probe: Any, open_desk: Callable[..., Any], road: Road
+    outbox: Any, probe: Any, open_desk: Callable[..., Any], road: Road, vault: Vault
 ) -> None:
     released = asyncio.Event()
 
@@ -503,7 +504,7 @@ async def test_while_postgres_is_away_the_sender_waits_and_then_marks_and_goes_o
         return None
 
     probe.act = wait
-    pool = Database(road.url, size=4)
+    pool = Database(road.url, size=4, vault=vault)
     await pool.open()
     try:
         desk = await open_desk(probe, pool=pool)
