@@ -71,7 +71,7 @@ class DeviceQuery(PageQuery):
 @router.post("", status_code=201, response_model=RegisteredDevice)
 async def register_device(body: NewDevice, actor: Manager, context: Context, response: Response) -> Record:
     """Register a device; the answer bears the code that enrols it, this once."""
-    async with act(context.database, context.clock()) as unit:
+    async with act(context.database, context.clock(), actor.scope) as unit:
         device, new = await devices.register(unit, actor, body.id, body.values(), context.settings.enrolment_code_s)
     response.status_code = 201 if new else 200
     return device
@@ -83,7 +83,7 @@ async def enrol_device(body: Enrolment, request: Request, context: Context) -> R
     address = client_address(request)
     context.logins.check(address, "enrol")
     offer = body.signature.offer() if body.signature is not None else None
-    async with act(context.database, context.clock()) as unit:
+    async with act(context.device_database, context.clock()) as unit:
         enrolled = await devices.enrol(unit, body.code, address or None, offer)
     await context.registry.known(enrolled.token)
     key = None
@@ -117,7 +117,7 @@ def stream_url(context: ApiContext, request: Request) -> str:
 async def list_devices(actor: Reader, context: Context, paging: Annotated[DeviceQuery, Query()]) -> dict[str, Any]:
     """Your agency's devices."""
     where = paging.model_dump(include={"person_id", "status", "kind"})
-    async with context.database.connection() as connection:
+    async with context.database.connection(actor.scope) as connection:
         found = await DEVICES.page(connection, actor.agency_id, after=paging.after, limit=paging.limit, where=where)
     return page_of(found, paging.limit)
 
@@ -125,42 +125,42 @@ async def list_devices(actor: Reader, context: Context, paging: Annotated[Device
 @router.get("/{device_id}", response_model=DeviceView)
 async def read_device(device_id: uuid.UUID, actor: Reader, context: Context) -> Record:
     """One device."""
-    async with act(context.database, context.clock()) as unit:
+    async with act(context.database, context.clock(), actor.scope) as unit:
         device = await DEVICES.get(unit.connection, actor.agency_id, device_id)
-        await records.note(unit, actor, "device.read", "device", device_id)
+        await records.note(unit, actor, "device.read", "device", device_id, people=records.whose(device))
     return device
 
 
 @router.patch("/{device_id}", response_model=DeviceView)
 async def update_device(device_id: uuid.UUID, body: DeviceChange, actor: Manager, context: Context) -> Record:
     """Change a device."""
-    async with act(context.database, context.clock()) as unit:
+    async with act(context.database, context.clock(), actor.scope) as unit:
         return await devices.change_device(unit, actor, device_id, body.values())
 
 
 @router.post("/{device_id}/enrolment-code", status_code=201, response_model=CodeView)
 async def make_enrolment_code(device_id: uuid.UUID, actor: Manager, context: Context) -> Record:
     """A new one-time code, for a device whose code was lost or that is set up anew; earlier ones hold no more."""
-    async with act(context.database, context.clock()) as unit:
+    async with act(context.database, context.clock(), actor.scope) as unit:
         return await devices.renew_code(unit, actor, device_id, context.settings.enrolment_code_s)
 
 
 @router.post("/{device_id}/fit", response_model=DeviceView)
 async def fit_device(device_id: uuid.UUID, body: Fitting, actor: Manager, context: Context) -> Record:
     """Put a device on a person."""
-    async with act(context.database, context.clock()) as unit:
+    async with act(context.database, context.clock(), actor.scope) as unit:
         return await devices.fit(unit, actor, device_id, body.person_id)
 
 
 @router.post("/{device_id}/return", response_model=DeviceView)
 async def return_device(device_id: uuid.UUID, actor: Manager, context: Context) -> Record:
     """Take a device back: its token ends and its silence is nobody's alarm."""
-    async with act(context.database, context.clock()) as unit:
+    async with act(context.database, context.clock(), actor.scope) as unit:
         return await devices.take_back(unit, actor, device_id)
 
 
 @router.post("/{device_id}/revoke", response_model=DeviceView)
 async def revoke_device(device_id: uuid.UUID, actor: Manager, context: Context) -> Record:
     """End a device's token at once; its open connection closes within a second."""
-    async with act(context.database, context.clock()) as unit:
+    async with act(context.database, context.clock(), actor.scope) as unit:
         return await devices.revoke(unit, actor, device_id)

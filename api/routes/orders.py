@@ -57,7 +57,7 @@ async def list_orders(actor: FieldReader, context: Context, paging: Annotated[Or
     }
     async with act(context.database, context.clock(), actor.scope) as unit:
         found = await ORDERS.page(unit.connection, actor.agency_id, after=paging.after, limit=paging.limit, where=where)
-        await records.note(unit, actor, "order.listed", "order", count=len(found))
+        await records.note(unit, actor, "order.listed", "order", people=records.whose(*found), count=len(found))
     return page_of(found, paging.limit)
 
 
@@ -68,7 +68,7 @@ async def read_order(order_id: uuid.UUID, actor: FieldReader, context: Context) 
         order = await ORDERS.get(unit.connection, actor.agency_id, order_id)
         if order["sealed"] and actor.role == "officer":
             raise NotFound("There is no order with this id.")
-        await records.note(unit, actor, "order.read", "order", order_id)
+        await records.note(unit, actor, "order.read", "order", order_id, people=records.whose(order))
         return await with_overlaps(unit, order)
 
 

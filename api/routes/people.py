@@ -30,7 +30,7 @@ def as_told(actor: Actor, person: Record) -> Record:
 @router.post("", status_code=201, response_model=PersonView)
 async def create_person(body: NewPerson, actor: Manager, context: Context, response: Response) -> Record:
     """Enter a person."""
-    async with act(context.database, context.clock()) as unit:
+    async with act(context.database, context.clock(), actor.scope) as unit:
         person, new = await records.create(unit, actor, PEOPLE, body.id, body.values())
     response.status_code = 201 if new else 200
     return person
@@ -39,16 +39,17 @@ async def create_person(body: NewPerson, actor: Manager, context: Context, respo
 @router.get("", response_model=Page[PersonView])
 async def list_people(actor: FieldReader, context: Context, paging: Paging) -> dict[str, Any]:
     """Your agency's people."""
-    async with act(context.database, context.clock()) as unit:
+    async with act(context.database, context.clock(), actor.scope) as unit:
         found = await PEOPLE.page(unit.connection, actor.agency_id, after=paging.after, limit=paging.limit)
-        await records.note(unit, actor, "person.listed", "person", count=len(found))
+        seen = [person["id"] for person in found]
+        await records.note(unit, actor, "person.listed", "person", people=seen, count=len(found))
     return page_of([as_told(actor, person) for person in found], paging.limit)
 
 
 @router.get("/{person_id}", response_model=PersonView)
 async def read_person(person_id: uuid.UUID, actor: FieldReader, context: Context) -> Record:
     """One person."""
-    async with act(context.database, context.clock()) as unit:
+    async with act(context.database, context.clock(), actor.scope) as unit:
         person = await PEOPLE.get(unit.connection, actor.agency_id, person_id)
         await records.note(unit, actor, "person.read", "person", person_id)
     return as_told(actor, person)
@@ -57,5 +58,5 @@ async def read_person(person_id: uuid.UUID, actor: FieldReader, context: Context
 @router.patch("/{person_id}", response_model=PersonView)
 async def update_person(person_id: uuid.UUID, body: PersonChange, actor: Manager, context: Context) -> Record:
     """Change a person; `identity` and `hazards` are replaced whole."""
-    async with act(context.database, context.clock()) as unit:
+    async with act(context.database, context.clock(), actor.scope) as unit:
         return await records.change(unit, actor, PEOPLE, person_id, body.values())

@@ -17,6 +17,7 @@ from core.actions.unit_of_work import act
 from core.domain.violation import P_VIOLATION
 from core.errors import InvalidInput, NotFound
 from core.postgres import reports
+from core.postgres.audit import people_of_orders
 from core.postgres.table import Record
 
 router = APIRouter(prefix="/v1/reports", tags=["reports"])
@@ -145,7 +146,7 @@ async def report_incidents(
 ) -> dict[str, Any]:
     """Incidents by type, severity, state and outcome: how many were violations, median times to each step."""
     start, end = span(context, since, until)
-    async with context.database.connection() as connection:
+    async with context.database.connection(actor.scope) as connection:
         lines = await reports.incidents(connection, actor.agency_id, start, end)
     return {"since": start, "until": end, "lines": lines}
 
@@ -153,11 +154,12 @@ async def report_incidents(
 @router.get("/incidents/{incident_id}", response_model=IncidentFinding)
 async def report_incident(incident_id: uuid.UUID, actor: Reporter, context: Context) -> Record:
     """Whether one incident was a violation of its order, with the reason; audited."""
-    async with act(context.database, context.clock()) as unit:
+    async with act(context.database, context.clock(), actor.scope) as unit:
         found = await reports.finding(unit.connection, actor.agency_id, incident_id)
         if found is None:
             raise NotFound("There is no incident with this id.")
-        await records.note(unit, actor, "incident.reported", "incident", incident_id)
+        people = await people_of_orders(unit.connection, [found["order_id"]] if found["order_id"] is not None else [])
+        await records.note(unit, actor, "incident.reported", "incident", incident_id, people=people)
     return found
 
 
@@ -167,7 +169,7 @@ async def report_deliveries(
 ) -> dict[str, Any]:
     """Deliveries by channel, audience and state."""
     start, end = span(context, since, until)
-    async with context.database.connection() as connection:
+    async with context.database.connection(actor.scope) as connection:
         lines = await reports.deliveries(connection, actor.agency_id, start, end)
     return {"since": start, "until": end, "lines": lines}
 
@@ -176,6 +178,6 @@ async def report_deliveries(
 async def report_devices(actor: Reporter, context: Context) -> dict[str, Any]:
     """Devices by kind and status, with how many are silent or low."""
     now = context.clock()
-    async with context.database.connection() as connection:
+    async with context.database.connection(actor.scope) as connection:
         lines = await reports.devices(connection, actor.agency_id, now)
     return {"at": now, "lines": lines}

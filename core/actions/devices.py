@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from core.actions.records import Asker, change, check_people, claim, insert, note
+from core.actions.records import Asker, change, check_people, claim, insert, note, whose
 from core.actions.unit_of_work import Unit
 from core.errors import Conflict, InvalidInput, NotFound
 from core.ids import new_token, token_digest
@@ -166,7 +166,7 @@ async def fit(unit: Unit, asker: Asker, device_id: uuid.UUID, person_id: uuid.UU
     if device["status"] == "revoked":
         raise Conflict("The device was revoked; enrol it anew first.", code="state_forbids")
     holds = await tokens.has_live_token(unit.connection, device_id, unit.now)
-    await note(unit, asker, "device.fitted", "device", device_id, person_id=str(person_id))
+    await note(unit, asker, "device.fitted", "device", device_id, people=[person_id], person_id=str(person_id))
     # What is kept of it is sealed anew: with the key of who wears it now.
     token = {"push_token": device["push_token"]} if device["push_token"] is not None else {}
     return await _set(
@@ -187,7 +187,7 @@ async def take_back(unit: Unit, asker: Asker, device_id: uuid.UUID) -> Record:
     device = await DEVICES.get(unit.connection, asker.agency_id, device_id, lock=True)
     await tokens.revoke_device_tokens(unit.connection, device_id, unit.now)
     await tokens.drop_codes(unit.connection, device_id)
-    await note(unit, asker, "device.returned", "device", device_id)
+    await note(unit, asker, "device.returned", "device", device_id, people=whose(device))
     return await _set(unit, device, {"status": "returned", "returned_at": unit.now})
 
 
@@ -196,7 +196,7 @@ async def revoke(unit: Unit, asker: Asker, device_id: uuid.UUID) -> Record:
     device = await DEVICES.get(unit.connection, asker.agency_id, device_id, lock=True)
     count = await tokens.revoke_device_tokens(unit.connection, device_id, unit.now)
     await tokens.drop_codes(unit.connection, device_id)
-    await note(unit, asker, "device.revoked", "device", device_id, tokens=count)
+    await note(unit, asker, "device.revoked", "device", device_id, people=whose(device), tokens=count)
     return await _set(unit, device, {"status": "revoked"})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -14,6 +14,9 @@ from core.errors import NotFound
 from core.ids import new_id
 from core.postgres import audit, creations, people
 from core.postgres.table import Record, Table
+
+PERSON_FIELDS: Final = ("person_id", "victim_id", "aggressor_id")
+"""Columns by which a record names people."""
 
 
 class Asker(Protocol):
@@ -77,6 +80,13 @@ async def note(
     )
 
 
+def whose(*found: Mapping[str, Any]) -> list[uuid.UUID]:
+    """Everybody whom records name: whose data they are."""
+    named = [record[name] for record in found for name in PERSON_FIELDS if record.get(name) is not None]
+    listed = [person_id for record in found for person_id in record.get("protected_person_ids") or ()]
+    return [uuid.UUID(str(person_id)) for person_id in (*named, *listed)]
+
+
 def body_digest(agency_id: uuid.UUID, kind: str, values: Mapping[str, Any]) -> bytes:
     """SHA-256 of what was asked for, the same however the client ordered its fields."""
     return hashlib.sha256(msgspec.json.encode([str(agency_id), kind, dict(values)], order="deterministic")).digest()
@@ -98,7 +108,7 @@ async def insert(
     record = await table.insert(
         unit.connection, {"id": record_id or new_id(), "agency_id": asker.agency_id, **values, **stamps}
     )
-    await note(unit, asker, f"{table.name}.created", table.name, record["id"])
+    await note(unit, asker, f"{table.name}.created", table.name, record["id"], people=whose(record))
     return record
 
 
@@ -118,7 +128,9 @@ async def change(
     """Set columns of a record; the audit names the columns, not their values. Raises NotFound."""
     stamps = {"updated_at": unit.now} if "updated_at" in table.columns and values else {}
     record = await table.update(unit.connection, asker.agency_id, record_id, {**values, **stamps})
-    await note(unit, asker, f"{table.name}.{action}", table.name, record_id, fields=sorted(values))
+    await note(
+        unit, asker, f"{table.name}.{action}", table.name, record_id, people=whose(record), fields=sorted(values)
+    )
     return record
 
 

@@ -61,6 +61,16 @@ async def write(
     )
 
 
+async def people_of_orders(connection: Connection, order_ids: Iterable[uuid.UUID]) -> list[uuid.UUID]:
+    """Both sides of these orders: whose home, work or school a zone of theirs tells."""
+    rows = await connection.fetch(
+        "SELECT DISTINCT person FROM protection_order, unnest(ARRAY[victim_id, aggressor_id]) AS person"
+        " WHERE id = ANY($1::uuid[])",
+        list(order_ids),
+    )
+    return [row["person"] for row in rows]
+
+
 class Look(NamedTuple):
     """One user's seeing of one person live, in one stretch of minutes."""
 
