@@ -34,7 +34,7 @@ from geo.memory import EngineChanges, Meta
 from geo.retrospect import Retrospect
 from geo.roster import Roster
 from geo.rows import HEARD, LATE_BIT, NEVER, SERVICE, SILENT_BIT, WORD, Rows
-from geo.run import EVERYTHING, Index, Run, rounds, with_copies
+from geo.run import EVERYTHING, Index, Run, picked, rounds, with_copies
 from geo.strangers import Strangers
 from geo.track import LIVE, SERVICE_MS, Times, candidates, is_newer, served_ms
 
@@ -203,9 +203,10 @@ class Engine:
         fixes, may = candidates(records, now_ms)
         heard = sightings.read(run)
         for some in rounds(devices.case.take(rows), cause, ordered_already=not copied):
-            self._round(rows[some], records[some], now_ms[some], fixes[some], may[some], cause[some])
+            parts = tuple(picked(each, some) for each in (rows, records, now_ms, fixes, may, cause))
+            self._round(*parts)
             if heard:
-                self._sight(heard, rows[some], records[some], now_ms[some], cause[some])
+                self._sight(heard, parts[0], parts[1], parts[2], parts[5])
         return self._account.close()
 
     def _round(
@@ -225,7 +226,7 @@ class Engine:
             self._past.note(records, now_ms, may & ~newer & (live_ms < before[:, LIVE]))
         some = every or bool(newer.any())
         if some:
-            new, notes = advance(before[taken], fixes[taken], records["heading_deg"][taken])
+            new, notes = advance(picked(before, taken), picked(fixes, taken), records["heading_deg"][taken])
             # a frozen receiver says nothing of where it is
             said = (notes & (NOTE_ACCEPTED | NOTE_FROZEN)) == NOTE_ACCEPTED
             fresh_ms = devices.fresh_ms.take(rows[taken])
@@ -238,7 +239,7 @@ class Engine:
         devices.dirty[rows] = True
         if some:
             moved, moved_ms = rows[taken], now_ms[taken]
-            showing.keep(devices, moved, records[taken], moved_ms, fixes[taken])
+            showing.keep(devices, moved, picked(records, taken), moved_ms, picked(fixes, taken))
             self._move(moved, moved_ms, cause[taken], (notes & NOTE_SUSPECT) != 0)
         differs = beaten[:, WORD] ^ held[:, WORD]
         if differs.any():

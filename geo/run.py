@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,11 @@ class Run:
         """Id of the entry a record stands in, and its index there."""
         at = int(np.searchsorted(self._starts, record, side="right")) - 1
         return self._entries[at].id, record - int(self._starts[at])
+
+
+def picked(array: NDArray[Any], some: Index | slice) -> NDArray[Any]:
+    """Rows of an array, whole: `take` copies each as one piece, an index would copy the fields of a record singly."""
+    return array if isinstance(some, slice) else array.take(some, axis=0)
 
 
 def with_copies(rows: Rows, cause: Index, following: Rows) -> tuple[Rows, Index, bool]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import chndtr, ndtr
 
 from geo.fix_filter import velocity
@@ -35,21 +36,29 @@ def p_within(radius_m: Floats, distance_m: Floats, sigma_m: Floats) -> Floats:
     margin = np.asarray((radius_m - distance_m) / sigma_m, dtype=np.float64)
     out = np.asarray(margin > 0, dtype=np.float64)
     grey = np.abs(margin) < CERTAIN_SIGMAS
-    if not grey.any():
+    where = grey.nonzero()
+    if not where[0].size:
         return out
-    if grey.all() and np.shape(radius_m) == np.shape(distance_m) == np.shape(sigma_m):
-        r, d, s = radius_m, distance_m, sigma_m
-    else:
-        r, d, s = (np.broadcast_to(each, margin.shape)[grey] for each in (radius_m, distance_m, sigma_m))
+    r, d, s = (_at(each, where, margin.shape) for each in (radius_m, distance_m, sigma_m))
     ratio = r / s
     flat = ratio > FLAT_RATIO
     if flat.all():
-        out[grey] = ndtr((r - np.hypot(d, s)) / s)
+        out[where] = ndtr((r - np.hypot(d, s)) / s)
     else:
         value = chndtr(np.minimum(ratio, FLAT_RATIO) ** 2, 2.0, (d / s) ** 2)
         value[flat] = ndtr((r[flat] - np.hypot(d[flat], s[flat])) / s[flat])
-        out[grey] = value
+        out[where] = value
     return out
+
+
+def _at(values: Floats, where: tuple[NDArray[np.int64], ...], shape: tuple[int, ...]) -> Floats:
+    """Values at indices (m,) an axis of the shape that they broadcast to."""
+    if values.shape == shape:
+        return values[where]
+    if len(shape) == 2 and values.shape == (shape[0], 1):
+        return values[:, 0].take(where[0])
+    picked: Floats = np.broadcast_to(values, shape)[where]
+    return picked
 
 
 def closest_approach(apart: Floats, step: Floats) -> tuple[Floats, Floats]:

@@ -23,12 +23,14 @@ def keep(devices: Devices, rows: Rows, records: NDArray[np.void], now_ms: Times,
     some = due.nonzero()[0]
     if not some.size:
         return
-    rows, records = rows[some], records[some]
+    if some.size < len(rows):
+        rows, records, now_ms = rows.take(some), records.take(some), now_ms.take(some)
+        fixes = fixes.take(some, axis=0)
     live = np.empty(len(some), dtype=LIVE_ROW)
     for name in ("lat", "lon", "speed_mps", "heading_deg", "battery_pct", "flags"):
         live[name] = records[name]
-    live["accuracy_m"] = fixes[some, FIX_SIGMA] * RADIUS_68_SIGMA
-    live["at_ms"] = fixes[some, LIVE]
-    live["received_ms"] = now_ms[some]
-    devices.shown_ms[rows] = now_ms[some]
+    live["accuracy_m"] = fixes[:, FIX_SIGMA] * RADIUS_68_SIGMA
+    live["at_ms"] = fixes[:, LIVE]
+    live["received_ms"] = now_ms
+    devices.shown_ms[rows] = now_ms
     devices.shown.append((devices.number.take(rows), live))
