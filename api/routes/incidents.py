@@ -19,6 +19,7 @@ from core.domain.incident import Severity, State, Type
 from core.errors import NotFound, StoreUnavailable
 from core.postgres import board
 from core.postgres import incidents as store
+from core.postgres.protection import violations
 from core.redis.client import AWAY, RedisError
 
 router = APIRouter(prefix="/v1/incidents", tags=["dispatch"])
@@ -102,15 +103,18 @@ async def list_incidents(context: Context, actor: Watcher, filters: Annotated[Fi
 
 @router.get("/{incident_id}")
 async def read_incident(incident_id: uuid.UUID, context: Context, actor: Watcher) -> dict[str, Any]:
-    """An incident with its timeline."""
+    """An incident with its timeline, and how often its order, and the same man any order, was violated."""
     async with context.database.connection() as connection:
         row = await store.find(connection, actor.agency_id, incident_id)
         if row is None:
             raise NotFound("There is no such incident.")
         lines = await store.timeline(connection, incident_id, TIMELINE_LINES)
+        repeated = None
+        if row["case_id"] is not None:
+            repeated = await violations(connection, row["agency_id"], row["case_id"], row["order_id"])
     if actor.role not in PLACED_ROLES:
         lines = [{**line, "data": {k: v for k, v in line["data"].items() if k not in PLACE_FIELDS}} for line in lines]
-    return {**_as_seen_by(actor, store.incident_json(row)), "timeline": lines}
+    return {**_as_seen_by(actor, store.incident_json(row)), "timeline": lines, "violations": repeated}
 
 
 @router.get("/{incident_id}/episode")

@@ -27,6 +27,9 @@ class MaintenanceTask(View):
     incident_ids: list[uuid.UUID] = Field(description="The incidents that were resolved as false alarm or technical.")
     causes: dict[str, int] = Field(description="What they were resolved with, and how often.")
     opened_at: datetime
+    done_at: datetime | None = Field(description="When somebody said so by `POST /v1/tasks/{id}/done`.")
+    done_by: uuid.UUID | None
+    outcome: str | None
 
 
 class MaintenanceReport(View):

@@ -25,6 +25,8 @@ AFTER_EXPIRY: Final = timedelta(days=1)
 """By when somebody should have seen to an order that has ended."""
 REPEAT_WITHIN: Final = timedelta(days=1)
 """By when somebody should have seen to another violation."""
+MAINTENANCE_WITHIN: Final = timedelta(days=7)
+"""By when somebody should have looked at the devices of a pair whose incidents keep being false."""
 ONE_AT_A_TIME: Final = frozenset({"order_expiring", "repeat_violation"})
 """Kinds of which an order, or a case, has one on the list: the next takes the place of the last."""
 
@@ -110,6 +112,24 @@ async def tell_repeat(
         {"violations": count},
     )
     return await open_tasks(unit, await store.add(unit.connection, [task], unit.now))
+
+
+async def tell_maintenance(unit: Unit, found: Sequence[Record]) -> None:
+    """Put pairs whose incidents keep being false on the list; a task has the id of what tells which."""
+    made = [
+        NewTask(
+            one["id"],
+            one["agency_id"],
+            "maintenance",
+            one["case_id"],
+            one["order_id"],
+            one["opened_at"],
+            one["opened_at"] + MAINTENANCE_WITHIN,
+            {"causes": one["causes"]},
+        )
+        for one in found
+    ]
+    await open_tasks(unit, await store.add(unit.connection, made, unit.now))
 
 
 async def close_gaps(unit: Unit, order_ids: Sequence[uuid.UUID]) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from core.actions import outages
+from core.actions import outages, tasks
 from core.actions.incidents import fold_again
 from core.actions.notices import notice_of, tell_welfare
 from core.actions.unit_of_work import Unit, act
@@ -104,8 +104,10 @@ async def reopen_still_inside(unit: Unit) -> None:
 
 async def open_maintenance(unit: Unit) -> None:
     """Make a task of each pair whose incidents keep being false. It suppresses nothing."""
-    for task in await maintenance.open_due(unit.connection, unit.now - FALSE_SPAN, unit.now, FALSE_MANY, BATCH):
+    opened = await maintenance.open_due(unit.connection, unit.now - FALSE_SPAN, unit.now, FALSE_MANY, BATCH)
+    for task in opened:
         unit.emit(task["agency_id"], "notice.maintenance", maintenance.task_json(task))
+    await tasks.tell_maintenance(unit, opened)
 
 
 STEPS: Final = (outages.look, ask_welfare, tell_lasting_warnings, reopen_still_inside, open_maintenance)

@@ -56,8 +56,9 @@ async def listing(
 ) -> list[Record]:
     """An agency's tasks opened in [since, until), newest first."""
     rows = await connection.fetch(
-        "SELECT id, case_id, order_id, incident_ids, causes, opened_at FROM maintenance_task WHERE agency_id = $1"
-        " AND opened_at >= $2 AND opened_at < $3 ORDER BY opened_at DESC, id LIMIT $4",
+        "SELECT m.id, m.case_id, m.order_id, m.incident_ids, m.causes, m.opened_at, t.done_at, t.done_by, t.outcome"
+        " FROM maintenance_task m LEFT JOIN task t ON t.id = m.id WHERE m.agency_id = $1"
+        " AND m.opened_at >= $2 AND m.opened_at < $3 ORDER BY m.opened_at DESC, m.id LIMIT $4",
         agency_id,
         since,
         until,

@@ -76,7 +76,7 @@ async def gaps(
     rows = await connection.fetch(
         """
         SELECT id AS order_id, reference, region, status, issued_at, served_at, valid_from, victim_fix_at,
-            aggressor_fix_at, protected_at, revoked_at, valid_until
+            aggressor_fix_at, protected_at, updated_at
         FROM protection_order
         WHERE agency_id = $1 AND coalesce(issued_at, valid_from) >= $2 AND coalesce(issued_at, valid_from) < $3
         ORDER BY coalesce(protected_at, 'infinity') - coalesce(issued_at, valid_from) DESC, id LIMIT $4

@@ -11,6 +11,7 @@ import pytest
 
 from api.routes.reports import Reason
 from core.actions.incidents import apply_transitions
+from core.actions.order_clock import OrderClock
 from core.actions.unit_of_work import act
 from core.clock import rfc3339
 from core.domain.transition import Transition
@@ -208,3 +209,27 @@ async def test_a_finding_is_for_those_who_report_of_their_own_agency_and_is_audi
     for who, role, status in ((other, "auditor", 404), (pair, "dispatcher", 403), (pair, "officer", 403)):
         async with api.client(api.token(who.agency_id, who.users[role], role)) as client:
             assert (await client.get(f"/v1/reports/incidents/{incident['id']}")).status_code == status
+
+
+async def test_a_second_violation_by_the_same_man_is_a_task_and_is_shown_on_order_and_incident(
+    database: Database, transition: Make, query: Query, pair: Any, api: Any
+) -> None:
+    await set_order(database, pair, 100.0, LONG_AGO)
+    clock = OrderClock(database, lambda: NOW + timedelta(minutes=1))
+    for count in (1, 2):
+        await apply(database, transition("proximity", "warning", "breach", detail=told(0.999, 100.0)))
+        await apply(database, transition("proximity", "breach", "clear", detail=told(0.999, 100.0)))
+        async with database.transaction() as connection:
+            await connection.execute(
+                "UPDATE incident SET state = 'resolved', outcome = 'custody', resolved_at = $1", NOW
+            )
+        await apply(database, transition("device", "closed", "open", signal="strap"))
+        await OrderClock(database, lambda: NOW + timedelta(minutes=1)).step()
+        await clock.step()
+        tasks = await query("SELECT detail, order_id FROM task WHERE kind = 'repeat_violation'")
+        assert [task["detail"] for task in tasks] == [{"violations": 2}] * (count - 1)
+    [incident, *_] = await query("SELECT id FROM incident WHERE family = 'proximity' ORDER BY id")
+    async with api.client(api.token(pair.agency_id, pair.users["caseworker"], "caseworker")) as client:
+        shown = (await client.get(f"/v1/incidents/{incident['id']}")).json()["violations"]
+        order = (await client.get(f"/v1/orders/{pair.order_id}")).json()["violations"]
+    assert (shown["order"], shown["aggressor"]) == (order["order"], order["aggressor"]) == (2, 2)
