@@ -60,6 +60,9 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         None, description="PostgreSQL to use instead of the embedded one (postgresql://…)."
     )
+    device_database_url: SecretStr | None = Field(
+        None, description="The same database as the api's device side connects to it (role qorgan_device)."
+    )
     redis_url: SecretStr | None = Field(
         None, description="Redis or Valkey to use instead of the embedded one (redis:// or unix://)."
     )
@@ -170,6 +173,9 @@ class Settings(BaseSettings):
     # audit
     checkpoint_dir: Path | None = Field(
         None, description="Where signed checkpoints of the audit are kept; a folder of the data directory when absent."
+    )
+    look_unwritten_s: float = Field(
+        900.0, ge=10, description="Longest that live positions are shown while it cannot be written who looks at them."
     )
 
     # notifier

@@ -19,6 +19,27 @@ def event_frame(row: FeedRow) -> str:
     )
 
 
+class _Parties(msgspec.Struct):
+    victim_id: str | None = None
+    aggressor_id: str | None = None
+
+
+def parties_in(row: FeedRow) -> list[str]:
+    """Whom an event of the feed is about."""
+    if not row.kind.startswith("incident."):
+        return []
+    try:
+        found = msgspec.json.decode(row.data, type=_Parties)
+    except msgspec.DecodeError:
+        return []
+    return [person for person in (found.victim_id, found.aggressor_id) if person is not None]
+
+
+def parties_of(incident: dict[str, Any]) -> list[str]:
+    """Whom an incident is about."""
+    return [str(incident[name]) for name in ("victim_id", "aggressor_id") if incident.get(name) is not None]
+
+
 def passing_frame(kind: str, at: datetime, data: Any) -> str:
     """A frame beside the cursor: position, provisional, health."""
     return msgspec.json.encode({"kind": kind, "at": rfc3339(at), "data": data}).decode()

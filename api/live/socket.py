@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import Coroutine
 from typing import Any, Final
 
@@ -52,7 +53,8 @@ async def feed(socket: WebSocket) -> None:
         return
     except (WebSocketDisconnect, TimeoutError):
         return
-    subscription = context.tail.subscribe(actor.agency_id, after)
+    address = socket.client.host if socket.client is not None else ""
+    subscription = context.tail.subscribe(actor.agency_id, after, dataclasses.replace(actor.scope, address=address))
     try:
         await serve(socket, subscription, _watch_token(context, token, actor))
     finally:

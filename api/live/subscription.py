@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from core.domain.scope import Scope
+
 QUEUE_FRAMES: Final = 1_000
 """Frames that may wait for a socket."""
 PAGE: Final = 200
@@ -36,6 +38,8 @@ class Subscription:
         """Id of the last event queued; None: from now, not yet known."""
         self.placed = False
         """Whether the cursor was checked against what the feed still has."""
+        self.scope: Scope | None = None
+        """Who watches; None: somebody who is shown no positions."""
         self.wants_all_positions = True
         self._frames: deque[str] = deque()
         self._position: str | None = None

@@ -19,11 +19,13 @@ from typing import Any, Final
 
 import structlog
 
-from api.live.frames import event_frame, passing_frame, reset_frame
+from api.live.frames import event_frame, parties_in, parties_of, passing_frame, reset_frame
+from api.live.looks import Looks
 from api.live.positions import PositionSource
 from api.live.provisional_source import ProvisionalSource
 from api.live.subscription import PAGE, Subscription
 from core.clock import Clock
+from core.domain.scope import Scope
 from core.errors import StoreUnavailable
 from core.metrics import FEED_CONNECTIONS
 from core.postgres import feed
@@ -65,6 +67,8 @@ class FeedTail(Service):
         self._wake = asyncio.Event()
         self._shown: OrderedDict[str, None] = OrderedDict()
         self._positions = PositionSource(self._database, client)
+        self.looks = Looks(settings, self._database, clock)
+        """Who is shown whom."""
         self._provisional = ProvisionalSource(client, settings.shard_count, vault_of(database).traveller)
         self.health: dict[str, str] = {"postgres": "up", "redis": "up"}
         """Which stores answer: up | away."""
@@ -76,9 +80,10 @@ class FeedTail(Service):
         """Open sockets."""
         return sum(len(found) for found in self._subscriptions.values())
 
-    def subscribe(self, agency_id: uuid.UUID, after: int | None) -> Subscription:
-        """A place in the agency's feed after a cursor; None: from now on."""
+    def subscribe(self, agency_id: uuid.UUID, after: int | None, scope: Scope | None = None) -> Subscription:
+        """A place in the agency's feed after a cursor; None: from now on. Without a scope it has no positions."""
         subscription = Subscription(agency_id, after, self._wake.set)
+        subscription.scope = scope
         self._subscriptions.setdefault(agency_id, set()).add(subscription)
         FEED_CONNECTIONS.inc()
         if "away" in self.health.values():
@@ -104,7 +109,15 @@ class FeedTail(Service):
         self._shown[name] = None
         if len(self._shown) > SHOWN_BOUND:
             self._shown.popitem(last=False)
-        self._push(self._subscriptions.get(agency_id, ()), passing_frame("provisional", self._clock(), incident))
+        found = self._subscriptions.get(agency_id, set())
+        self._note(found, parties_of(incident))
+        self._push(found, passing_frame("provisional", self._clock(), incident))
+
+    def _note(self, subscriptions: Iterable[Subscription], people: list[str]) -> None:
+        """Keep who is told of whom; an alarm does not wait for it."""
+        for subscription in subscriptions:
+            if subscription.scope is not None:
+                self.looks.note(subscription.scope, people)
 
     @staticmethod
     def _push(subscriptions: Iterable[Subscription], frame: str) -> None:
@@ -136,8 +149,13 @@ class FeedTail(Service):
                 task.cancel()
             await asyncio.gather(*tasks, stopping, return_exceptions=True)
 
+    async def open(self) -> None:
+        """Begin to note who looks."""
+        await self.looks.start()
+
     async def close(self) -> None:
-        """Close the tail's own connections."""
+        """Write the last looks and close the tail's own connections."""
+        await self.looks.stop()
         await self._database.close()
 
     def _told(self, agency_id: str) -> None:
@@ -188,6 +206,7 @@ class FeedTail(Service):
                 frames = [event_frame(row) for row in rows]
                 if any(row.kind.startswith("incident.") for row in rows):
                     self._positions.changed(agency_id)
+                self._note(group, [person for row in rows for person in parties_in(row)])
                 for subscription in group:
                     subscription.cursor = rows[-1].id
                     for frame in frames:
@@ -243,9 +262,12 @@ class FeedTail(Service):
             True: passing_frame("position", now, everything) if everything else None,
             False: passing_frame("position", now, changed) if changed else None,
         }
+        people = {True: [one["person_id"] for one in everything], False: [one["person_id"] for one in changed]}
         for subscription in list(found):
-            frame = frames[subscription.wants_all_positions]
-            if frame is not None:
+            every = subscription.wants_all_positions
+            frame = frames[every]
+            # Nobody is shown where people are while it cannot be written that she looks.
+            if frame is not None and self.looks.may_watch(subscription.scope, people[every]):
                 subscription.push_position(frame)
 
     async def _send_provisional(self) -> None:
