@@ -135,7 +135,8 @@ async def open_package(unit: Unit, asker: Asker, handover: Record) -> dict[str, 
         await HANDOVERS.update(unit.connection, held["agency_id"], held["id"], {"first_opened_at": unit.now})
     await note(
         unit,
-        _InHerName(asker.user_id, held["agency_id"], asker.address),
+        # The one who opens it, as the giver's audit names her.
+        Scope(held["agency_id"], asker.user_id, asker.role, asker.address, asker.session_id, asker.purpose),
         "handover.opened",
         "person",
         held["person_id"],
@@ -150,15 +151,6 @@ async def _check_holds(unit: Unit, handover: Record) -> None:
         raise Conflict("This hand-over holds no longer; ask who gave it.", code="state_forbids")
     consent = await CONSENTS.get(unit.connection, handover["agency_id"], handover["consent_id"])
     rules.check_usable(consent, unit.now)
-
-
-class _InHerName:
-    """The one who opens a package, as the giver's audit names her."""
-
-    def __init__(self, user_id: uuid.UUID, agency_id: uuid.UUID, address: str) -> None:
-        self.user_id = user_id
-        self.agency_id = agency_id
-        self.address = address
 
 
 async def _package(unit: Unit, handover: Record) -> dict[str, Any]:
