@@ -41,6 +41,8 @@ _RUNS: Final = (
 )
 
 _TRIMMINGS: Final = re.compile(r"[\W\d_]+")
+_EDGES: Final = re.compile(r"^[\W\d_]+|[\W\d_]+$")
+_DISGUISES: Final = str.maketrans("0134@$5", "oieaass")
 
 
 def weakness(password: str, username: str = "") -> str | None:
@@ -59,6 +61,8 @@ def weakness(password: str, username: str = "") -> str | None:
 def _is_words(plain: str) -> bool:
     """Whether it is nothing but one or two words of the list, with digits and signs between and around them."""
     parts = [part for part in _TRIMMINGS.split(plain) if part]
+    if _EDGES.sub("", plain).translate(_DISGUISES) in _WORDS:
+        return True
     if len(parts) > 2:
         return False
     if all(part in _WORDS for part in parts):
