@@ -9,8 +9,16 @@ from typing import Any, Final, NamedTuple
 
 from core.ids import new_id
 from core.postgres.database import Connection
-from core.postgres.table import Record
+from core.postgres.table import Record, Table
 
+HOLDS: Final = Table(
+    "audit_hold",
+    "hold",
+    (
+        "person_id", "user_id", "reason", "reference", "since", "placed_by", "placed_at", "ends_at", "released_by",
+        "released_at",
+    ),
+)  # fmt: skip
 _INSERT: Final = (
     "INSERT INTO audit (id, at, agency_id, actor_kind, actor_id, action, subject_kind, subject_id, address, detail,"
     " role, session_id, purpose, person_ids)"

@@ -261,6 +261,24 @@ async def stream(connection: Connection, agency_id: uuid.UUID, after: int, sink:
     )
 
 
+async def canonical_forms(connection: Connection, audit_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
+    """Canonical forms of some rows by their ids; `text_form` was called before."""
+    if not audit_ids:
+        return {}
+    parts: list[bytes] = []
+
+    async def sink(data: bytes) -> None:
+        parts.append(data)
+
+    wanted = ", ".join(f"'{uuid.UUID(int=one.int)}'" for one in audit_ids)
+    await connection.copy_from_query(
+        f"SELECT {_CANONICAL} FROM audit a WHERE a.id IN ({wanted})",  # noqa: S608 - ids made anew
+        output=sink,
+        format="text",
+    )
+    return {uuid.UUID(line[:36]): line for line in b"".join(parts).decode().splitlines()}
+
+
 async def agencies(connection: Connection) -> list[uuid.UUID]:
     """Every agency that there is, has rows, or has a chain."""
     rows = await connection.fetch(
@@ -307,15 +325,24 @@ async def last_cut(connection: Connection, agency_id: uuid.UUID) -> dict[str, An
     return dict(row) if row is not None else None
 
 
-async def prefix_end(connection: Connection, agency_id: uuid.UUID, before: datetime) -> Head | None:
-    """The last link of the longest prefix all of whose rows are older; never the whole chain. None: there is none."""
+async def prefix_end(connection: Connection, agency_id: uuid.UUID, before: datetime, limit: int) -> Head | None:
+    """The last link of the prefix all of whose rows are older, at most `limit` long; never the newest link.
+
+    None: there is no such prefix.
+    """
     row = await connection.fetchrow(
-        "SELECT l.position, l.chain_hash FROM audit_link l WHERE l.agency_id = $1 AND l.position < coalesce("
-        " (SELECT l2.position FROM audit_link l2 JOIN audit a ON a.id = l2.audit_id WHERE l2.agency_id = $1"
-        "  AND a.at >= $2 ORDER BY l2.position LIMIT 1),"
-        " (SELECT max(position) FROM audit_link WHERE agency_id = $1)) ORDER BY l.position DESC LIMIT 1",
+        """
+        WITH beginning AS (
+            SELECT l.position, l.chain_hash, a.at FROM audit_link l LEFT JOIN audit a ON a.id = l.audit_id
+            WHERE l.agency_id = $1 ORDER BY l.position LIMIT $3)
+        SELECT position, chain_hash FROM beginning
+        WHERE position < (SELECT max(position) FROM audit_link WHERE agency_id = $1)
+            AND position < coalesce((SELECT min(position) FROM beginning WHERE at >= $2), 9223372036854775807)
+        ORDER BY position DESC LIMIT 1
+        """,
         agency_id,
         before,
+        limit,
     )
     return None if row is None else Head(agency_id, row["position"], row["chain_hash"])
 
