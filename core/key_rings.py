@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import os
 import re
 import secrets
@@ -61,10 +62,12 @@ class KeyRing(Protocol):
 
 
 class LocalRing:
-    """Keys in this process's memory. With a `path`, a key that is not known yet is looked for in the file again."""
+    """Keys in this process's memory. With a `path`, a file that was changed since is read again before it wraps, and
+    when a key is asked for that was not in it."""
 
     def __init__(self, keys: dict[str, bytes], path: Path | None = None) -> None:
         self._path = path
+        self._read_at = path.stat().st_mtime_ns if path is not None else 0
         self._current = ""
         self._ciphers: dict[str, AESGCM] = {}
         self._take(keys)
@@ -78,10 +81,21 @@ class LocalRing:
         """Every key it reads with, the current one first."""
         return tuple(self._ciphers)
 
+    def _look_again(self) -> None:
+        if self._path is None:
+            return
+        with contextlib.suppress(OSError):  # gone for a moment or for good: the keys in memory go on
+            changed_at = self._path.stat().st_mtime_ns
+            if changed_at != self._read_at:
+                self._take(read_key_file(self._path))
+                self._read_at = changed_at
+
     async def current_id(self) -> str:
+        self._look_again()
         return self._current
 
     async def wrap(self, keys: Sequence[tuple[Owner, bytes]]) -> list[Wrapped]:
+        self._look_again()
         cipher = self._ciphers[self._current]
         wrapped = []
         for owner, key in keys:
@@ -93,8 +107,8 @@ class LocalRing:
         return [self._unwrap(owner, wrapped) for owner, wrapped in keys]
 
     def _unwrap(self, owner: Owner, wrapped: Wrapped) -> bytes:
-        if wrapped.key_id not in self._ciphers and self._path is not None:
-            self._take(read_key_file(self._path))
+        if wrapped.key_id not in self._ciphers:
+            self._look_again()
         cipher = self._ciphers.get(wrapped.key_id)
         if cipher is None:
             raise KeyLost(f"the key {wrapped.key_id!r:.80} is not in the ring")

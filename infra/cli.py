@@ -20,6 +20,7 @@ from core.clock import utc_now
 from core.errors import Misconfigured, QorganError
 from core.settings import Settings
 from infra.commands.audit import audit_app
+from infra.commands.keys import keys_app
 from infra.commands.simulation import sim_app
 from infra.commands.users import user_app
 from infra.stores import find_running, forget_running, open_stores
@@ -35,6 +36,8 @@ app = typer.Typer(
 )
 
 app.add_typer(user_app, name="user")
+
+app.add_typer(keys_app, name="keys")
 app.add_typer(audit_app, name="audit")
 app.add_typer(sim_app, name="sim")
 
@@ -78,7 +81,7 @@ def run(
 
 
 async def _run(settings: Settings, targets: list[str], console: Console) -> None:
-    from core.postgres.migrate import migrate
+    from infra.opening import open_database
     from infra.supervisor import Supervisor
 
     stop = asyncio.Event()
@@ -86,7 +89,7 @@ async def _run(settings: Settings, targets: list[str], console: Console) -> None
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     assert settings.database_url is not None
-    await migrate(settings.database_url.get_secret_value(), settings.shard_count, utc_now())
+    await open_database(settings)
     supervisor = Supervisor(settings, targets, on_event=console.print)
     if not await supervisor.start_unless(stop):
         return
@@ -101,12 +104,12 @@ async def _run(settings: Settings, targets: list[str], console: Console) -> None
 
 @app.command()
 def migrate() -> None:
-    """Bring the database to the newest schema."""
-    from core.postgres.migrate import migrate as apply
+    """Bring the database to the newest schema, and seal what an older version left plain."""
+    from infra.opening import open_database
 
-    with open_stores(load_settings()) as settings:
-        assert settings.database_url is not None
-        shards = asyncio.run(apply(settings.database_url.get_secret_value(), settings.shard_count, utc_now()))
+    with open_stores(load_settings()) as settings, progress() as bar:
+        task = bar.add_task("Sealing", total=None, visible=False)
+        shards = asyncio.run(open_database(settings, lambda done: bar.update(task, completed=done, visible=True)))
     out().print(f"The schema is up to date ({shards} shards).")
 
 
@@ -118,14 +121,14 @@ def seed(
 ) -> None:
     """Make victims, aggressors, bracelets, phones and orders (alert 500 m), and one user a role."""
     from core.postgres.database import Database
-    from core.postgres.migrate import migrate as apply
     from core.vault import load_vault
+    from infra.opening import open_database
     from infra.seed import seed as make
 
     async def work(settings: Settings) -> dict[str, Any]:
         assert settings.database_url is not None
         url = settings.database_url.get_secret_value()
-        await apply(url, settings.shard_count, utc_now())
+        await open_database(settings)
         database = Database(url, size=2, application="qorgan-seed", command_timeout_s=300, vault=load_vault(settings))
         with progress() as bar:
             task = bar.add_task("Seeding", total=pairs)

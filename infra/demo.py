@@ -18,10 +18,10 @@ from core.clock import utc_now
 from core.ids import new_id
 from core.postgres.agencies import ROUTES
 from core.postgres.database import Database
-from core.postgres.migrate import migrate
 from core.settings import Settings
 from core.vault import load_vault
 from device_sim.scenario import ActorCredentials, load_scenario, run_scenario
+from infra.opening import open_database
 from infra.receivers import MailReceiver, WebhookReceiver
 from infra.seed import seed_demo
 from infra.stores import forget_running, open_stores
@@ -53,7 +53,7 @@ async def _demo(settings: Settings, console: Console, scenario_name: str) -> Non
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     assert settings.database_url is not None
-    await migrate(settings.database_url.get_secret_value(), settings.shard_count, utc_now())
+    await open_database(settings)
 
     def tell(line: str) -> None:
         loop.call_soon_threadsafe(lambda: console.print(f"[cyan]→ {line}[/cyan]", highlight=False))

@@ -7,14 +7,14 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from api.auth import Actor, FieldReader, Manager
+from api.auth import Actor, FieldReader, Manager, Reader
 from api.deps import Context
 from api.schemas.base import Page, Paging, page_of
-from api.schemas.people import NewPerson, PersonChange, PersonView
+from api.schemas.people import NewPerson, PersonChange, PersonSearch, PersonView
 from core.actions import records
 from core.actions.unit_of_work import act
-from core.postgres.people import PEOPLE
-from core.postgres.table import Record
+from core.postgres.people import PEOPLE, search
+from core.postgres.table import MAX_PAGE, Record
 
 router = APIRouter(prefix="/v1/people", tags=["people"])
 
@@ -44,6 +44,16 @@ async def list_people(actor: FieldReader, context: Context, paging: Paging) -> d
         seen = [person["id"] for person in found]
         await records.note(unit, actor, "person.listed", "person", people=seen, count=len(found))
     return page_of([as_told(actor, person) for person in found], paging.limit)
+
+
+@router.post("/search", response_model=Page[PersonView])
+async def search_people(body: PersonSearch, actor: Reader, context: Context) -> dict[str, Any]:
+    """Your agency's people of whom a name, telephone number or IIN is exactly this, however it was written."""
+    async with act(context.database, context.clock(), actor.scope) as unit:
+        found = await search(unit.connection, actor.agency_id, body.field, body.value, MAX_PAGE)
+        seen = [person["id"] for person in found]
+        await records.note(unit, actor, "person.searched", "person", people=seen, count=len(found), field=body.field)
+    return {"items": [as_told(actor, person) for person in found], "next": None}
 
 
 @router.get("/{person_id}", response_model=PersonView)

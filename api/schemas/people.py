@@ -45,8 +45,18 @@ class PersonChange(Change):
     hazards: dict[str, Any] | None = None
 
 
+class PersonSearch(Body):
+    """An exact value to find people by; never part of an address."""
+
+    field: Literal["name", "phone", "iin"]
+    value: Annotated[str, Field(min_length=1, max_length=200)]
+
+
 class PersonView(View):
-    """A person; an officer is told the name alone, and no safe word, contact or address."""
+    """A person; an officer is told the name alone, and no safe word, contact or address.
+
+    Of one who was `erased` nothing is left but that she was there.
+    """
 
     id: uuid.UUID
     agency_id: uuid.UUID
@@ -58,6 +68,7 @@ class PersonView(View):
     hazards: dict[str, Any]
     created_at: datetime
     updated_at: datetime
+    erased: bool
 
 
 class ContactChannel(Body):

@@ -88,34 +88,41 @@ async def ensure(connection: Connection, owners: Mapping[Owner, uuid.UUID], now:
 
     A key that is made here holds once the caller's transaction commits, and is kept by nobody until then.
     """
-    found = await find(connection, owners)
-    missing = [owner for owner in owners if owner not in found]
-    if missing:
-        found |= await _make(connection, {owner: owners[owner] for owner in missing}, now)
+    found = await ensure_or_erased(connection, owners, now)
     deks = {owner: dek for owner, dek in found.items() if dek is not None}
     if len(deks) < len(owners):
         raise Conflict("The person was erased; nothing can be kept of her.", code="person_erased")
     return deks
 
 
+async def ensure_or_erased(
+    connection: Connection, owners: Mapping[Owner, uuid.UUID], now: datetime
+) -> dict[Owner, Dek | None]:
+    """The same with None for who was erased."""
+    found = await find(connection, owners)
+    missing = {owner: agency_id for owner, agency_id in owners.items() if owner not in found}
+    return found | (await _make(connection, missing, now) if missing else {})
+
+
+_INSERT: Final = {
+    PERSON: """
+        INSERT INTO person_key (person_id, agency_id, kek_id, wrapped, created_at)
+        SELECT *, $5 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[])
+        ON CONFLICT (person_id) DO NOTHING RETURNING person_id AS id
+    """,
+    AGENCY: """
+        INSERT INTO agency_key (agency_id, kek_id, wrapped, created_at)
+        SELECT agency_id, kek_id, wrapped, $5
+        FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[]) AS new (agency_id, same, kek_id, wrapped)
+        ON CONFLICT (agency_id) DO NOTHING RETURNING agency_id AS id
+    """,
+}
+
+
 async def _make(connection: Connection, owners: Mapping[Owner, uuid.UUID], now: datetime) -> dict[Owner, Dek | None]:
     made = await vault_of(connection).make(owners)
     stored: set[uuid.UUID] = set()
-    for kind, statement in (
-        (
-            PERSON,
-            "INSERT INTO person_key (person_id, agency_id, kek_id, wrapped, created_at)"
-            " SELECT *, $5 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[])"
-            " ON CONFLICT (person_id) DO NOTHING RETURNING person_id AS id",
-        ),
-        (
-            AGENCY,
-            "INSERT INTO agency_key (agency_id, kek_id, wrapped, created_at)"
-            " SELECT agency_id, kek_id, wrapped, $5"
-            " FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[]) AS new (agency_id, same, kek_id, wrapped)"
-            " ON CONFLICT (agency_id) DO NOTHING RETURNING agency_id AS id",
-        ),
-    ):
+    for kind, statement in _INSERT.items():
         mine = [owner for owner in owners if owner.kind == kind]
         if mine:
             rows = await connection.fetch(

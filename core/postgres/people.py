@@ -19,6 +19,10 @@ from core.postgres.table import Record
 class _People(SealedTable):
     """A person has her key from the start, and is found by exact values of her identity."""
 
+    async def read(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Record]:
+        records = await super().read(connection, rows)
+        return [{**record, "erased": record["erased_at"] is not None} for record in records]
+
     async def insert(self, connection: Connection, values: Mapping[str, Any]) -> Record:
         await keys.ensure(connection, {person(values["id"]): values["agency_id"]}, utc_now())
         record = await super().insert(connection, values)

@@ -16,13 +16,13 @@ from core.clock import utc_now
 from core.errors import Misconfigured
 from core.postgres.baseline import cursors, pings_in_history
 from core.postgres.database import Database
-from core.postgres.migrate import migrate
 from core.redis import keys
 from core.redis.client import connect
 from core.settings import Settings
 from core.vault import load_vault
 from infra.bench.baseline import measure_baselines
 from infra.bench.plan import Plan
+from infra.opening import open_database
 from infra.seed import seed
 from infra.stores import forget_running, open_stores
 from infra.supervisor import Supervisor
@@ -148,7 +148,7 @@ async def whole_system(settings: Settings, plan: Plan, tell: Tell) -> AsyncItera
         tell("measuring the bare baselines")
         baselines = await measure_baselines(database_url, redis_url, plan)
         empty = await _used_memory(redis_url)
-        await migrate(database_url, own.shard_count, utc_now())
+        await open_database(own)
         tell(f"seeding {plan.pairs:,} pairs")
         world = await _seed(database_url, own, plan.pairs)
         tell("starting the services")
