@@ -27,8 +27,11 @@ class ApiContext:
 
     settings: Settings
     database: Database
+    """For what users ask, each transaction in the scope of one of them."""
     redis: Client
     clock: Clock = utc_now
+    device_database: Any = None
+    """A Database for what serves devices, and every agency's feed; none: `database`."""
     registry: Any = None
     """api.ingest.registry.Registry: device and gateway tokens, in memory."""
     appender: Any = None
@@ -50,6 +53,7 @@ class ApiContext:
     """A service; until it is started it knows of no session's end."""
 
     def __post_init__(self) -> None:
+        self.device_database = self.device_database or self.database
         self.token_key = load_token_key(self.settings)
         self.passwords = PasswordDesk()
         self.logins = AttemptLimiter(self.settings.login_attempts_per_minute)

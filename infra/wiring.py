@@ -11,12 +11,15 @@ from dataclasses import dataclass, field
 from core.clock import utc_now
 from core.errors import Misconfigured
 from core.postgres.database import Database
+from core.postgres.logins import GROUPS
 from core.redis.client import Client, connect
 from core.service import Service
 from core.settings import Settings
 from core.vault import load_vault
 
 TARGETS = ("api", "ingest", "geo", "historian", "notifier")
+LOGINS = {"api": "api", "ingest": "device", "geo": "worker", "historian": "historian", "notifier": "worker"}
+"""Target → what it does in PostgreSQL (`core.postgres.logins.GROUPS`); the api's device side besides as `device`."""
 
 
 @dataclass
@@ -25,6 +28,8 @@ class Part:
 
     services: list[Service]
     database: Database
+    device_database: Database
+    """For what serves devices; in targets but the api the same as `database`."""
     redis: Client
     port: int = 0
     started: list[Service] = field(default_factory=list)
@@ -44,6 +49,7 @@ class Part:
         while self.started:
             await self.started.pop().stop()
         await self.database.close()
+        await self.device_database.close()
         if self.database.vault is not None:
             await self.database.vault.aclose()
         await self.redis.aclose()
@@ -53,15 +59,18 @@ def build(target: str, settings: Settings, index: int = 0) -> Part:
     """The part for one target; nothing of it runs yet. Raises Misconfigured (a busy port, no stores)."""
     if settings.database_url is None or settings.redis_url is None:
         raise Misconfigured("A target needs its stores; set QORGAN_DATABASE_URL and QORGAN_REDIS_URL.")
+    if target not in LOGINS:
+        raise Misconfigured(f"There is no target {target!r}; the targets are {', '.join(TARGETS)}.")
     database = Database(
         settings.database_url.get_secret_value(),
         size=settings.postgres_pool_size,
         application=f"qorgan-{target}-{index}",
         vault=load_vault(settings),
+        role=GROUPS[LOGINS[target]],
     )
     redis = connect(settings.redis_url.get_secret_value(), cluster=settings.redis_cluster)
     instance = f"{target}-{os.uname().nodename}-{os.getpid()}"
-    part = Part([], database, redis)
+    part = Part([], database, database, redis)
     if target == "api":
         _build_api(part, settings, index)
     elif target == "ingest":
@@ -77,8 +86,6 @@ def build(target: str, settings: Settings, index: int = 0) -> Part:
         from notifier.sender import Sender
 
         part.services = [Sender(settings, database, build_channels(settings), utc_now)]
-    else:
-        raise Misconfigured(f"There is no target {target!r}; the targets are {', '.join(TARGETS)}.")
     return part
 
 
@@ -97,18 +104,28 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     from core.tls import server_context
     from infra.server import HttpServer, bind
 
+    if settings.device_database_url is None:
+        raise Misconfigured("The api has its device side connect as a role of its own; set QORGAN_DEVICE_DATABASE_URL.")
+    part.device_database = device_database = Database(
+        settings.device_database_url.get_secret_value(),
+        size=settings.postgres_pool_size,
+        application=f"qorgan-api-{index}-devices",
+        vault=part.database.vault,
+        role=GROUPS["device"],
+    )
     listener = bind(settings.host, settings.port, shared=settings.processes > 1)
     part.port = int(listener.getsockname()[1])
     settings = settings.model_copy(update={"port": part.port})
-    registry = Registry(part.database, utc_now)
+    registry = Registry(device_database, utc_now)
     appender = Appender(settings, part.redis, utc_now, road="http")
-    asked = AskedIntervals(settings, part.redis, part.database, utc_now)
-    tail = FeedTail(settings, part.database, part.redis, utc_now)
-    own_news = OwnNews(part.database, registry, utc_now)
-    desk = PanicDesk(settings, part.database, part.redis, registry, tail, utc_now, index)
+    asked = AskedIntervals(settings, part.redis, device_database, utc_now)
+    tail = FeedTail(settings, device_database, part.redis, utc_now)
+    own_news = OwnNews(device_database, registry, utc_now)
+    desk = PanicDesk(settings, device_database, part.redis, registry, tail, utc_now, index)
     context = ApiContext(
         settings=settings,
         database=part.database,
+        device_database=device_database,
         redis=part.redis,
         clock=utc_now,
         registry=registry,
@@ -126,8 +143,8 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
         trusted_proxies=[proxy.strip() for proxy in settings.trusted_proxies.split(",") if proxy.strip()],
     )
     health = IngestHealth(settings, part.redis, appender, beats=False)
-    clock = OrderClock(part.database, utc_now)
-    upkeep = IncidentClock(part.database, utc_now)
+    clock = OrderClock(device_database, utc_now)
+    upkeep = IncidentClock(device_database, utc_now)
     ended = context.ended_sessions
     part.services = [registry, ended, asked, appender, health, tail, own_news, PanicDrain(desk), clock, upkeep, server]
 

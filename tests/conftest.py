@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import itertools
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
 from core.clock import utc_now
-from core.postgres.database import Database
-from core.postgres.migrate import migrate
 from core.key_rings import LocalRing
+from core.postgres.database import Database
+from core.postgres.logins import GROUPS, make_logins, url_as
+from core.postgres.migrate import migrate
 from core.redis.client import connect
 from core.settings import Settings
 from core.vault import Vault
@@ -35,13 +38,30 @@ def stores() -> Iterator[EmbeddedStores]:
     with tempfile.TemporaryDirectory(prefix="qorgan-test-", ignore_cleanup_errors=True) as directory:
         embedded = EmbeddedStores(Path(directory), settings={"fsync": "off", "shared_buffers": "64MB"})
         embedded.start()
-        asyncio.run(_make_template(embedded))
+        asyncio.run(migrate(embedded.database_url, SHARDS, utc_now()))
         yield embedded
         embedded.stop()
 
 
-async def _make_template(embedded: EmbeddedStores) -> None:
-    await migrate(embedded.database_url, SHARDS, utc_now())
+@pytest.fixture(scope="session")
+def logins(stores: EmbeddedStores) -> dict[str, str]:
+    """What a service does in PostgreSQL → the URL of a login role for it, as `qorgan run` makes them."""
+    return asyncio.run(make_logins(stores.database_url))
+
+
+@dataclass
+class Posts:
+    """A database as each service connects to it: bound by row-level security, and refused where it is not."""
+
+    api: Database
+    device: Database
+    worker: Database
+    historian: Database
+
+    @property
+    def all(self) -> tuple[Database, ...]:
+        """Every one of them."""
+        return self.api, self.device, self.worker, self.historian
 
 
 @pytest.fixture
@@ -64,11 +84,40 @@ def vault() -> Vault:
 
 @pytest.fixture
 async def database(database_url: str, vault: Vault) -> AsyncIterator[Database]:
-    """A pool on a fresh database."""
+    """A pool on a fresh database, as its owner: for what a test prepares and looks up; services take `posts`."""
     pool = Database(database_url, size=8, vault=vault)
     await pool.open()
     yield pool
     await pool.close()
+
+
+@pytest.fixture
+async def posts_at(
+    logins: dict[str, str], database_url: str, vault: Vault
+) -> AsyncIterator[Callable[[str], Posts]]:
+    """Makes `Posts` for the address of a database; nothing connects before it is used."""
+    del database_url  # only that it is still there when the pools are closed
+    made: list[Posts] = []
+
+    def make(url: str) -> Posts:
+        pools = {}
+        for kind, role in GROUPS.items():
+            login = urlsplit(logins[kind])
+            own_url = url_as(url, str(login.username), str(login.password))
+            pools[kind] = Database(own_url, size=8, command_timeout_s=5, vault=vault, role=role)
+        made.append(Posts(**pools))
+        return made[-1]
+
+    yield make
+    for posts in made:
+        for pool in posts.all:
+            await pool.close()
+
+
+@pytest.fixture
+def posts(posts_at: Callable[[str], Posts], database_url: str) -> Posts:
+    """The test's database as each service connects to it."""
+    return posts_at(database_url)
 
 
 @pytest.fixture

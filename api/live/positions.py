@@ -8,6 +8,7 @@ import uuid
 from typing import Any, Final
 
 from core.clock import from_ms, rfc3339
+from core.domain.scope import Scope
 from core.errors import StoreUnavailable
 from core.postgres import board
 from core.postgres.board import Party
@@ -39,9 +40,14 @@ class PositionSource:
         self._shown.pop(agency_id, None)
         self._stale.discard(agency_id)
 
-    async def read(self, agency_id: uuid.UUID) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """All positions of the agency's parties, and those of them that are new since the last read."""
-        parties = await self._parties_of(agency_id)
+    async def read(
+        self, agency_id: uuid.UUID, scope: Scope | None = None
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """All positions of the agency's parties, and those of them that are new since the last read.
+
+        With a scope, of those parties that the user may see.
+        """
+        parties = await self._parties_of(agency_id, scope)
         by_shard: dict[int, list[Party]] = {}
         for party in parties:
             by_shard.setdefault(party.shard, []).append(party)
@@ -62,13 +68,13 @@ class PositionSource:
         self._shown[agency_id] = after
         return everything, changed
 
-    async def _parties_of(self, agency_id: uuid.UUID) -> list[Party]:
+    async def _parties_of(self, agency_id: uuid.UUID, scope: Scope | None) -> list[Party]:
         """The agency's parties; the last known ones while PostgreSQL is away."""
         read_at, parties = self._parties.get(agency_id, (-math.inf, []))
         if agency_id not in self._stale and time.monotonic() - read_at < PARTIES_S:
             return parties
         try:
-            async with self._database.connection(timeout_s=1.0) as connection:
+            async with self._database.connection(scope, timeout_s=1.0) as connection:
                 parties = await board.parties(connection, agency_id)
         except StoreUnavailable:
             return parties

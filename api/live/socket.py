@@ -54,7 +54,7 @@ async def feed(socket: WebSocket) -> None:
     except (WebSocketDisconnect, TimeoutError):
         return
     address = socket.client.host if socket.client is not None else ""
-    subscription = context.tail.subscribe(actor.agency_id, after, dataclasses.replace(actor.scope, address=address))
+    subscription = context.tail.subscribe(dataclasses.replace(actor.scope, address=address), after)
     try:
         await serve(socket, subscription, _watch_token(context, token, actor))
     finally:

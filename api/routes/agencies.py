@@ -26,7 +26,7 @@ router = APIRouter(prefix="/v1", tags=["agencies"])
 @router.get("/agencies", response_model=Page[AgencyView])
 async def list_agencies(actor: User, context: Context) -> dict[str, Any]:
     """The agencies you belong to: one."""
-    async with context.database.connection() as connection:
+    async with context.database.connection(actor.scope) as connection:
         return {"items": [await agencies.get(connection, actor.agency_id)], "next": None}
 
 
@@ -35,7 +35,7 @@ async def read_agency(agency_id: uuid.UUID, actor: User, context: Context) -> Re
     """Your agency."""
     if agency_id != actor.agency_id:
         raise NotFound("There is no agency with this id.")
-    async with context.database.connection() as connection:
+    async with context.database.connection(actor.scope) as connection:
         return await agencies.get(connection, agency_id)
 
 
@@ -49,7 +49,7 @@ async def update_agency(agency_id: uuid.UUID, body: AgencyChange, actor: Admin, 
         check_time_zone(values["time_zone"])
     if values.get("jurisdiction") is not None:
         values["jurisdiction"] = validate_geometry(values["jurisdiction"])
-    async with act(context.database, context.clock()) as unit:
+    async with act(context.database, context.clock(), actor.scope) as unit:
         agency = await agencies.update(unit.connection, agency_id, values)
         await records.note(unit, actor, "agency.changed", "agency", agency_id, fields=sorted(values))
     return agency
@@ -58,7 +58,7 @@ async def update_agency(agency_id: uuid.UUID, body: AgencyChange, actor: Admin, 
 @router.post("/notification-routes", status_code=201, response_model=RouteView)
 async def create_route(body: NewRoute, actor: Admin, context: Context, response: Response) -> Record:
     """Add a way to be told: a desk's e-mail, a dispatch system's webhook, a log."""
-    async with act(context.database, context.clock()) as unit:
+    async with act(context.database, context.clock(), actor.scope) as unit:
         record, new = await records.create(unit, actor, ROUTES, body.id, body.values())
     response.status_code = 201 if new else 200
     return record
@@ -67,7 +67,7 @@ async def create_route(body: NewRoute, actor: Admin, context: Context, response:
 @router.get("/notification-routes", response_model=Page[RouteView])
 async def list_routes(actor: Admin, context: Context, paging: Paging) -> dict[str, Any]:
     """How your agency is told."""
-    async with context.database.connection() as connection:
+    async with context.database.connection(actor.scope) as connection:
         found = await ROUTES.page(connection, actor.agency_id, after=paging.after, limit=paging.limit)
     return page_of(found, paging.limit)
 
@@ -75,5 +75,5 @@ async def list_routes(actor: Admin, context: Context, paging: Paging) -> dict[st
 @router.patch("/notification-routes/{route_id}", response_model=RouteView)
 async def update_route(route_id: uuid.UUID, body: RouteChange, actor: Admin, context: Context) -> Record:
     """Change a way to be told, or switch it off."""
-    async with act(context.database, context.clock()) as unit:
+    async with act(context.database, context.clock(), actor.scope) as unit:
         return await records.change(unit, actor, ROUTES, route_id, body.values())

@@ -44,7 +44,7 @@ class AuditQuery(PageQuery):
 @router.get("", response_model=Page[AuditView])
 async def read_audit(actor: Auditor, context: Context, paging: Annotated[AuditQuery, Query()]) -> dict[str, Any]:
     """Your agency's audit, oldest first."""
-    async with act(context.database, context.clock()) as unit:
+    async with act(context.database, context.clock(), actor.scope) as unit:
         found = await audit.page(
             unit.connection,
             actor.agency_id,

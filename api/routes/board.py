@@ -23,11 +23,11 @@ async def read_board(
     context: Context, actor: Annotated[Actor, Depends(require(*sorted(FEED_ROLES)))]
 ) -> dict[str, Any]:
     """Open incidents, units, health and live positions; `cursor` is where `WS /v1/feed?after=` goes on."""
-    snapshot = await board.load(context.database, actor.agency_id)
+    snapshot = await board.load(context.database, actor.scope)
     health = dict(context.tail.health) if context.tail is not None else {}
     positions: list[dict[str, Any]] = []
     try:
-        positions, _ = await PositionSource(context.database, context.redis).read(actor.agency_id)
+        positions, _ = await PositionSource(context.database, context.redis).read(actor.agency_id, actor.scope)
     except (RedisError, StoreUnavailable, *AWAY):
         health["redis"] = "away"
     return {
@@ -35,6 +35,7 @@ async def read_board(
         "at": rfc3339(context.clock()),
         "incidents": snapshot.incidents,
         "units": snapshot.units,
+        "sealed": snapshot.sealed,
         "health": health,
         "positions": positions,
     }

@@ -96,7 +96,7 @@ async def list_incidents(context: Context, actor: Watcher, filters: Annotated[Fi
         "since": filters.since,
         "after": filters.after,
     }
-    async with context.database.connection() as connection:
+    async with context.database.connection(actor.scope) as connection:
         items = await store.listing(connection, actor.agency_id, wanted, filters.limit)
     return page_of([_as_seen_by(actor, item) for item in items], filters.limit)
 
@@ -104,7 +104,7 @@ async def list_incidents(context: Context, actor: Watcher, filters: Annotated[Fi
 @router.get("/{incident_id}")
 async def read_incident(incident_id: uuid.UUID, context: Context, actor: Watcher) -> dict[str, Any]:
     """An incident with its timeline, and how often its order, and the same man any order, was violated."""
-    async with context.database.connection() as connection:
+    async with context.database.connection(actor.scope) as connection:
         row = await store.find(connection, actor.agency_id, incident_id)
         if row is None:
             raise NotFound("There is no such incident.")
@@ -120,7 +120,7 @@ async def read_incident(incident_id: uuid.UUID, context: Context, actor: Watcher
 @router.get("/{incident_id}/episode")
 async def read_episode(incident_id: uuid.UUID, context: Context, actor: Watcher) -> dict[str, Any]:
     """The incidents of an incident's episode, itself among them: what tells them apart, in the order they opened."""
-    async with context.database.connection() as connection:
+    async with context.database.connection(actor.scope) as connection:
         row = await store.find(connection, actor.agency_id, incident_id)
         if row is None:
             raise NotFound("There is no such incident.")
@@ -142,21 +142,21 @@ def _as_seen_by(actor: Actor, incident: dict[str, Any]) -> dict[str, Any]:
 @router.post("/{incident_id}/acknowledge")
 async def acknowledge(incident_id: uuid.UUID, body: Command, context: Context, actor: Dispatcher) -> dict[str, Any]:
     """Take it in hand."""
-    async with act(context.database, context.clock()) as unit:
+    async with act(context.database, context.clock(), actor.scope) as unit:
         return await commands.acknowledge(unit, body.by(actor, incident_id))
 
 
 @router.post("/{incident_id}/dispatch")
 async def dispatch(incident_id: uuid.UUID, body: Dispatch, context: Context, actor: Dispatcher) -> dict[str, Any]:
     """Send units."""
-    async with act(context.database, context.clock()) as unit:
+    async with act(context.database, context.clock(), actor.scope) as unit:
         return await commands.dispatch(unit, body.by(actor, incident_id), body.unit_ids, body.eta_s)
 
 
 @router.post("/{incident_id}/note")
 async def note(incident_id: uuid.UUID, body: Note, context: Context, actor: Noter) -> dict[str, Any]:
     """Write a line into the timeline."""
-    async with act(context.database, context.clock()) as unit:
+    async with act(context.database, context.clock(), actor.scope) as unit:
         return await commands.note(unit, body.by(actor, incident_id))
 
 
@@ -164,14 +164,14 @@ async def note(incident_id: uuid.UUID, body: Note, context: Context, actor: Note
 async def resolve(incident_id: uuid.UUID, body: Resolve, context: Context, actor: Dispatcher) -> dict[str, Any]:
     """End it; while he is still inside only custody or a suspension does."""
     ending = commands.Ending(body.outcome, body.cause, body.false_alarm_cause)
-    async with act(context.database, context.clock()) as unit:
+    async with act(context.database, context.clock(), actor.scope) as unit:
         return await commands.resolve(unit, body.by(actor, incident_id), ending)
 
 
 @router.post("/{incident_id}/reopen")
 async def reopen(incident_id: uuid.UUID, body: Command, context: Context, actor: Dispatcher) -> dict[str, Any]:
     """Open it again."""
-    async with act(context.database, context.clock()) as unit:
+    async with act(context.database, context.clock(), actor.scope) as unit:
         return await commands.reopen(unit, body.by(actor, incident_id))
 
 
@@ -183,7 +183,7 @@ async def nearest_units(
     limit: Annotated[int, Query(ge=1, le=NEAREST_MAX)] = 10,
 ) -> dict[str, Any]:
     """The agency's units on duty by their distance from the incident; those in conflict with a party come last."""
-    async with context.database.connection() as connection:
+    async with context.database.connection(actor.scope) as connection:
         row = await store.find(connection, actor.agency_id, incident_id)
         if row is None:
             raise NotFound("There is no such incident.")
@@ -212,7 +212,7 @@ async def nearest_units(
 async def _live_place(context: ApiContext, actor: Actor, incident_id: uuid.UUID) -> dict[str, Any] | None:
     """Where the protected person of an open incident is now, for one that told no place."""
     try:
-        positions, _ = await PositionSource(context.database, context.redis).read(actor.agency_id)
+        positions, _ = await PositionSource(context.database, context.redis).read(actor.agency_id, actor.scope)
     except (RedisError, StoreUnavailable, *AWAY):
         return None
     for position in positions:

@@ -50,6 +50,6 @@ async def report_maintenance(
 ) -> dict[str, Any]:
     """Pairs with more than three false incidents within seven days."""
     start, end = span(context, since, until)
-    async with context.database.connection() as connection:
+    async with context.database.connection(actor.scope) as connection:
         tasks = await maintenance.listing(connection, actor.agency_id, start, end, limit)
     return {"since": start, "until": end, "tasks": tasks}

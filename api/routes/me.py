@@ -45,7 +45,7 @@ async def read_protection(device: Device, context: Context) -> dict[str, Any]:
         return {**UNFITTED, "devices": []}
     now = context.clock()
     try:
-        async with context.database.connection() as connection:
+        async with context.device_database.connection() as connection:
             own = await devices.of_people(connection, [device.person_id])
             orders = await devices.protection(connection, [device.person_id], now)
     except StoreUnavailable:
@@ -57,7 +57,7 @@ async def read_protection(device: Device, context: Context) -> dict[str, Any]:
 @router.post("/token", status_code=201, response_model=RotatedToken)
 async def rotate_token(device: Device, request: Request, context: Context) -> dict[str, Any]:
     """A new token for the device that asks, told only now; confirm it, and the earlier ones end."""
-    async with act(context.database, context.clock()) as unit:
+    async with act(context.device_database, context.clock()) as unit:
         token, until = await device_actions.rotate_token(unit, device.id, device.agency_id, client_address(request))
     await context.registry.known(token)
     return {"token": token, "earlier_until": until}
@@ -67,5 +67,5 @@ async def rotate_token(device: Device, request: Request, context: Context) -> di
 async def confirm_token(device: Device, request: Request, context: Context) -> None:
     """The device has kept the token it asks with: every other of its tokens ends."""
     digest = token_digest(bearer_token(request.headers.get("authorization")))
-    async with act(context.database, context.clock()) as unit:
+    async with act(context.device_database, context.clock()) as unit:
         await device_actions.confirm_token(unit, device.id, device.agency_id, digest, client_address(request))

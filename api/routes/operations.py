@@ -70,7 +70,7 @@ async def _bounded(look: Awaitable[dict[str, Any]]) -> dict[str, Any]:
 
 
 async def _look_at_postgres(context: ApiContext) -> dict[str, Any]:
-    async with context.database.connection(timeout_s=CHECK_TIMEOUT_S) as connection:
+    async with context.device_database.connection(timeout_s=CHECK_TIMEOUT_S) as connection:
         leases = await readiness.leases(connection, context.clock())
         cursors = await readiness.cursors(connection)
     unowned = [lease["name"] for lease in leases if not lease["held"]]

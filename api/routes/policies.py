@@ -29,7 +29,7 @@ PRESETS: Final[dict[str | None, dict[str, float]]] = {
 @router.get("", response_model=PolicyView)
 async def read_agency_policy(actor: Reader, context: Context) -> dict[str, Any]:
     """The policy in force, defaults filled in; what of it was set, the defaults, and the bounds of each value."""
-    async with context.database.connection() as connection:
+    async with context.database.connection(actor.scope) as connection:
         return view(await agencies.get(connection, actor.agency_id))
 
 
@@ -37,7 +37,7 @@ async def read_agency_policy(actor: Reader, context: Context) -> dict[str, Any]:
 async def put_policy(body: PolicyBody, actor: Supervisor, context: Context) -> dict[str, Any]:
     """Set the whole policy; orders already entered keep their radii and grace, all get the other values."""
     values = {**PRESETS[body.preset], **body.model_dump(exclude={"preset"}, exclude_none=True)}
-    async with act(context.database, context.clock()) as unit:
+    async with act(context.database, context.clock(), actor.scope) as unit:
         return view(await set_policy(unit, actor, values))
 
 

@@ -32,7 +32,7 @@ async def create_unit(body: NewUnit, actor: Supervisor, context: Context, respon
     """Enter a unit."""
     now, values = context.clock(), body.values()
     stamp = {"position_at": now} if check_position(body) else {}
-    async with act(context.database, now) as unit:
+    async with act(context.database, now, actor.scope) as unit:
         if not await records.claim(unit, actor, UNITS, body.id, values):
             assert body.id is not None
             response.status_code = 200
@@ -43,7 +43,7 @@ async def create_unit(body: NewUnit, actor: Supervisor, context: Context, respon
 @router.get("", response_model=Page[UnitView])
 async def list_units(actor: FieldReader, context: Context, paging: Paging) -> dict[str, Any]:
     """Your agency's units."""
-    async with context.database.connection() as connection:
+    async with context.database.connection(actor.scope) as connection:
         found = await UNITS.page(connection, actor.agency_id, after=paging.after, limit=paging.limit)
     return page_of(found, paging.limit)
 
@@ -51,7 +51,7 @@ async def list_units(actor: FieldReader, context: Context, paging: Paging) -> di
 @router.get("/{unit_id}", response_model=UnitView)
 async def read_unit(unit_id: uuid.UUID, actor: FieldReader, context: Context) -> Record:
     """One unit."""
-    async with context.database.connection() as connection:
+    async with context.database.connection(actor.scope) as connection:
         return await UNITS.get(connection, actor.agency_id, unit_id)
 
 
@@ -61,5 +61,5 @@ async def update_unit(unit_id: uuid.UUID, body: UnitChange, actor: Dispatch, con
     now, values = context.clock(), body.values()
     if check_position(body):
         values["position_at"] = now
-    async with act(context.database, now) as unit:
+    async with act(context.database, now, actor.scope) as unit:
         return await units.change(unit, actor, unit_id, values)

@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from core.clock import rfc3339
-from core.postgres import feed, incidents
+from core.domain.scope import Scope
+from core.postgres import access, feed, incidents
 from core.postgres.database import Connection, Database
 
 UNIT_BOUND: Final = 1_000
@@ -41,19 +42,20 @@ class Board:
     cursor: int
     incidents: list[dict[str, Any]]
     units: list[dict[str, Any]]
+    sealed: list[dict[str, Any]]
+    """Grave incidents of cases sealed from who looks: that they are there, and nothing of whom."""
 
 
-async def load(database: Database, agency_id: uuid.UUID) -> Board:
-    """The agency's board: cursor and rows out of one snapshot, so that neither is ahead of the other."""
-    async with (
-        database.connection() as connection,
-        connection.transaction(isolation="repeatable_read", readonly=True),
-    ):
+async def load(database: Database, scope: Scope) -> Board:
+    """The board of the scope's agency: cursor and rows out of one snapshot, so that neither is ahead of the other."""
+    agency_id = scope.agency_id
+    async with database.transaction(scope, isolation="repeatable_read", readonly=True) as connection:
         cursor = await feed.head(connection, agency_id)
         return Board(
             cursor,
             await incidents.open_of_agency(connection, agency_id),
             [unit_json(row) for row in await units(connection, agency_id)],
+            await access.sealed_alarms(connection),
         )
 
 

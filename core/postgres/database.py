@@ -13,7 +13,7 @@ import asyncpg
 import msgspec
 
 from core.domain.scope import Scope
-from core.errors import Conflict, StoreUnavailable
+from core.errors import Conflict, Misconfigured, NotFound, StoreUnavailable
 from core.vault import Vault
 
 Connection = asyncpg.Connection
@@ -79,6 +79,25 @@ class ScopedConnection(asyncpg.Connection):  # type: ignore[misc]  # the driver 
         return ""
 
 
+_WHO: Final = """
+SELECT r.rolsuper OR r.rolbypassrls OR pg_has_role(r.oid, c.relowner, 'MEMBER') AS unbound,
+    EXISTS (SELECT FROM pg_roles g WHERE g.rolname = $1 AND pg_has_role(r.oid, g.oid, 'USAGE')) AS member
+FROM pg_roles r LEFT JOIN pg_class c ON c.oid = to_regclass('public.incident') WHERE r.rolname = current_user
+"""
+
+
+async def check_role(connection: asyncpg.Connection, role: str) -> None:
+    """Raise Misconfigured unless row-level security binds this connection and it has the rights of a group role."""
+    who = await connection.fetchrow(_WHO, role)
+    if who["unbound"] is not False:
+        raise Misconfigured(
+            "This connection to PostgreSQL is one that row-level security does not bind (an owner, a superuser, or the "
+            f"schema is missing); give the service a login role of its own, a member of {role}."
+        )
+    if not who["member"]:
+        raise Misconfigured(f"This service's user in PostgreSQL is no member of {role}; grant it that role.")
+
+
 def _encode_json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
@@ -101,8 +120,11 @@ class Database:
         application: str = "qorgan",
         command_timeout_s: float = 30.0,
         vault: Vault | None = None,
+        role: str | None = None,
     ) -> None:
         self.url = url
+        self.role = role
+        """The group role its connections must have the rights of, and none beyond row-level security; None: any."""
         self.vault = vault
         """Seals and opens what is sealed in rows; every connection bears it (see core.postgres.keys)."""
         self._size = size
@@ -111,8 +133,15 @@ class Database:
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
 
+    def another(self, *, size: int, application: str, command_timeout_s: float) -> Database:
+        """A pool of its own to the same place, as the same role."""
+        return Database(
+            self.url, size=size, application=application, command_timeout_s=command_timeout_s, vault=self.vault,
+            role=self.role,
+        )  # fmt: skip
+
     async def open(self) -> None:
-        """Make the pool; raises StoreUnavailable when PostgreSQL cannot be reached."""
+        """Make the pool; raises StoreUnavailable when PostgreSQL cannot be reached, Misconfigured as `check_role`."""
         async with self._opening:
             if self._pool is not None:
                 return
@@ -129,10 +158,14 @@ class Database:
                 )
             except AWAY as error:
                 raise StoreUnavailable("PostgreSQL cannot be reached; check QORGAN_DATABASE_URL.") from error
+            except asyncpg.InvalidAuthorizationSpecificationError as error:
+                raise Misconfigured("PostgreSQL refuses the user or the password of the database URL.") from error
 
     async def _prepare(self, connection: ScopedConnection) -> None:
         await prepare_connection(connection)
         connection.vault = self.vault
+        if self.role is not None:
+            await check_role(connection, self.role)
 
     async def close(self) -> None:
         """Close every connection; a second call does nothing."""
@@ -164,6 +197,10 @@ class Database:
             raise Conflict(
                 "It refers to something that is not there, or is still referred to.", code="in_use"
             ) from error
+        except asyncpg.InsufficientPrivilegeError as error:
+            if "violates row-level security" not in str(error):
+                raise
+            raise NotFound("There is nothing of yours with these ids.") from error
         except AWAY as error:
             raise StoreUnavailable("PostgreSQL does not answer; try again shortly.") from error
 

@@ -26,7 +26,8 @@ async def test_stores_of_a_killed_process_end_though_a_client_stays_and_start_ag
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE)
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"up\n"
-    client = await asyncpg.connect(f"postgresql://postgres@/qorgan?host={tmp_path / 'sockets'}")
+    password = (tmp_path / "postgres.password").read_text()
+    client = await asyncpg.connect(f"postgresql://postgres:{password}@/qorgan?host={tmp_path / 'sockets'}")
     holder.kill()
     holder.wait()
     holder.stdout.close()

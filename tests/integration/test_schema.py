@@ -16,11 +16,10 @@ from infra.embedded import POSTGRES_BIN_PATH, EmbeddedStores
 
 def dump(stores: EmbeddedStores, name: str) -> list[str]:
     """The schema of a database as pg_dump writes it, without its own random lines and pogo's tables."""
-    assert stores.postgres is not None
     output = subprocess.run(
         [
-            str(POSTGRES_BIN_PATH / "pg_dump"), "-h", str(stores.postgres.socket_directory), "-U", "postgres", "-s",
-            "--no-owner", "-T", "_pogo_*", name,
+            str(POSTGRES_BIN_PATH / "pg_dump"), "-s", "--no-owner", "-T", "_pogo_*",
+            stores.database_url.replace("/qorgan?", f"/{name}?"),
         ],
         check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip

@@ -214,14 +214,16 @@ class Api:
 
 
 @contextlib.asynccontextmanager
-async def serve_api(settings: Settings, database: Database, client: Any) -> AsyncIterator[Api]:
+async def serve_api(settings: Settings, posts: Any, client: Any) -> AsyncIterator[Api]:
     """A real API on a free port: registry, feed, panic desk and server."""
+    database = posts.device
     registry = Registry(database, utc_now)
     tail = FeedTail(settings, database, client, utc_now)
     own_news = OwnNews(database, registry, utc_now)
     desk = PanicDesk(settings, database, client, registry, tail, utc_now)
     context = ApiContext(
-        settings=settings, database=database, redis=client, clock=utc_now, registry=registry, tail=tail,
+        settings=settings, database=posts.api, device_database=database, redis=client, clock=utc_now,
+        registry=registry, tail=tail,
         own_news=own_news, panic_desk=desk,
     )  # fmt: skip
     server = HttpServer(create_app(context), bind("127.0.0.1", 0), 1000)
@@ -236,15 +238,15 @@ async def serve_api(settings: Settings, database: Database, client: Any) -> Asyn
 
 
 @pytest.fixture
-def serve() -> Callable[..., Any]:
+def serve(posts_at: Callable[[str], Any]) -> Callable[..., Any]:
     """Serves an API on stores of the test's choice."""
-    return serve_api
+    return lambda settings, database, client: serve_api(settings, posts_at(database.url), client)
 
 
 @pytest.fixture
-async def api(settings: Settings, database: Database, redis_client: Any) -> AsyncIterator[Api]:
+async def api(settings: Settings, posts: Any, redis_client: Any) -> AsyncIterator[Api]:
     """An API on the test's stores."""
-    async with serve_api(settings, database, redis_client) as served:
+    async with serve_api(settings, posts, redis_client) as served:
         yield served
 
 

@@ -17,6 +17,7 @@ from api.live.subscription import QUEUE_FRAMES
 from core.actions.incidents import apply_transitions
 from core.actions.unit_of_work import act
 from core.clock import to_ms
+from core.domain.scope import Scope
 from core.errors import QorganError
 from core.postgres import board, feed
 from core.redis import keys
@@ -275,4 +276,4 @@ async def test_an_action_that_fails_tells_nobody(pair: Any, database: Any, query
 
 
 async def test_a_board_of_no_events_has_a_cursor_to_go_on_from(pair: Any, database: Any) -> None:
-    assert (await board.load(database, pair.agency_id)).cursor == 0
+    assert (await board.load(database, Scope(pair.agency_id, pair.users["dispatcher"], "dispatcher"))).cursor == 0

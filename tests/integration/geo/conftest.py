@@ -143,6 +143,9 @@ class Ground:
 
     settings: Settings
     database: Database
+    """As the owner, to prepare and to look."""
+    posts: Any
+    """As the services connect (tests/conftest.py: Posts)."""
     client: Any
     log: ShardLog
     applied: list[uuid.UUID] = field(default_factory=list)
@@ -160,18 +163,18 @@ class Ground:
     def worker(self, instance: str, client: Any = None, database: Database | None = None) -> GeoWorker:
         return self._remember(
             GeoWorker(
-                self.settings, database or self.database, client or self.client, instance, utc_now,
+                self.settings, database or self.posts.worker, client or self.client, instance, utc_now,
                 engine_factory=CountingEngine,
             )
         )  # fmt: skip
 
     def recorder(self, owner: Any, apply: Any = None) -> Recorder:
         return self._remember(
-            Recorder(self.settings, self.database, self.client, owner, utc_now, apply=apply or self.apply)
+            Recorder(self.settings, self.posts.worker, self.client, owner, utc_now, apply=apply or self.apply)
         )
 
     def historian(self, instance: str = "historian-1") -> Historian:
-        return self._remember(Historian(self.settings, self.database, self.client, instance, utc_now))
+        return self._remember(Historian(self.settings, self.posts.historian, self.client, instance, utc_now))
 
     def _remember(self, service: Any) -> Any:
         self.running.append(service)
@@ -257,12 +260,12 @@ class Ground:
 
 
 @pytest.fixture
-async def ground(settings: Settings, database: Database, redis_client: Any) -> AsyncIterator[Ground]:
+async def ground(settings: Settings, database: Database, posts: Any, redis_client: Any) -> AsyncIterator[Ground]:
     """Stores with one agency, and services that are stopped at the end."""
     async with database.connection() as connection:
         await connection.execute("INSERT INTO agency (id, name, created_at) VALUES ($1, 'Test', $2)", AGENCY, utc_now())
     quick = settings.model_copy(update={"lease_ttl_s": 1.0, "state_commit_ms": 50, "history_interval_ms": 20})
-    ground = Ground(quick, database, redis_client, ShardLog(redis_client))
+    ground = Ground(quick, database, posts, redis_client, ShardLog(redis_client))
     yield ground
     for service in reversed(ground.running):
         await service.stop()
@@ -308,14 +311,14 @@ class Line:
 
 
 @pytest.fixture
-async def postgres_line(stores: Any, tmp_path: Path, database_url: str) -> AsyncIterator[tuple[Line, Database]]:
-    """A line to PostgreSQL and a pool over it."""
+async def postgres_line(
+    stores: Any, tmp_path: Path, database_url: str, posts_at: Callable[[str], Any]
+) -> AsyncIterator[tuple[Line, Database]]:
+    """A line to PostgreSQL and a worker's pool over it."""
     line = Line(tmp_path / POSTGRES_SOCKET, stores.postgres.socket_directory / POSTGRES_SOCKET)
     await line.join()
-    database = Database(database_url.replace(str(stores.postgres.socket_directory), str(tmp_path)), size=8)
-    yield line, database
+    yield line, posts_at(database_url.replace(str(stores.postgres.socket_directory), str(tmp_path))).worker
     await line.cut()
-    await database.close()
 
 
 @pytest.fixture

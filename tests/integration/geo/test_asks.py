@@ -39,7 +39,9 @@ class AskingEngine(CountingEngine):
 async def test_asks_are_committed_followed_and_left_to_the_next_owner(ground: Any) -> None:
     def worker(instance: str) -> Any:
         return ground._remember(
-            GeoWorker(ground.settings, ground.database, ground.client, instance, utc_now, engine_factory=AskingEngine)
+            GeoWorker(
+                ground.settings, ground.posts.worker, ground.client, instance, utc_now, engine_factory=AskingEngine
+            )
         )
 
     asked = AskedIntervals(ground.settings, ground.client, None, utc_now)

@@ -59,7 +59,7 @@ async def test_silence_counts_only_while_the_service_could_hear(ground: Any, ran
         *((began_ms + 1000 * second, TICK, b"") for second in range(1, 3600 if ran_on else 6, 4)),
     )
     await ground.client.set(keys.INGEST_BEAT, "1", ex=60)
-    worker = GeoWorker(ground.settings, ground.database, ground.client, "geo-1", utc_now)
+    worker = GeoWorker(ground.settings, ground.posts.worker, ground.client, "geo-1", utc_now)
     ground.running.append(worker)
     await worker.start()
 

@@ -76,7 +76,7 @@ def quick(ground: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def geo_worker(ground: Any, instance: str, client: Any = None, database: Any = None) -> GeoWorker:
     """A worker with the real engine."""
-    made = GeoWorker(ground.settings, database or ground.database, client or ground.client, instance, utc_now)
+    made = GeoWorker(ground.settings, database or ground.posts.worker, client or ground.client, instance, utc_now)
     ground.running.append(made)
     return made
 

@@ -211,7 +211,7 @@ Opener = Callable[..., Awaitable[Door]]
 
 
 @pytest.fixture
-async def open_door(database: Database, settings: Settings, stores: EmbeddedStores) -> AsyncIterator[Opener]:
+async def open_door(posts: Any, settings: Settings, stores: EmbeddedStores) -> AsyncIterator[Opener]:
     """Starts ways in, with other settings or on another Valkey, and stops them after the test."""
     doors: list[Door] = []
 
@@ -220,7 +220,7 @@ async def open_door(database: Database, settings: Settings, stores: EmbeddedStor
         redis = connect_redis(redis_url or stores.redis_url, timeout_s=2)
         if redis_url is None:
             await redis.flushall()
-        registry, appender = Registry(database, utc_now), Appender(own, redis, utc_now)
+        registry, appender = Registry(posts.device, utc_now), Appender(own, redis, utc_now)
         door = Door(registry, appender, DeviceStream(own, registry, appender), redis, own)
         doors.append(door)
         for service in (registry, appender, door.stream):

@@ -43,9 +43,14 @@ class Hands:
 class Office:
     """One agency's users at their screens."""
 
-    def __init__(self, client: httpx.AsyncClient, context: ApiContext, agency_id: uuid.UUID, users: dict[str, Any]):
+    def __init__(
+        self, client: httpx.AsyncClient, context: ApiContext, database: Database, agency_id: uuid.UUID,
+        users: dict[str, Any],
+    ) -> None:  # fmt: skip
         self.client = client
         self.context = context
+        self.database = database
+        """As the owner, to prepare and to look."""
         self.agency_id = agency_id
         self.users = users
 
@@ -92,10 +97,10 @@ def hands() -> Hands:
 
 
 @pytest.fixture
-async def context(settings: Settings, database: Database, redis_client: Any, hands: Hands) -> AsyncIterator[ApiContext]:
-    registry = Registry(database, hands)
+async def context(settings: Settings, posts: Any, redis_client: Any, hands: Hands) -> AsyncIterator[ApiContext]:
+    registry = Registry(posts.device, hands)
     await registry.start()
-    made = ApiContext(settings, database, redis_client, clock=hands, registry=registry)
+    made = ApiContext(settings, posts.api, redis_client, clock=hands, device_database=posts.device, registry=registry)
     made.passwords = PasswordDesk(Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1))
     yield made
     made.passwords.close()
@@ -110,7 +115,7 @@ async def client(context: ApiContext) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-async def open_office(client: httpx.AsyncClient, context: ApiContext) -> Callable[[str], Any]:
+async def open_office(client: httpx.AsyncClient, context: ApiContext, database: Database) -> Callable[[str], Any]:
     """Makes an agency of some name with a user a role."""
     numbers = itertools.count()
 
@@ -118,12 +123,12 @@ async def open_office(client: httpx.AsyncClient, context: ApiContext) -> Callabl
         number = next(numbers)
         users: dict[str, Any] = {}
         password_hash = context.passwords.hash_now(PASSWORD)
-        async with act(context.database, context.clock()) as unit:
+        async with act(database, context.clock()) as unit:
             agency_id = await agencies.get_or_create(unit.connection, name, context.clock())
             for role in ROLES:
                 username = role if number == 0 else f"{role}{number}"
                 users[role] = await add_user(unit, agency_id, username, password_hash, role)
-        return Office(client, context, agency_id, users)
+        return Office(client, context, database, agency_id, users)
 
     return make
 

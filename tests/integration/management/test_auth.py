@@ -203,7 +203,7 @@ async def test_a_role_may_what_it_may_and_no_more(office: Any) -> None:
 
 
 async def test_a_user_is_added_by_agency_name_once(office: Any) -> None:
-    database = office.context.database
+    database = office.database
     user = await add_user_by_agency_name(database, " new one ", "long enough password", "officer", "New", utc_now())
     assert user["username"] == "new one"
     with pytest.raises(Conflict):

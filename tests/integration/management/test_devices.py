@@ -38,7 +38,7 @@ async def test_a_device_is_enrolled_once_and_only_digests_are_kept(office: Any) 
     second = await office.client.post("/v1/devices/enrol", json={"code": code})
     assert (second.status_code, second.json()["code"]) == (422, "enrolment_code_invalid")
     assert code not in second.text
-    async with office.context.database.connection() as connection:
+    async with office.database.connection() as connection:
         digests = [row["digest"] for row in await connection.fetch("SELECT digest FROM bearer_token")]
         rows = [await connection.fetch(f"SELECT * FROM {table}") for table in ("enrolment", "audit")]
     text = str(rows)
@@ -106,7 +106,7 @@ async def test_a_device_goes_from_person_to_person_and_back_to_the_shelf(office:
     device = await office.enrolled("bracelet", first)
     moved = await office.post(f"/v1/devices/{device['id']}/fit", {"person_id": second})
     assert (moved.json()["person_id"], moved.json()["status"]) == (second, "active")
-    async with office.context.database.connection() as connection:
+    async with office.database.connection() as connection:
         configs = {
             str(row["own_person_id"]): row["config"]["people"][0]["devices"]
             for row in await connection.fetch("SELECT own_person_id, config FROM protection_case")
@@ -117,7 +117,7 @@ async def test_a_device_goes_from_person_to_person_and_back_to_the_shelf(office:
     assert (back.json()["status"], back.json()["returned_at"] is None) == ("returned", False)
     no_code = await office.post(f"/v1/devices/{device['id']}/enrolment-code", None)
     assert no_code.json()["code"] == "state_forbids"
-    async with office.context.database.connection() as connection:
+    async with office.database.connection() as connection:
         config = await connection.fetchval(
             "SELECT config FROM protection_case WHERE own_person_id = $1", uuid.UUID(second)
         )
@@ -141,7 +141,7 @@ async def test_a_gateway_s_token_is_told_once_and_ends_when_revoked(office: Any)
 
 
 async def seen(office: Any, *devices: dict[str, Any], battery_pct: float = 80.0) -> None:
-    async with office.context.database.connection() as connection:
+    async with office.database.connection() as connection:
         for device in devices:
             await connection.execute(
                 "UPDATE device SET last_seen_at = $2, battery_pct = $3 WHERE id = $1",
@@ -205,7 +205,7 @@ async def test_readiness_says_which_part_is_not(office: Any, redis_client: Any, 
     assert answer.status_code == 503
     parts = answer.json()["parts"]
     assert "geo:0" in parts["postgres"]["shards_unowned"]
-    async with office.context.database.connection() as connection:
+    async with office.database.connection() as connection:
         await connection.execute("UPDATE lease SET expires_at = $1::timestamptz + interval '1 hour'", hands())
     answer = await office.client.get("/readyz")
     assert (answer.status_code, answer.json()["ready"]) == (200, True)

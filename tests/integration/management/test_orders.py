@@ -18,7 +18,7 @@ BOW_TIE = {"type": "Polygon", "coordinates": [[A, C, B, D, A]]}
 
 
 async def case_of(office: Any, order: dict[str, Any]) -> Case:
-    async with office.context.database.connection() as connection:
+    async with office.database.connection() as connection:
         row = await connection.fetchrow(
             "SELECT config, config_version FROM protection_case WHERE id = $1", uuid.UUID(order["case_id"])
         )
@@ -28,13 +28,13 @@ async def case_of(office: Any, order: dict[str, Any]) -> Case:
 
 
 async def routes_of(office: Any, device: dict[str, Any]) -> tuple[str, list[int]]:
-    async with office.context.database.connection() as connection:
+    async with office.database.connection() as connection:
         row = await connection.fetchrow("SELECT role, routes FROM device WHERE id = $1", uuid.UUID(device["id"]))
     return row["role"], list(row["routes"])
 
 
 async def shard_of_case(office: Any, order: dict[str, Any]) -> int:
-    async with office.context.database.connection() as connection:
+    async with office.database.connection() as connection:
         case_id = uuid.UUID(order["case_id"])
         return int(await connection.fetchval("SELECT shard FROM protection_case WHERE id = $1", case_id))
 
@@ -142,7 +142,7 @@ async def test_who_is_victim_here_and_aggressor_there_is_primary_where_he_attack
 async def test_who_is_in_no_order_has_a_case_of_her_own_until_she_is(office: Any) -> None:
     alone = await office.person()
     phone = await office.enrolled("phone", alone, role="victim")
-    async with office.context.database.connection() as connection:
+    async with office.database.connection() as connection:
         own = await connection.fetchrow("SELECT * FROM protection_case WHERE own_person_id = $1", uuid.UUID(alone))
     (person,) = decode_case(msgspec.json.encode(own["config"])).people
     assert (str(person.id), person.role, len(person.devices)) == (alone, "victim", 1)
@@ -254,9 +254,9 @@ async def test_a_suspension_takes_effect_when_somebody_else_confirms_it_and_ends
     assert not (await case_of(office, order)).orders[0].active
     assert (await office.get(f"/v1/orders/{order['id']}")).json()["status"] == "suspended"
     hands.forward(hours=3)
-    await OrderClock(office.context.database, hands).step()
+    await OrderClock(office.context.device_database, hands).step()
     assert (await case_of(office, order)).orders[0].active
-    async with office.context.database.connection() as connection:
+    async with office.database.connection() as connection:
         kinds = [row["kind"] for row in await connection.fetch("SELECT kind FROM feed ORDER BY id")]
     assert kinds == ["suspension.started", "suspension.ended"]
 
@@ -267,7 +267,7 @@ async def test_a_suspension_that_begins_later_begins_by_the_clock_and_can_be_end
     await office.post(f"/v1/suspensions/{asked['id']}/confirm", None, "supervisor")
     assert (await case_of(office, order)).orders[0].active
     hands.forward(hours=1)
-    clock = OrderClock(office.context.database, hands)
+    clock = OrderClock(office.context.device_database, hands)
     await clock.step()
     assert not (await case_of(office, order)).orders[0].active
     await office.post(f"/v1/suspensions/{asked['id']}/end", None, "supervisor")
@@ -304,7 +304,7 @@ async def test_a_stretch_may_be_made_of_several_suspensions_and_another_may_foll
     for start, hours in ((0.0, 2.0), (4.0, 2.0), (2.0, 2.0), (7.5, 8.0)):
         answer = await confirmed(office, order, hours=hours, start=start)
         assert answer.status_code == 200, answer.text
-    async with office.context.database.connection() as connection:
+    async with office.database.connection() as connection:
         kinds = [row["kind"] for row in await connection.fetch("SELECT kind FROM feed ORDER BY id")]
     assert kinds == ["suspension.started", "suspension.extended"]
 
@@ -322,7 +322,7 @@ async def test_an_order_expires_by_the_clock_and_leaves_its_case(office: Any, ha
     until = hands().isoformat()
     hands.forward(hours=-1)
     order = await office.order(await office.person(), await office.person(), valid_until=until)
-    clock = OrderClock(office.context.database, hands)
+    clock = OrderClock(office.context.device_database, hands)
     await clock.step()
     assert len((await case_of(office, order)).orders) == 1
     hands.forward(hours=1)
@@ -344,10 +344,10 @@ async def test_orders_entered_at_once_against_one_aggressor_all_stand_in_his_one
 async def test_every_change_of_a_case_is_found_by_its_version_and_transaction(office: Any) -> None:
     order = await office.order(await office.person(), await office.person())
     before = await case_of(office, order)
-    async with office.context.database.connection() as connection:
+    async with office.database.connection() as connection:
         floor = await connection.fetchval("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")
     await office.patch(f"/v1/orders/{order['id']}", {"grace_s": 60})
-    async with office.context.database.connection() as connection:
+    async with office.database.connection() as connection:
         found = await connection.fetch(
             "SELECT id FROM protection_case WHERE changed_xid >= $1::text::xid8 ORDER BY id", floor
         )
@@ -369,5 +369,5 @@ async def test_what_the_order_clock_stumbles_over_ends_neither_it_nor_the_rest(
 
     monkeypatch.setattr("core.postgres.orders.due_to_expire", stumble)
     monkeypatch.setattr("core.actions.order_clock.recompile_due", work)
-    await OrderClock(office.context.database, hands).step()
+    await OrderClock(office.context.device_database, hands).step()
     assert done == ["recompiled"]

@@ -18,7 +18,7 @@ from geo.replay_files import read_policy as read_policy_file
 
 async def judged_by(office: Any, order: dict[str, Any]) -> CaseOrder:
     """The order as the engine has it."""
-    async with office.context.database.connection() as connection:
+    async with office.database.connection() as connection:
         config = await connection.fetchval(
             "SELECT config FROM protection_case WHERE id = $1", uuid.UUID(order["case_id"])
         )
@@ -172,7 +172,7 @@ async def test_a_policy_is_shown_with_what_was_set_its_defaults_and_bounds(offic
 async def test_a_change_of_policy_is_audited_with_what_was_before_and_no_change_is_not(office: Any) -> None:
     for values in ({"hold_s": 90}, {"hold_s": 90}, {"p_exit": 0.01}):
         await put(office, **values)
-    async with office.context.database.connection() as connection:
+    async with office.database.connection() as connection:
         rows = await connection.fetch(
             "SELECT actor_id, detail FROM audit WHERE action = 'policy.set' AND agency_id = $1 ORDER BY id",
             office.agency_id,
@@ -192,7 +192,7 @@ async def test_an_order_entered_while_a_policy_is_being_set_goes_by_the_new_one(
         agency_id = office.agency_id
         address = ""
 
-    async with act(office.context.database, office.context.clock()) as unit:
+    async with act(office.database, office.context.clock()) as unit:
         await set_policy(unit, Supervisor(), {"hold_s": 240.0})
         entering = asyncio.create_task(office.order(victim, aggressor))
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from api.app import create_app
-from core.actions.suspensions import OrderClock
+from core.actions.order_clock import OrderClock
 from core.ids import new_id
 
 
@@ -117,7 +117,7 @@ async def test_what_is_answered_is_committed_before_the_answer_begins(office: An
     async def watched(scope: Any, receive: Any, send: Any) -> None:
         async def look_first(message: Any) -> None:
             if message["type"] == "http.response.start":
-                async with office.context.database.connection() as connection:
+                async with office.database.connection() as connection:
                     seen.append(
                         await connection.fetchval("SELECT EXISTS (SELECT FROM person WHERE id = $1)", person_id)
                     )
@@ -198,7 +198,7 @@ async def test_a_policy_is_set_whole_checked_and_compiled(office: Any) -> None:
         "supervisor", "PUT", "/v1/policies", json={"preset": "dense_city", "p_enter_high_risk": 0.2}
     )
     assert answer.json()["alert_m"] == 500.0
-    async with office.context.database.connection() as connection:
+    async with office.database.connection() as connection:
         compiled = await connection.fetchval("SELECT config -> 'orders' -> 0 ->> 'p_enter' FROM protection_case")
     assert float(compiled) == 0.2
     later = await office.order(await office.person(), await office.person())
@@ -232,7 +232,7 @@ async def test_a_policy_reaches_the_cases_of_a_great_agency_by_and_by(
     monkeypatch.setattr("core.actions.policies.CASES_AT_ONCE", 2)
 
     async def margins() -> list[float]:
-        async with office.context.database.connection() as connection:
+        async with office.database.connection() as connection:
             rows = await connection.fetch(
                 "SELECT (config #>> '{orders,0,exit_margin_m}')::float8 AS margin FROM protection_case ORDER BY id"
             )
@@ -240,7 +240,7 @@ async def test_a_policy_reaches_the_cases_of_a_great_agency_by_and_by(
 
     await office.call("supervisor", "PUT", "/v1/policies", json={"exit_margin_m": 150})
     assert await margins() == [150, 150, 100, 100, 100]
-    clock = OrderClock(office.context.database, office.context.clock)
+    clock = OrderClock(office.context.device_database, office.context.clock)
     await clock.step()
     assert await margins() == [150, 150, 150, 150, 100]
     await clock.step()

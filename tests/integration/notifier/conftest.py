@@ -174,7 +174,7 @@ class Desk:
 
 
 @pytest.fixture
-async def open_desk(settings: Settings, database: Database, clock: SetClock) -> AsyncIterator[Callable[..., Any]]:
+async def open_desk(settings: Settings, posts: Any, clock: SetClock) -> AsyncIterator[Callable[..., Any]]:
     """Starts senders with the channels given, and stops them in the end."""
     async with contextlib.AsyncExitStack() as stack:
 
@@ -186,7 +186,7 @@ async def open_desk(settings: Settings, database: Database, clock: SetClock) -> 
                 desk.observe(marks)
 
             sender = Sender(
-                settings.model_copy(update=changed), pool or database, {one.name: one for one in channels}, clock,
+                settings.model_copy(update=changed), pool or posts.worker, {one.name: one for one in channels}, clock,
                 observe=observe,
             )  # fmt: skip
             desk = Desk(sender)
