@@ -11,6 +11,7 @@ from api.errors import add_handlers
 from api.live import own_socket
 from api.live import socket as live_socket
 from api.routes import (
+    access,
     agencies,
     audit,
     auth,
@@ -65,6 +66,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     legal_grounds.router,
     tasks.router,
     handovers.router,
+    access.router,
     audit.router,
     reports.router,
     maintenance.router,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from core.clock import rfc3339
 from core.postgres.feed import FeedRow
+
+GRAVE: Final = frozenset({"high", "critical"})
+"""Severities of which somebody on duty hears even where the case is sealed from her."""
 
 
 def event_frame(row: FeedRow) -> str:
@@ -38,6 +41,20 @@ def parties_in(row: FeedRow) -> list[str]:
 def parties_of(incident: dict[str, Any]) -> list[str]:
     """Whom an incident is about."""
     return [str(incident[name]) for name in ("victim_id", "aggressor_id") if incident.get(name) is not None]
+
+
+def sealed_frame(row: FeedRow) -> str | None:
+    """What somebody who may not open a sealed case is told of an incident in it: that something grave waits there.
+
+    None when it is not grave, or over: then she is told nothing.
+    """
+    incident = msgspec.json.decode(row.data)
+    if incident.get("severity") not in GRAVE or incident.get("state") == "resolved":
+        return None
+    shown = {name: incident.get(name) for name in ("id", "type", "severity", "state", "opened_at")}
+    return msgspec.json.encode(
+        {"cursor": str(row.id), "kind": "incident.sealed", "at": rfc3339(row.at), "data": shown}
+    ).decode()
 
 
 def passing_frame(kind: str, at: datetime, data: Any) -> str:

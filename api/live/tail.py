@@ -23,6 +23,7 @@ from api.live.frames import event_frame, parties_in, parties_of, passing_frame, 
 from api.live.looks import Looks
 from api.live.positions import PositionSource
 from api.live.provisional_source import ProvisionalSource
+from api.live.sight import Sights
 from api.live.subscription import PAGE, Subscription
 from core.clock import Clock
 from core.domain.scope import Scope
@@ -58,12 +59,13 @@ class FeedTail(Service):
     def __init__(self, settings: Settings, database: Database, client: Client, clock: Clock) -> None:
         super().__init__()
         self._settings = settings
-        self._database = Database(
-            database.url, size=POOL_SIZE, application="qorgan-feed", command_timeout_s=COMMAND_TIMEOUT_S
+        self._database = database.another(
+            size=POOL_SIZE, application="qorgan-feed", command_timeout_s=COMMAND_TIMEOUT_S
         )
         self._client = client
         self._clock = clock
         self._subscriptions: dict[uuid.UUID, set[Subscription]] = {}
+        self._sights = Sights()
         self._wake = asyncio.Event()
         self._shown: OrderedDict[str, None] = OrderedDict()
         self._positions = PositionSource(self._database, client)
@@ -80,11 +82,11 @@ class FeedTail(Service):
         """Open sockets."""
         return sum(len(found) for found in self._subscriptions.values())
 
-    def subscribe(self, agency_id: uuid.UUID, after: int | None, scope: Scope | None = None) -> Subscription:
-        """A place in the agency's feed after a cursor; None: from now on. Without a scope it has no positions."""
-        subscription = Subscription(agency_id, after, self._wake.set)
+    def subscribe(self, scope: Scope, after: int | None) -> Subscription:
+        """A user's place in her agency's feed after a cursor; None: from now on."""
+        subscription = Subscription(scope.agency_id, after, self._wake.set)
         subscription.scope = scope
-        self._subscriptions.setdefault(agency_id, set()).add(subscription)
+        self._subscriptions.setdefault(scope.agency_id, set()).add(subscription)
         FEED_CONNECTIONS.inc()
         if "away" in self.health.values():
             subscription.push(passing_frame("health", self._clock(), self.health))
@@ -100,6 +102,7 @@ class FeedTail(Service):
             if not found:
                 del self._subscriptions[subscription.agency_id]
                 self._positions.forget(subscription.agency_id)
+                self._sights.forget(subscription.agency_id)
 
     def publish_provisional(self, agency_id: uuid.UUID, incident: dict[str, Any]) -> None:
         """Show an agency's sockets an incident that PostgreSQL does not have yet, once."""
@@ -109,7 +112,7 @@ class FeedTail(Service):
         self._shown[name] = None
         if len(self._shown) > SHOWN_BOUND:
             self._shown.popitem(last=False)
-        found = self._subscriptions.get(agency_id, set())
+        found = [one for one in self._subscriptions.get(agency_id, set()) if self._sights.may_see(one.scope, incident)]
         self._note(found, parties_of(incident))
         self._push(found, passing_frame("provisional", self._clock(), incident))
 
@@ -191,6 +194,7 @@ class FeedTail(Service):
 
     async def _read(self, connection: Any, agency_id: uuid.UUID) -> None:
         await self._place(connection, agency_id)
+        await self._see(connection, agency_id)
         more = True
         while more:
             more = False
@@ -206,13 +210,28 @@ class FeedTail(Service):
                 frames = [event_frame(row) for row in rows]
                 if any(row.kind.startswith("incident.") for row in rows):
                     self._positions.changed(agency_id)
-                self._note(group, [person for row in rows for person in parties_in(row)])
+                if any(row.kind.startswith("access.") for row in rows):
+                    await self._see(connection, agency_id, changed=True)
+                about = [person for row in rows for person in parties_in(row)]
                 for subscription in group:
                     subscription.cursor = rows[-1].id
-                    for frame in frames:
-                        subscription.push(frame)
+                    for row, whole in zip(rows, frames, strict=True):
+                        frame = self._sights.frame(subscription.scope, row, whole)
+                        if frame is not None:
+                            subscription.push(frame)
+                    hidden = self._sights.hidden(subscription.scope)
+                    self._note([subscription], [person for person in about if person not in hidden])
             # Sockets get to send, and to make room, between two pages.
             await asyncio.sleep(0)
+
+    async def _see(self, connection: Any, agency_id: uuid.UUID, *, changed: bool = False) -> None:
+        """Learn what is hidden from whom; whose sight is another now loads the board again."""
+        found = self._subscriptions.get(agency_id, set())
+        scopes = [one.scope for one in found if one.scope is not None]
+        others = await self._sights.look(connection, agency_id, scopes, changed=changed)
+        for subscription in found:
+            if subscription.scope is not None and subscription.scope.user_id in others:
+                subscription.push(reset_frame(self._clock()))
 
     async def _place(self, connection: Any, agency_id: uuid.UUID) -> None:
         """Give new sockets their place: from now, or a reset where the feed no longer has what they ask for."""
@@ -265,9 +284,13 @@ class FeedTail(Service):
         people = {True: [one["person_id"] for one in everything], False: [one["person_id"] for one in changed]}
         for subscription in list(found):
             every = subscription.wants_all_positions
-            frame = frames[every]
+            frame, seen = frames[every], people[every]
+            if self._sights.hidden(subscription.scope):
+                mine = [one for one in everything if self._sights.may_see(subscription.scope, one)]
+                frame = passing_frame("position", now, mine) if mine else None
+                seen = [one["person_id"] for one in mine]
             # Nobody is shown where people are while it cannot be written that she looks.
-            if frame is not None and self.looks.may_watch(subscription.scope, people[every]):
+            if frame is not None and self.looks.may_watch(subscription.scope, seen):
                 subscription.push_position(frame)
 
     async def _send_provisional(self) -> None:

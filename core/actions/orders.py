@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from core.actions import protection, tasks
+from core.actions import access, protection, tasks
 from core.actions.records import Asker, change, check_people, claim, insert, note
 from core.actions.unit_of_work import Unit
 from core.domain.legal_ground import check_term, fill_in
@@ -62,6 +62,8 @@ async def create_order(
     check_override(row, policy)
     await check_people(unit, asker.agency_id, list(people_of(row)))
     row["case_id"] = await cases.case_of_aggressor(unit.connection, asker.agency_id, row["aggressor_id"], unit.now)
+    if row.get("sealed"):
+        await access.seal(unit, asker, row["case_id"])
     order = await insert(unit, asker, ORDERS, record_id, row)
     await cases.compile_people(unit.connection, list(people_of(order)), unit.now)
     await orders.keep_versions(unit.connection, [order["id"]], unit.now, "entered", actor_id=asker.user_id)
@@ -111,6 +113,8 @@ async def put(
     """The locked order with `row` set: a new version, kept with who made it, compiled, and planned anew."""
     order_id = before["id"]
     await orders.keep_versions(unit.connection, [order_id], before["updated_at"], "entered")  # of one entered in bulk
+    if row.get("sealed") and not before["sealed"]:
+        await access.seal(unit, asker, before["case_id"])
     after = await change(unit, asker, ORDERS, order_id, {**row, "version": before["version"] + 1}, action)
     await orders.keep_versions(
         unit.connection, [order_id], unit.now, action, actor_id=asker.user_id, fields=list(row), detail=detail

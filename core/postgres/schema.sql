@@ -1029,21 +1029,18 @@ CREATE FUNCTION hidden_cases(reader uuid, agency uuid, OUT related uuid[], OUT s
                     WHERE g.user_id = reader AND g.until_at > now() AND o.case_id = ANY (g.case_ids)))
     $$;
 
--- Every id a user may not see: those cases, who is in them, those people's orders and devices.
-CREATE FUNCTION hidden_from(reader uuid, agency uuid) RETURNS uuid[]
+-- Every id of some cases and people: themselves, who is in them, those people's orders and devices.
+CREATE FUNCTION ids_around(cases uuid[], known uuid[]) RETURNS uuid[]
     LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp
     AS $$
     DECLARE
-        cases uuid[];
         people uuid[];
     BEGIN
-        IF NOT EXISTS (SELECT FROM user_conflict WHERE user_id = reader)
-            AND NOT EXISTS (SELECT FROM protection_order o WHERE o.agency_id = agency AND o.sealed) THEN
-            RETURN '{}';  -- nearly always
+        IF cases = '{}' AND known = '{}' THEN
+            RETURN '{}';
         END IF;
-        SELECT h.related || h.sealed INTO cases FROM hidden_cases(reader, agency) AS h;
         people := ARRAY(
-            SELECT person_id FROM user_conflict WHERE user_id = reader
+            SELECT unnest(known)
             UNION SELECT coalesce(aggressor_id, own_person_id) FROM protection_case WHERE id = ANY (cases)
             UNION SELECT victim_id FROM protection_order WHERE case_id = ANY (cases)
             UNION SELECT unnest(protected_person_ids) FROM protection_order WHERE case_id = ANY (cases));
@@ -1052,8 +1049,36 @@ CREATE FUNCTION hidden_from(reader uuid, agency uuid) RETURNS uuid[]
             || ARRAY(SELECT id FROM device WHERE person_id = ANY (people));
     END
     $$;
+
+-- Every id a user may not see, as she is related to it or as it is sealed.
+CREATE FUNCTION hidden_from(reader uuid, agency uuid, OUT related uuid[], OUT sealed uuid[])
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$
+    BEGIN
+        related := '{}';
+        sealed := '{}';
+        IF EXISTS (SELECT FROM user_conflict WHERE user_id = reader)
+            OR EXISTS (SELECT FROM protection_order o WHERE o.agency_id = agency AND o.sealed) THEN  -- hardly ever
+            SELECT h.related, h.sealed INTO related, sealed FROM hidden_cases(reader, agency) AS h;
+            related := ids_around(related, ARRAY(SELECT person_id FROM user_conflict WHERE user_id = reader));
+            sealed := ids_around(sealed, '{}');
+        END IF;
+    END
+    $$;
 CREATE FUNCTION hidden_ids() RETURNS uuid[] LANGUAGE sql STABLE
-    AS $$ SELECT hidden_from(current_app_user(), current_agency()) $$;
+    AS $$ SELECT h.related || h.sealed FROM hidden_from(current_app_user(), current_agency()) AS h $$;
+
+-- That something grave waits in a sealed case, and nothing of whom: so that who is on duty can break the glass.
+CREATE FUNCTION sealed_alarms() RETURNS TABLE (id uuid, type text, severity text, state text, opened_at timestamptz)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$
+        SELECT i.id, i.type, i.severity, i.state, i.opened_at
+        FROM (SELECT related, sealed FROM hidden_from(current_app_user(), current_agency()) OFFSET 0) AS h
+        JOIN incident i ON i.agency_id = current_agency() AND i.state <> 'resolved' AND i.severity IN ('high', 'critical')
+        WHERE h.sealed <> '{}' AND ARRAY[i.case_id, i.victim_id, i.aggressor_id, i.device_id] && h.sealed
+            AND NOT ARRAY[i.case_id, i.victim_id, i.aggressor_id, i.device_id] && h.related
+        ORDER BY i.opened_at LIMIT 200
+    $$;
 
 -- The sealed cases behind a person, a case or an incident that the current user could open by breaking the glass:
 -- none where there is no such thing, where it is not hidden from her, and where she is related to who is in it.
@@ -1166,7 +1191,7 @@ SELECT secure_by('audit', 'agency_id = (SELECT current_agency())', 'SELECT, INSE
 SELECT secure_by('ping', 'EXISTS (SELECT FROM device d WHERE d.number = device_number)', 'SELECT', 'SELECT', 'SELECT');
 SELECT secure_by('ping_heard', 'EXISTS (SELECT FROM device d WHERE d.number = device_number)',
     'SELECT', 'SELECT', 'SELECT');
-SELECT secure_by_agency('user_conflict', 'SELECT, INSERT, DELETE');
+SELECT secure_by_agency('user_conflict', 'SELECT, INSERT, UPDATE, DELETE');
 SELECT secure_by_agency('case_named_user', 'SELECT, INSERT, DELETE');
 SELECT secure_by('break_glass', 'agency_id = (SELECT current_agency())', 'SELECT, INSERT, UPDATE');
 -- Whoever receives a hand-over sees that it is there; what is in it is read for her under the giver's name.
@@ -1224,9 +1249,9 @@ CREATE FUNCTION drop_ping_day(parent text, day date) RETURNS void
     END
     $$;
 
-REVOKE EXECUTE ON FUNCTION cases_of_person, hidden_cases, hidden_from, hidden_ids, glass_cases, secure_by_agency,
-    secure_by, make_ping_day, drop_ping_day FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION hidden_ids, hidden_from, glass_cases TO qorgan_api;
+REVOKE EXECUTE ON FUNCTION cases_of_person, hidden_cases, ids_around, hidden_from, hidden_ids, sealed_alarms,
+    glass_cases, secure_by_agency, secure_by, make_ping_day, drop_ping_day FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION hidden_ids, hidden_from, sealed_alarms, glass_cases TO qorgan_api;
 GRANT EXECUTE ON FUNCTION hidden_from TO qorgan_device;
 GRANT EXECUTE ON FUNCTION make_ping_day, drop_ping_day TO qorgan_historian;
 
