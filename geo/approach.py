@@ -54,7 +54,7 @@ def chance(
         p = separation.p_within(radius_m, distance, np.sqrt(variance_m2 + ahead_s * ahead_s * unsure))
         p *= np.exp(-ahead_s / course_s)
         more: Bools = (p > best) & (ahead_s <= horizon_s)
-        if more.any():
+        if np.count_nonzero(more):
             best = np.where(more, p, best)
             when = np.where(more, ahead_s, when)
     return best, when

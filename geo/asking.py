@@ -94,7 +94,7 @@ class Asking:
         wait[hot] = 0.0
         want = sampling.victim_wait_s(wait)
         blind = ~his & (age_aggressor_s > BLIND_AFTER_S)
-        if blind.any():
+        if np.count_nonzero(blind):
             want[blind] = np.maximum(want[blind], np.where(hot[blind], BLIND_HOT_S, BLIND_WAIT_S))
         mine = his.nonzero()[0]
         if mine.size:
@@ -117,13 +117,13 @@ class Asking:
         strayed = places - devices.rest_place.take(rows, axis=0)
         reach = sampling.REST_RADIUS_M + sampling.ACCURACIES * accuracy_m
         left = np.einsum("ij,ij->i", strayed, strayed) > reach * reach
-        if left.any():
+        if np.count_nonzero(left):
             gone = rows[left]
             devices.rest_place[gone] = places[left]
             devices.rest_ms[gone] = now_ms[left]
         want = np.full(len(rows), sampling.FAST_S)
         may = (now_ms - devices.rest_ms.take(rows) >= sampling.REST_S * 1000) & (wait >= sampling.AGGRESSOR_STEPS_S[1])
-        if may.any():
+        if np.count_nonzero(may):
             some = may.nonzero()[0]
             numbers = devices.number.take(rows[some])
             covered = self._cover.is_burst(numbers, now_ms[some])
@@ -139,7 +139,7 @@ class Asking:
         turns = np.arange(len(rows), dtype=np.int32)
         devices.turn[rows] = turns
         last = devices.turn.take(rows)
-        if (last != turns).any():  # somebody with several orders: the least of them, once
+        if np.count_nonzero(last != turns):  # somebody with several orders: the least of them, once
             least = np.full(len(rows), np.inf)
             np.minimum.at(least, last, want)
             some = (last == turns).nonzero()[0]
@@ -152,7 +152,7 @@ class Asking:
         waited = longer & (since > 0) & (now_ms - since >= DWELL_MS)
         devices.longer_ms[rows] = np.where(longer & ~waited, np.where(since > 0, since, now_ms), 0)
         tell = shorter | waited | (told == 0.0)
-        if tell.any():
+        if np.count_nonzero(tell):
             some = tell.nonzero()[0]
             want, spare = want[some], (shorter & ~his)[some]
             spared = np.minimum(want, np.maximum(np.floor(SHORTER * want), sampling.SHORTEST_S))

@@ -181,7 +181,7 @@ def compare(new: Floats, after: Words, notes: Words, fixes: Floats, first: Bools
         moves = (fixes[again, FIX_SPEED] > FROZEN_SPEED_MPS) | (fixes[again, FIX_REST] <= -2.0)
         frozen = (count >= FROZEN_FIXES - 1) & lasts & moves
         after[again] = (after[again] & ~(3 << SAME_SHIFT)) | count << SAME_SHIFT | np.where(frozen, FROZEN_BIT, 0)
-    if radio.any():
+    if np.count_nonzero(radio):
         some = radio.nonzero()[0]
         outside = (notes[some] & NOTE_SUSPECT) != 0
         count = np.where(outside, np.minimum(((after[some] >> CONFLICTS_SHIFT) & 3) + 1, 3), 0)
@@ -191,5 +191,5 @@ def compare(new: Floats, after: Words, notes: Words, fixes: Floats, first: Bools
         after[some] = (after[some] & ~(3 << CONFLICTS_SHIFT | CONFLICT_BIT)) | count << CONFLICTS_SHIFT
         after[some] |= np.where(conflict, CONFLICT_BIT, 0)
     both = after & (FROZEN_BIT | CONFLICT_BIT)
-    if both.any():
+    if np.count_nonzero(both):
         notes |= both // (FROZEN_BIT // NOTE_FROZEN)

@@ -183,7 +183,7 @@ class Engine:
         # an older ping of an upload matters to history, and here only if it bears an alarm
         late = (run.records["flags"] & np.uint32(FLAG_BACKLOG)) != 0
         old = run.now_ms - run.records["at_ms"] > OLD_MS
-        if late.any() or old.any():
+        if np.count_nonzero(late) or np.count_nonzero(old):
             self._past.note(run.records, run.now_ms, (late | old) & known)
             taken = np.flatnonzero(known & ~(late & (pulse.alarms(run.records["flags"]) == 0)))
         else:
@@ -242,7 +242,7 @@ class Engine:
             showing.keep(devices, moved, picked(records, taken), moved_ms, picked(fixes, taken))
             self._move(moved, moved_ms, cause[taken], (notes & NOTE_SUSPECT) != 0)
         differs = beaten[:, WORD] ^ held[:, WORD]
-        if differs.any():
+        if np.count_nonzero(differs):
             self._account.pulses(np.flatnonzero(differs * primary), rows, held, beaten, newest, records, now_ms, cause)
             opened = rows[(differs & pulse.TAMPER_BITS) != 0]  # their silence is told without grace
             self._judging.foresee(view.orders_of(self._roster.people, self._roster.orders, devices.person[opened])[0])
@@ -267,7 +267,7 @@ class Engine:
         order_rows, side, index = view.orders_of(people, self._roster.orders, persons)
         if order_rows.size:
             pinged = side
-            if doubted.any():
+            if np.count_nonzero(doubted):
                 side = np.where(doubted.take(index), view.NOBODY, side)
             self._judging.orders(order_rows, now_ms.take(index), cause.take(index), side, pinged=pinged)
 

@@ -140,7 +140,7 @@ class Judging:
         usable = (best >= 0).all(axis=1) & orders.live.take(order_rows)
         usable &= orders.assured.take(order_rows) != assurance.UNKNOWN
         orders.tell_ms[order_rows[~usable]] = NEVER
-        if usable.any():
+        if np.count_nonzero(usable):
             rows, best, devices = order_rows[usable], best[usable], self._roster.devices
             until = devices.fix[best, SERVICE_MS] + devices.fresh_ms.take(best)
             self._look_again(rows, best, until.min(axis=1).astype(np.int64))
@@ -150,7 +150,7 @@ class Judging:
         orders = self._roster.orders
         moments = viewing.stale_ms(view)
         told = orders.assured.take(view.rows) == assurance.UNKNOWN
-        if told.any():
+        if np.count_nonzero(told):
             orders.tell_ms[view.rows[told]] = NEVER
             some = np.flatnonzero(~told)
             self._look_again(view.rows[some], view.best[some], moments[some])
@@ -216,7 +216,7 @@ class Judging:
             self._write_legal(verdict)
             findings.orders(self._account, verdict, now_ms, cause)
             turned = verdict.on[:, 0] != verdict.on_before[:, 0]
-            if turned.any():
+            if np.count_nonzero(turned):
                 heated += verdict.rows[turned].tolist()
         prediction = proximity.predict(devices, orders, view)
         if prediction is not None:
@@ -286,7 +286,7 @@ class Judging:
         p = separation.p_within(orders.legal_m[rows], verdict.distance_m[inside], verdict.sigma_m[inside])
         held = np.where(verdict.on_before[inside, 0], orders.p_legal[rows], -1.0)
         more = p > held
-        if more.any():
+        if np.count_nonzero(more):
             orders.p_legal[rows[more]] = p[more]
             orders.p_legal_ms[rows[more]] = verdict.at_ms[inside][more].astype(np.int64)
             orders.dirty[rows[more]] = True
@@ -295,7 +295,7 @@ class Judging:
         orders = self._roster.orders
         changed = (prediction.after != prediction.before) | (prediction.away_ms != prediction.away_before_ms)
         changed |= prediction.coming_ms != prediction.coming_before_ms
-        some = np.flatnonzero(changed)
+        some = changed.nonzero()[0]
         if some.size:
             rows = prediction.view.rows[some]
             orders.predicted[rows] = prediction.after[some]
@@ -310,7 +310,7 @@ class Judging:
             | (assured.sure_ms != assured.sure_before_ms)
             | (assured.poor_ms != assured.poor_before_ms)
         )
-        some = np.flatnonzero(changed)
+        some = changed.nonzero()[0]
         if some.size:
             rows = assured.view.rows[some]
             orders.assured[rows] = assured.after[some]

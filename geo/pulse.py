@@ -78,7 +78,7 @@ def beat(
     new[:, SIGNAL_AT] = np.maximum(live_ms, held[:, SIGNAL_AT])
     word = (held[:, WORD] | HEARD_BIT) & ~(SILENT_BIT | LATE_BIT)
     opened = alarms(flags)
-    if (opened | (word & ALARM_BITS)).any():
+    if np.count_nonzero(opened | (word & ALARM_BITS)):
         wide = flags.astype(np.int64)
         closed = np.where(newest, wide & ~(wide >> 1) & ALARM_BITS, 0)
         opened = np.where(newest | (live_ms > held[:, ALARM_AT]), opened, 0)

@@ -70,15 +70,29 @@ def rounds(cases: NDArray[np.int64], cause: Index, ordered_already: bool) -> lis
 
     `ordered_already`: whether the causes only grow.
     """
-    order = cases.argsort(kind="stable") if ordered_already else np.lexsort((cause, cases))
-    ordered = cases.take(order)
+    ordered, order = _sorted(cases) if ordered_already else _by_cause(cases, cause)
     first = np.empty(len(order), dtype=np.bool_)
     first[0] = True
     np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
-    if first.all():
-        return [EVERYTHING]
     starts = first.nonzero()[0]
+    if len(starts) == len(order):
+        return [EVERYTHING]
     rank = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
-    by_rank = np.argsort(rank, kind="stable")
-    cuts = np.cumsum(np.bincount(rank))[:-1]
-    return list(np.split(order[by_rank], cuts))
+    ranks, by_rank = _sorted(rank)
+    cuts = np.searchsorted(ranks, np.arange(1, int(ranks[-1]) + 1))
+    return list(np.split(order.take(by_rank), cuts))
+
+
+def _sorted(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], Index]:
+    """Keys (n,), not negative, in order, and where each stood; of equals the first comes first.
+
+    Both in one number: numbers are sorted several times faster than their indices.
+    """
+    bits = len(keys).bit_length()
+    packed = np.sort((keys << bits) | np.arange(len(keys)))
+    return packed >> bits, packed & ((1 << bits) - 1)
+
+
+def _by_cause(keys: NDArray[np.int64], cause: Index) -> tuple[NDArray[np.int64], Index]:
+    order = np.lexsort((cause, keys))
+    return keys.take(order), order

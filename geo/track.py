@@ -137,7 +137,7 @@ def is_newer(fixes: Floats, held: Floats, now_ms: Times) -> Bools:
     """
     ahead = fixes[:, AT] > now_ms
     newer: Bools = fixes[:, LIVE] > held[:, TAKEN]
-    if ahead.any():
+    if np.count_nonzero(ahead):
         newer &= ~ahead | (fixes[:, AT] > held[:, AT]) | (fixes[:, SEQ] > held[:, SEQ])
     return newer
 

@@ -107,7 +107,7 @@ def fresh(devices: Devices, view: View) -> Bools:
     both: Bools = view.now_ms - view.victim[:, LIVE] <= view.good_ms[:, 0]
     both &= view.now_ms - view.aggressor[:, LIVE] <= view.good_ms[:, 1]
     frozen = (devices.pulse[view.best, WORD] & FROZEN_BIT) != 0
-    if frozen.any():
+    if np.count_nonzero(frozen):
         both &= ~frozen.any(axis=1)
     return both
 
