@@ -37,7 +37,10 @@ WALK_RADIUS_M: Final = 40.0
 WALK_MPS: Final = 1.2
 POOR_SHARE: Final = 0.03
 DEGREE_M: Final = 111_200.0
-SLICES: Final = 4
+SETTLING_PINGS: Final = 3
+"""Pings that each device has given before the clock starts: by then its estimate has settled. With fewer there would be
+nothing but first and second fixes where there are many orders, and none of them where there are few."""
+SLICES: Final = 12
 """Parts that the large batches are timed in; the middle of their costs is told, so that one disturbance is none."""
 GEOPY_PINGS: Final = 3_000
 """Of the same batch: a geodesic takes some 100 µs, so all of them would take a minute."""
@@ -149,9 +152,8 @@ def flatness(figures: dict[str, dict[str, Any]]) -> float:
 def measure(orders: int, pings: int, seed: int) -> dict[str, Any]:
     """Figures of one engine with `orders` orders over `pings` pings; times are process CPU seconds.
 
-    Every device has given one ping before the clock starts: a first fix costs more than any other, and where there
-    are many orders there would be nothing but first fixes. Large batches are what a busy owner finds waiting, small
-    ones a single entry (50 records).
+    Every device has given `SETTLING_PINGS` before the clock starts. Large batches are what a busy owner finds waiting,
+    small ones a single entry (50 records).
     """
     engine = Engine(0)
     everything = list(cases(orders))
@@ -163,10 +165,11 @@ def measure(orders: int, pings: int, seed: int) -> dict[str, Any]:
     configured_s = time.process_time() - begun
     state_bytes = sum(len(key) + len(value or b"") for key, value in engine.take_changes().state.items())
     state_bytes += 2 * orders * (len(b"d") + PAIR_KEY.size + DEVICE_BYTES)
-    records = walk(orders, 2 * orders + 2 * pings, seed, rate=30_000.0)
+    settled = 2 * orders * SETTLING_PINGS
+    records = walk(orders, settled + 2 * pings, seed, rate=30_000.0)
     entries = log(records)
     geopy_s, _ = through_geopy(records[-min(len(records), 4 * orders) :])
-    warm = next(k for k, entry in enumerate(entries) if entry.kind == PINGS and entry.ms > records["at_ms"][2 * orders])
+    warm = next(k for k, entry in enumerate(entries) if entry.kind == PINGS and entry.ms > records["at_ms"][settled])
     engine.process(entries[:warm])
     engine.take_changes()
     entries = entries[warm:]
