@@ -63,6 +63,11 @@ class Settings(BaseSettings):
     device_database_url: SecretStr | None = Field(
         None, description="The same database as the api's device side connects to it (role qorgan_device)."
     )
+    sealer_database_url: SecretStr | None = Field(
+        None,
+        description="The same database as the notifier's sealer of the audit connects to it (role qorgan_sealer); "
+        "a notifier without it seals nothing.",
+    )
     redis_url: SecretStr | None = Field(
         None, description="Redis or Valkey to use instead of the embedded one (redis:// or unix://)."
     )

@@ -82,11 +82,24 @@ def build(target: str, settings: Settings, index: int = 0) -> Part:
 
         part.services = [Historian(settings, database, redis, instance, utc_now)]
     elif target == "notifier":
-        from notifier.channels import build as build_channels
-        from notifier.sender import Sender
-
-        part.services = [Sender(settings, database, build_channels(settings), utc_now)]
+        _build_notifier(part, settings, index, instance)
     return part
+
+
+def _build_notifier(part: Part, settings: Settings, index: int, instance: str) -> None:
+    from notifier.channels import build as build_channels
+    from notifier.sealer import Sealer
+    from notifier.sender import Sender
+
+    part.services = [Sender(settings, part.database, build_channels(settings), utc_now)]
+    if settings.sealer_database_url is not None:
+        sealing = Database(
+            settings.sealer_database_url.get_secret_value(),
+            size=2,
+            application=f"qorgan-sealer-{index}",
+            role=GROUPS["sealer"],
+        )
+        part.services.append(Sealer(settings, sealing, utc_now, instance))
 
 
 def _build_api(part: Part, settings: Settings, index: int) -> None:

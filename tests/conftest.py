@@ -57,11 +57,12 @@ class Posts:
     device: Database
     worker: Database
     historian: Database
+    sealer: Database
 
     @property
     def all(self) -> tuple[Database, ...]:
         """Every one of them."""
-        return self.api, self.device, self.worker, self.historian
+        return self.api, self.device, self.worker, self.historian, self.sealer
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ async def posts_at(
         for kind, role in GROUPS.items():
             login = urlsplit(logins[kind])
             own_url = url_as(url, str(login.username), str(login.password))
-            pools[kind] = Database(own_url, size=8, command_timeout_s=5, vault=vault, role=role)
+            pools[kind] = Database(own_url, size=8, command_timeout_s=5, role=role, vault=vault)
         made.append(Posts(**pools))
         return made[-1]
 

@@ -10,6 +10,8 @@ from api.auth import Actor, require
 from api.deps import Context
 from api.live.positions import PositionSource
 from api.live.socket import FEED_ROLES
+from core.actions import records
+from core.actions.unit_of_work import act
 from core.clock import rfc3339
 from core.errors import StoreUnavailable
 from core.postgres import board
@@ -30,6 +32,10 @@ async def read_board(
         positions, _ = await PositionSource(context.database, context.redis).read(actor.agency_id, actor.scope)
     except (RedisError, StoreUnavailable, *AWAY):
         health["redis"] = "away"
+    # Nobody sees it before it is written that she does.
+    async with act(context.database, context.clock(), actor.scope) as unit:
+        people = records.whose(*snapshot.incidents, *positions)
+        await records.note(unit, actor, "board.read", "board", people=people, positions=len(positions))
     return {
         "cursor": str(snapshot.cursor),
         "at": rfc3339(context.clock()),

@@ -13,7 +13,7 @@ from api.auth import Actor, require
 from api.deps import ApiContext, Context
 from api.live.positions import PositionSource
 from api.schemas.base import Body, Moment, PageQuery, page_of
-from core.actions import commands
+from core.actions import commands, records
 from core.actions.unit_of_work import act
 from core.domain.incident import Severity, State, Type
 from core.errors import NotFound, StoreUnavailable
@@ -47,8 +47,9 @@ class Command(Body):
     def by(self, actor: Actor, incident_id: uuid.UUID) -> commands.By:
         """Who commands what."""
         return commands.By(
-            actor.user_id, actor.agency_id, incident_id, self.version, self.id, self.note or None, actor.address
-        )
+            actor.user_id, actor.agency_id, incident_id, self.version, self.id, self.note or None, actor.address,
+            actor.role, actor.session_id, actor.purpose,
+        )  # fmt: skip
 
 
 class Dispatch(Command):
@@ -96,22 +97,25 @@ async def list_incidents(context: Context, actor: Watcher, filters: Annotated[Fi
         "since": filters.since,
         "after": filters.after,
     }
-    async with context.database.connection(actor.scope) as connection:
-        items = await store.listing(connection, actor.agency_id, wanted, filters.limit)
+    async with act(context.database, context.clock(), actor.scope) as unit:
+        items = await store.listing(unit.connection, actor.agency_id, wanted, filters.limit)
+        people = records.whose(*items)
+        await records.note(unit, actor, "incident.listed", "incident", people=people, count=len(items))
     return page_of([_as_seen_by(actor, item) for item in items], filters.limit)
 
 
 @router.get("/{incident_id}")
 async def read_incident(incident_id: uuid.UUID, context: Context, actor: Watcher) -> dict[str, Any]:
     """An incident with its timeline, and how often its order, and the same man any order, was violated."""
-    async with context.database.connection(actor.scope) as connection:
-        row = await store.find(connection, actor.agency_id, incident_id)
+    async with act(context.database, context.clock(), actor.scope) as unit:
+        row = await store.find(unit.connection, actor.agency_id, incident_id)
         if row is None:
             raise NotFound("There is no such incident.")
-        lines = await store.timeline(connection, incident_id, TIMELINE_LINES)
+        lines = await store.timeline(unit.connection, incident_id, TIMELINE_LINES)
         repeated = None
         if row["case_id"] is not None:
-            repeated = await violations(connection, row["agency_id"], row["case_id"], row["order_id"])
+            repeated = await violations(unit.connection, row["agency_id"], row["case_id"], row["order_id"])
+        await records.note(unit, actor, "incident.read", "incident", incident_id, people=records.whose(row))
     if actor.role not in PLACED_ROLES:
         lines = [{**line, "data": {k: v for k, v in line["data"].items() if k not in PLACE_FIELDS}} for line in lines]
     return {**_as_seen_by(actor, store.incident_json(row)), "timeline": lines, "violations": repeated}
@@ -120,11 +124,12 @@ async def read_incident(incident_id: uuid.UUID, context: Context, actor: Watcher
 @router.get("/{incident_id}/episode")
 async def read_episode(incident_id: uuid.UUID, context: Context, actor: Watcher) -> dict[str, Any]:
     """The incidents of an incident's episode, itself among them: what tells them apart, in the order they opened."""
-    async with context.database.connection(actor.scope) as connection:
-        row = await store.find(connection, actor.agency_id, incident_id)
+    async with act(context.database, context.clock(), actor.scope) as unit:
+        row = await store.find(unit.connection, actor.agency_id, incident_id)
         if row is None:
             raise NotFound("There is no such incident.")
-        episode = await store.of_episode(connection, actor.agency_id, row["episode_id"], EPISODE_MAX)
+        episode = await store.of_episode(unit.connection, actor.agency_id, row["episode_id"], EPISODE_MAX)
+        await records.note(unit, actor, "incident.episode_read", "incident", incident_id, people=records.whose(row))
     return {"incidents": episode}
 
 
@@ -183,11 +188,12 @@ async def nearest_units(
     limit: Annotated[int, Query(ge=1, le=NEAREST_MAX)] = 10,
 ) -> dict[str, Any]:
     """The agency's units on duty by their distance from the incident; those in conflict with a party come last."""
-    async with context.database.connection(actor.scope) as connection:
-        row = await store.find(connection, actor.agency_id, incident_id)
+    async with act(context.database, context.clock(), actor.scope) as work:
+        row = await store.find(work.connection, actor.agency_id, incident_id)
         if row is None:
             raise NotFound("There is no such incident.")
-        units = await board.units(connection, actor.agency_id)
+        units = await board.units(work.connection, actor.agency_id)
+        await records.note(work, actor, "incident.place_read", "incident", incident_id, people=[row["victim_id"]])
     place = row["place"] or await _live_place(context, actor, incident_id)
     parties = {row["victim_id"], row["aggressor_id"]}
     found = []

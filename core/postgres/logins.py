@@ -27,6 +27,7 @@ GROUPS: Final[Mapping[str, str]] = {
     "device": "qorgan_device",
     "worker": "qorgan_worker",
     "historian": "qorgan_historian",
+    "sealer": "qorgan_sealer",
 }
 """What a service does → the group role it does it as."""
 
