@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pytest
 
+from api.app import create_app
+from api.auth import Actor, make_access_token
+from api.deps import ApiContext
+from api.ingest.registry import Registry
+from api.live.tail import FeedTail
+from core.clock import utc_now
 from core.domain.scope import Scope
 from core.ids import new_id
 from core.postgres.database import Database
+from core.settings import Settings
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 ROLES = ("admin", "supervisor", "dispatcher", "officer", "caseworker", "auditor")
@@ -104,3 +112,37 @@ def count(posts: Any) -> Callable[..., Any]:
             return int(await connection.fetchval(f"SELECT count(*) FROM {table} WHERE {condition}", *arguments))
 
     return look
+
+
+@dataclass
+class Office:
+    """The API as its users reach it."""
+
+    context: ApiContext
+    client: httpx.AsyncClient
+
+    async def call(self, scope: Scope, method: str, path: str, body: Any = None) -> httpx.Response:
+        """One request of a user."""
+        actor = Actor(scope.user_id, scope.agency_id, scope.role, scope.role)
+        token = make_access_token(actor, self.context.token_key, self.context.clock(), 900)
+        return await self.client.request(method, path, headers={"Authorization": f"Bearer {token}"}, json=body)
+
+    async def status(self, scope: Scope, path: str) -> int:
+        """What reading a page is answered with."""
+        return (await self.call(scope, "GET", path)).status_code
+
+
+@pytest.fixture
+async def office(settings: Settings, posts: Any, redis_client: Any) -> AsyncIterator[Office]:
+    """An API on the test's stores, connected as the services are."""
+    registry = Registry(posts.device, utc_now)
+    await registry.start()
+    tail = FeedTail(settings, posts.device, redis_client, utc_now)
+    await tail.start()
+    context = ApiContext(settings, posts.api, redis_client, device_database=posts.device, registry=registry, tail=tail)
+    transport = httpx.ASGITransport(create_app(context), client=("192.0.2.1", 1234))
+    async with httpx.AsyncClient(transport=transport, base_url="http://qorgan.test") as client:
+        yield Office(context, client)
+    context.passwords.close()
+    await tail.stop()
+    await registry.stop()
