@@ -91,7 +91,7 @@ class Sealer(Service):
             while (linked := await seal(self._database, self._clock())) > 0:
                 AUDIT_SEALED.inc(linked)
                 self._observe(linked)
-                if linked < PASS_ROWS:
+                if linked < PASS_ROWS or not await self._own():
                     break
             await self._measure()
             await self._sign()

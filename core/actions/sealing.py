@@ -27,10 +27,12 @@ log = structlog.get_logger(__name__)
 
 PASS_ROWS: Final = 20_000
 """Rows linked in one transaction."""
+FOREIGN_ROWS: Final = 200_000
+"""The same for a database just loaded from elsewhere, whose rows are looked for all over."""
 
 
 async def seal(database: Database, now: datetime) -> int:
-    """Link what has been committed, at most PASS_ROWS rows; returns how many. Raises StoreUnavailable."""
+    """Link what has been committed, at most a pass of rows; returns how many. Raises StoreUnavailable."""
     async with database.transaction() as connection:
         if not await chain.is_waiting(connection):
             return 0
@@ -39,13 +41,14 @@ async def seal(database: Database, now: datetime) -> int:
             return 0
         await chain.text_form(connection)
         below = await chain.ceiling(connection)
-        lines = await chain.unlinked(connection, mark, below, PASS_ROWS)
+        most = PASS_ROWS if mark.same_cluster else FOREIGN_ROWS
+        lines = await chain.unlinked(connection, mark, below, most)
         if lines:
             await chain.add_links(connection, await _links(connection, lines))
-        if len(lines) == PASS_ROWS:
+        if len(lines) == most:
             # There may be more of the last one's transaction; what of it has a link is not taken again.
             below = max(mark.floor_xid, int(lines[-1].rsplit(b"\t", 1)[1])) if mark.same_cluster else 0
-        if mark.same_cluster or len(lines) < PASS_ROWS:
+        if mark.same_cluster or len(lines) < most:
             await chain.set_mark(connection, below, now)
     return len(lines)
 
