@@ -19,6 +19,7 @@ from core.postgres.database import Database
 from core.settings import Settings
 from notifier import sealer as sealer_module
 from notifier.sealer import Sealer
+from tests.conftest import Posts
 from tests.integration.audit.audit_world import World
 
 
@@ -66,6 +67,7 @@ async def test_two_at_once_link_each_row_once(world: World) -> None:
 
 
 async def test_more_rows_than_a_pass_takes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.seal()
     monkeypatch.setattr("core.actions.sealing.PASS_ROWS", 3)
     await world.write(10)
     async with world.database.transaction() as connection:  # all of one transaction, more than a pass takes
@@ -156,14 +158,18 @@ async def test_another_machine_takes_the_checkpoints_over(world: World, tmp_path
 
 
 async def test_one_seals_and_another_goes_on_after_it(
-    world: World, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    world: World, posts: Posts, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sealer_module, "SEAL_S", 0.01)
-    assert settings.database_url is not None
-    url = settings.database_url.get_secret_value()
     linked: asyncio.Queue[int] = asyncio.Queue()
     first, second = (
-        Sealer(settings, Database(url, size=2), utc_now, f"sealer-{number}", observe=linked.put_nowait)
+        Sealer(
+            settings,
+            posts.sealer.another(size=2, application=f"sealer-{number}", command_timeout_s=30),
+            utc_now,
+            f"sealer-{number}",
+            observe=linked.put_nowait,
+        )
         for number in range(2)
     )
     await first.start()
