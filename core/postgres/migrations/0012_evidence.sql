@@ -101,6 +101,8 @@ GRANT INSERT ON case_config_version TO qorgan_historian;
 GRANT SELECT, INSERT, DELETE ON case_past, shard_tick TO qorgan_historian;
 GRANT SELECT (id, number, agency_id) ON protection_case TO qorgan_historian;
 GRANT SELECT ON shard_tick TO qorgan_worker;
+GRANT SELECT (incident_id, copied_at) ON incident_snapshot TO qorgan_device;
+CREATE POLICY by_device ON incident_snapshot TO qorgan_device USING (true);
 CREATE POLICY by_historian ON case_config_version TO qorgan_historian USING (true) WITH CHECK (true);
 CREATE POLICY by_historian ON case_past TO qorgan_historian USING (true) WITH CHECK (true);
 CREATE POLICY by_historian ON protection_case TO qorgan_historian USING (true) WITH CHECK (true);

@@ -1,0 +1,117 @@
+"""A real breach, exported: editions hold one root, verify alone, replay to the same; the defence's betrays nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.actions import evidence_exports
+from core.clock import utc_now
+from core.evidence import verify
+from core.signing import new_signer
+from geo import evidence_keeper, evidence_log, evidence_replay
+
+from .conftest import metres_from_home
+
+KEY = bytes(range(32))
+
+
+@pytest.fixture
+async def made(lived: Any) -> tuple[Any, Any, dict[str, bytes]]:
+    """(what was lived, the signer, the editions)."""
+    await evidence_keeper.keep(lived.posts.worker, lived.incident_id, utc_now(), asked=True)
+    signer = new_signer()
+    _, editions = await evidence_exports.make_now(lived.database, lived.incident_id, "a test", signer, KEY, utc_now())
+    return lived, signer, editions
+
+
+def stored(decisions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{n: v for n, v in each.items() if n not in ("at", "evaluated_at", "incident_id")} for each in decisions]
+
+
+async def test_bundles_of_a_real_breach(made: Any, tmp_path: Path) -> None:
+    lived, signer, editions = made
+    for name, data in editions.items():
+        (tmp_path / f"{name}.zip").write_bytes(data)
+    court = verify.read_archive(editions["court"])
+    (tmp_path / "verify.py").write_bytes(court["verify.py"])
+    (tmp_path / "key.pem").write_text(signer.public_key_pem)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "verify.py", "court.zip", "defence.zip", "subject.zip", "--public-key", "key.pem"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    replays_to_the_same(court)
+    says_what_happened(court)
+    betrays_nothing(verify.read_archive(editions["defence"]), court, lived)
+    holds_his_own_alone(verify.read_archive(editions["subject"]))
+    first = await evidence_exports.latest(lived.database, lived.incident_id, utc_now(), KEY)
+    assert first is not None
+    assert first[1] == editions, "what is fetched later is what was made"
+
+
+def replays_to_the_same(court: dict[str, bytes]) -> None:
+    recorded = stored(json.loads(court["court/decisions.json"]))
+    decided, differences = evidence_replay.again(court["court/log.ndjson"], recorded)
+    assert decided == len(recorded) >= 4
+    assert differences == []
+    ids = {str(each.id) for each in evidence_replay.run(evidence_log.read(court["court/log.ndjson"]))}
+    assert {each["id"] for each in recorded} <= ids, "the very ids"
+    assert json.loads(court["common/replay.json"])["identical"] is True
+
+
+def says_what_happened(court: dict[str, bytes]) -> None:
+    decisions = json.loads(court["court/decisions.json"])
+    ways = [each["to_state"] for each in decisions if each["kind"] == "proximity"]
+    assert ways[-3:] == ["breach", "warning", "clear"]
+    assert json.loads(court["court/identities.json"])["victim"]["name"] == "Әсем Үлгібай"
+    gaps = json.loads(court["common/gaps.json"])
+    assert [gap["seconds"] // 60 for gap in gaps["victim"]] == [6]
+    assert gaps["aggressor"] == []
+    assert all(court[f"court/report.{language}.pdf"].startswith(b"%PDF") for language in ("kk", "ru", "en"))
+    rules = json.loads(court["court/rules.json"])
+    assert rules[-1]["alert_m"] == 500.0
+    gpx = court["his/track.gpx"].decode()
+    assert gpx.count("<trkpt") == sum("lat" in fix for fix in json.loads(court["his/fixes.json"]))
+    facts = {fact["code"] for fact in json.loads(court["common/facts.json"])}
+    assert "alert_wider" in facts
+
+
+def betrays_nothing(defence: dict[str, bytes], court: dict[str, bytes], lived: Any) -> None:
+    """No name, no contact, no undisclosed zone, no position of hers beyond the breach, none near her home."""
+    named = json.loads(court["court/identities.json"])["victim"]
+    for path, content in defence.items():
+        if path == "verify.py":
+            continue
+        text = content.decode(errors="replace")
+        for secret in (named["name"], named["phone"], named["address"], named["person_id"], "sister"):
+            assert secret not in text, (path, secret)
+    breach = [each for each in json.loads(court["court/decisions.json"]) if each["kind"] == "proximity"]
+    entered = next(each for each in breach if each["to_state"] == "breach")
+    left = next(each for each in breach if each["from_state"] == "breach")
+    hers = json.loads(defence["defence/her_fixes.json"])
+    assert hers
+    assert all(entered["at"] <= fix["at"] <= left["at"] for fix in hers)
+    assert len(hers) < len(json.loads(court["court/her_fixes.json"]))
+    shown = json.loads(defence["defence/map.geojson"])["features"]
+    points = [each["geometry"]["coordinates"] for each in shown if each["properties"].get("party") == "victim"]
+    places = [(fix["lat"], fix["lon"]) for fix in hers] + [(p[1], p[0]) for p in points if isinstance(p[0], float)]
+    assert len(places) == 2 * len(hers)
+    assert min(metres_from_home(*place) for place in places) > 300
+    assert not any(each["kind"] == "zone" for each in json.loads(defence["common/decisions.json"]))
+    assert json.loads(defence["common/zones.json"]) == []
+    for each in json.loads(defence["common/decisions.json"]):
+        if each["kind"] != "proximity" or each["to_state"] != "breach":
+            assert "distance_m" not in each
+            assert "victim_position" not in each
+
+
+def holds_his_own_alone(subject: dict[str, bytes]) -> None:
+    assert set(subject) - set(verify.HEAD) == {
+        "README.txt", "verify.py", "his/fixes.json", "his/devices.json", "his/track.geojson", "his/track.gpx",
+    }  # fmt: skip
