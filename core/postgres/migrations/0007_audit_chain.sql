@@ -140,6 +140,7 @@ CREATE FUNCTION looks_at(person uuid, before uuid, most integer)
         FROM audit a JOIN agency g ON g.id = a.agency_id
         LEFT JOIN app_user u ON a.actor_kind = 'user' AND u.id::text = a.actor_id
         WHERE a.person_ids @> ARRAY[person] AND a.person_ids <> '{}' AND a.actor_kind = 'user'
+        AND a.action NOT LIKE 'audit%'
         AND (before IS NULL OR a.id < before)
         AND NOT EXISTS (
             SELECT FROM audit_hold h WHERE h.person_id = person AND h.released_at IS NULL AND h.ends_at > now()
