@@ -28,12 +28,16 @@ GUARANTEE_NOTED_MS: Final = 60_000
 """How exactly the moment of the last guarantee is kept."""
 POOR_RATIO: Final = 0.8
 """σ over the radius from which fixes say too little."""
+MENDED_RATIO: Final = 0.6
+"""σ over the radius below which they say enough again: one fix a little better than the rest does not end it."""
 POOR_SIGMAS: Final = 2.0
 PATIENCE: Final = 4.0
 """Graces given to the silence of somebody who was at rest: a phone in a cellar, a bracelet without a cell. Sooner only
 when, by the motion model, he could be inside (`p_unknown`)."""
 PATIENCE_WHILE_SEEN: Final = 5.5
-"""Graces given to her silence while he is at rest."""
+"""Graces given to her silence while he is at rest; and the most that is given to his own, far off."""
+CITY_MPS: Final = 5.0
+"""Through a city, from door to door: his rest far off is given until he could be there, had he left at once."""
 WAY_SHARE: Final = 0.5
 TUNNEL_MS: Final = 90_000.0
 """What a way underground is given beyond two intervals, whoever is coming."""
@@ -66,7 +70,7 @@ def step(
     somebody moves by them; `patience_ms`: how long it may be too wide (two intervals). Unknown by silence follows from
     `deadlines_ms`, not from here.
     """
-    poor = (sigma_m > POOR_RATIO * radius_m) & fresh
+    poor = (sigma_m > np.where(poor_ms > 0, MENDED_RATIO, POOR_RATIO) * radius_m) & fresh
     guaranteed = bound_m >= radius_m
     noted = np.where(guaranteed & (now_ms - sure_ms >= GUARANTEE_NOTED_MS), now_ms, sure_ms)
     kept = (state == GUARANTEED) & (now_ms - noted <= GUARANTEE_KEPT_MS)
@@ -108,6 +112,8 @@ def deadlines_ms(
     about = (gap_m <= warning_m) & ~resting[:, 1] & (closing_mps[:, 1] > -approach.CLOSING_LEAST_MPS)
     grace = np.where(resting, PATIENCE, 1.0) * grace_ms[:, None]
     grace[resting[:, 1], 0] = (PATIENCE_WHILE_SEEN * grace_ms)[resting[:, 1]]
+    there_ms = np.minimum(1000.0 * gap / CITY_MPS - fresh_ms[:, 1], PATIENCE_WHILE_SEEN * grace_ms)
+    grace[resting[:, 1], 1] = np.maximum(grace[:, 1], there_ms)[resting[:, 1]]
     # who was on his way is told of by the time he can be half of the way there at the pace he had
     arrival_ms = 1000.0 * WAY_SHARE * gap / np.maximum(speed_mps, WALKING_MPS)
     hurry = np.maximum(arrival_ms[:, None] - fresh_ms, TUNNEL_MS)

@@ -81,6 +81,8 @@ __all__ = [
     "TAU_S",
     "advance",
     "estimate",
+    "is_at_rest",
+    "is_placed_once",
     "level_of",
     "suspected",
     "variance",
@@ -116,6 +118,11 @@ REST_CREEP: Final = 0.05
 """m²/s an axis: how a resting device shifts about."""
 REST_DOUBT: Final = 4e-4
 """The same as a share a second of a fix's variance: the poorer the fixes, the longer a departure goes unseen."""
+STILL_CREEP_MOST: Final = 5.0
+"""m²/s an axis: the most of both while the device itself says that it does not move, however poor its fixes. Its motion
+sensor sees what a cell does not; 130 m in an hour is what is left to it."""
+TOLD_STILL: Final = 1.5
+"""What a device says for rest, log-odds, from which it says so itself."""
 DEPARTED: Final = 500.0
 """m² an axis: how far a walker may be by the time he can be told from one at rest."""
 
@@ -155,7 +162,9 @@ def advance(held: Floats, fixes: Floats, headings_deg: Floats) -> tuple[Floats, 
     np.fmax(manoeuvre, speed * speed, out=manoeuvre)
     predicted = np.empty((3, len(held)))
     moving = pp + reach * (2.0 * pv + reach * vv)
-    predicted[REST] = pp + (REST_CREEP + REST_DOUBT * raw) * seconds
+    creep = REST_CREEP + REST_DOUBT * raw
+    np.minimum(creep, STILL_CREEP_MOST, out=creep, where=fixes[:, FIX_REST] >= TOLD_STILL)
+    predicted[REST] = pp + creep * seconds
     predicted[CRUISE] = np.maximum(moving + cruise * growth, pp + np.where(word & LEVEL_MASK, 0.0, DEPARTED))
     predicted[MANOEUVRE] = moving + manoeuvre * (growth + reach * reach)
     # which level explains the fix
@@ -301,6 +310,12 @@ def is_at_rest(rows: Floats) -> Bools:
     """Which devices have been at rest for some time, by more than their newest fix. Shape (n,)."""
     rests: Bools = ((rows[:, WORD].astype(np.int64) & LEVEL_MASK) == REST) & (rows[:, BELIEF] >= SETTLED)
     return rests
+
+
+def is_placed_once(rows: Floats) -> Bools:
+    """Which devices are where they are by one fix alone: the first, or the first of a track begun anew. Shape (n,)."""
+    once: Bools = ((rows[:, WORD].astype(np.int64) >> YOUNG_SHIFT) & 3) < 2
+    return once
 
 
 def suspected(rows: Floats) -> tuple[Bools, Floats, Floats]:

@@ -9,13 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geo import approach, assurance, separation, states
-from geo.fix_filter import is_at_rest, velocity
+from geo.fix_filter import is_at_rest, is_placed_once, velocity
 from geo.frame import Floats
 from geo.pulse import TAMPER_BITS
 from geo.rows import WORD, Devices, Orders, Rows
 from geo.track import GAP, LIVE, PLACE, PP, SERVICE_MS, SIGMA, STEP, Bools, Times
 from geo.view import NOBODY, View, fresh
 
+BETTER_SHARE: Final = 1.0 / 16.0
+"""Of the variance of a poor fix: an estimate below was made by better ones. Poor ones alone make none of less than a
+quarter (`geo.fix_filter.LASTING_SHARE`)."""
 WAY_MAX_MS: Final = 180_000
 """Two fixes further apart than this are not joined by a straight way."""
 
@@ -106,6 +109,8 @@ def judge(devices: Devices, orders: Orders, view: View) -> Verdict | None:
     p = separation.p_within(radii, distance[:, None], sigma[:, None])
     likely = p >= p_enter
     blind = separation.is_blind(radii, sigma[:, None]) & (distance[:, None] <= radii)
+    if blind.any():  # one poor fix alone is no ground for it: the next is asked for at once
+        blind[:, 0] &= ~(is_placed_once(view.victim) | is_placed_once(view.aggressor))
     entered = likely | blind
     his = view.side == 1
     way = np.where(
@@ -250,16 +255,25 @@ def deadlines(devices: Devices, orders: Orders, rows: NDArray[np.int64], best: R
 
 
 def _sigma_told(view: View, radius_m: Floats) -> Floats:
-    """How wide the relative position is, (n,): what the newest fixes said, while somebody moves by them alone.
+    """How wide the relative position is, (n,): of each what the newest fix said, if nothing better is known.
 
-    Who rests is known by all the fixes of his rest; who moves by poor ones is not known better than they are.
+    Who rests where better fixes have placed him is known by those. Who moves by poor fixes, or was never placed by any
+    but poor ones, is not known better than they are, however many there were: they may all be wrong alike.
     """
     raw = np.hypot(view.victim[:, SIGMA], view.aggressor[:, SIGMA])
-    if not (raw > assurance.POOR_RATIO * radius_m).any():
+    if not (raw > assurance.MENDED_RATIO * radius_m).any():
         return view.sigma_m
-    moving = ~(is_at_rest(view.victim) & is_at_rest(view.aggressor))
-    sigma: Floats = np.where(moving, np.maximum(raw, view.sigma_m), view.sigma_m)
+    victim = _variance_told(view.victim, view.variance_victim)
+    sigma: Floats = np.sqrt(victim + _variance_told(view.aggressor, view.variance_aggressor))
     return sigma
+
+
+def _variance_told(fixes: Floats, variance: Floats) -> Floats:
+    """Variance an axis of parties, (n,): of the estimate where good fixes placed who rests, else of the newest fix."""
+    newest = fixes[:, SIGMA] * fixes[:, SIGMA]
+    placed = is_at_rest(fixes) & (fixes[:, PP] < BETTER_SHARE * newest)
+    told: Floats = np.where(placed, variance, np.maximum(newest, variance))
+    return told
 
 
 def _sigmas(victim: Floats, aggressor: Floats) -> Floats:

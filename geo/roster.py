@@ -12,9 +12,10 @@ from core.domain.case import Case, CaseOrder, CasePerson, CaseZone
 from core.domain.ping import SHIFT_CASING, SHIFT_STRAP
 from geo import zones as places
 from geo.assurance import UNKNOWN
-from geo.fix_filter import suspected, variance
+from geo.doubts import GATE
+from geo.fix_filter import is_at_rest, suspected, variance
 from geo.rows import HEARD_BIT, LATE_BIT, NEVER, SERVICE, SILENT_BIT, WORD, Devices, Orders, People, Rows, Zones
-from geo.track import LIVE, PP, Bools, Times
+from geo.track import LIVE, PLACE, PP, Bools, Times
 
 SILENCE_INTERVALS: Final = 30
 SILENCE_BOUNDS_MS: Final = (180_000, 1_800_000)
@@ -160,7 +161,8 @@ class Roster:
     def takes_over(self, rows: Rows, best: Rows, now_ms: Times) -> Bools:
         """Whether devices (n,) with a new fix become their person's best in place of `best` (-1: none yet).
 
-        The best itself does; so does one worn rather than carried, the surer of equals, and any once the best is stale.
+        The best itself does; so does one worn rather than carried, and any once the best is stale. Of equals it is the
+        surer, while they agree on the place or both move; else the one that moves: who has gone left the other lying.
         A bracelet whose strap or casing is open is no longer worn.
         """
         devices = self.devices
@@ -170,7 +172,12 @@ class Roster:
         worn_best = np.where(devices.pulse[held, WORD] & NOT_WORN_BITS, -1, devices.rank.take(held))
         # of one that is doubted the estimate is as old as before
         own = np.where(suspected(mine)[0], variance(mine, now_ms), mine[:, PP])
-        surer = (worn == worn_best) & (own <= variance(theirs, now_ms))
+        other = variance(theirs, now_ms)
+        apart = mine[:, PLACE] - theirs[:, PLACE]
+        elsewhere = np.einsum("ij,ij->i", apart, apart) > GATE * (own + other)
+        lies, lies_best = is_at_rest(mine), is_at_rest(theirs)
+        left = elsewhere & lies_best & ~lies
+        surer = (worn == worn_best) & (left | ((own <= other) & ~(elsewhere & (lies | lies_best))))
         stale = now_ms - theirs[:, LIVE] > devices.fresh_ms.take(held)
         wins: Bools = (best < 0) | (best == rows) | (worn > worn_best) | surer | stale
         return wins

@@ -69,9 +69,10 @@ def test_a_high_risk_order_is_entered_at_a_lower_probability(new_world: Any) -> 
         assert world.both(1, 530, accuracy_m=100.0)[-1].to_state == seen
 
 
-def test_a_wide_fix_inside_is_an_uncertain_breach(world: Any) -> None:
+def test_wide_fixes_inside_are_an_uncertain_breach_by_the_second(world: Any) -> None:
     world.configure()
-    [breach] = world.both(1, 400, accuracy_m=900.0)
+    assert moves(world.both(1, 400, accuracy_m=900.0)) == [("clear", "warning")]
+    [breach] = of_distance(world.both(16, 400, accuracy_m=900.0))
     assert breach.to_state == "breach"
     assert breach.p_within is not None
     assert breach.p_within < 0.5

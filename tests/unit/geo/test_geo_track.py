@@ -185,6 +185,19 @@ def test_a_poor_fix_of_a_resting_device_hardly_moves_it(
     assert device.level == REST
 
 
+def test_an_hour_by_cell_moves_a_resting_device_little_while_it_says_that_it_is_still() -> None:
+    def dragged_m(moving: int) -> float:
+        device = resting()
+        before = device.metres[0]
+        for minute in range(20, 60):
+            device.ping(60 * minute, (600.0, 0.0), 900.0, source=Source.CELL, moving=moving)
+        return device.off_m(before)
+
+    assert dragged_m(NO) < 200
+    assert dragged_m(0) > 450
+    assert dragged_m(YES) > 550
+
+
 def test_a_resting_device_in_a_city_is_known_to_a_few_metres_all_day() -> None:
     errors, _, levels = drive(np.zeros((1440, 60, 2)), 60)
     off = np.hypot(errors[5:, :, 0], errors[5:, :, 1])
