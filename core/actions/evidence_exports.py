@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -117,7 +118,7 @@ class ExportClock(Loop):
         self,
         device_database: Database,
         database: Database,
-        signer: Signing,
+        load_signer: Callable[[], Signing],
         key: bytes,
         clock: Clock,
         interval_s: float = INTERVAL_S,
@@ -127,7 +128,8 @@ class ExportClock(Loop):
         """Sees every agency's exports, and nothing of an incident."""
         self._database = database
         """Reads in the scope of who asked."""
-        self._signer = signer
+        self._load_signer = load_signer
+        """Called when there is something to sign: a process that never exports needs no key."""
         self._key = key
         self._clock = clock
 
@@ -164,12 +166,13 @@ class ExportClock(Loop):
 
     async def _with_progress(self, material: evidence.Material, export_id: uuid.UUID) -> tuple[str, dict[str, bytes]]:
         """Make it, writing down now and then how far it is."""
+        signer = await asyncio.to_thread(self._load_signer)
         reached = [0.0]
 
         def note(share: float) -> None:
             reached[0] = share
 
-        making = asyncio.create_task(evidence.make_apart(material, self._signer, note))
+        making = asyncio.create_task(evidence.make_apart(material, signer, note))
         while not (await asyncio.wait({making}, timeout=PROGRESS_S))[0]:
             async with self._upkeep.connection() as connection:
                 await evidence_exports.progress(connection, export_id, reached[0])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Final
@@ -332,16 +332,6 @@ async def _identities(connection: Connection, about: Parties) -> Json:
         identity = {} if record is None else record["identity"] or {}
         out[party] = {"person_id": plain(person_id), **{name: plain(identity[name]) for name in sorted(identity)}}
     return out
-
-
-async def forget_of_people(connection: Connection, person_ids: Collection[uuid.UUID]) -> None:
-    """Remove every copy of fixes, snapshot and stored export about these people: part of an erasure."""
-    for table in ("incident_fix", "incident_snapshot", "evidence_export"):
-        await connection.execute(
-            f"DELETE FROM {table} WHERE incident_id IN"  # noqa: S608 - our own names
-            " (SELECT id FROM incident WHERE victim_id = ANY ($1::uuid[]) OR aggressor_id = ANY ($1::uuid[]))",
-            list(person_ids),
-        )
 
 
 async def ids_of(connection: Connection, numbers: Sequence[int]) -> list[str]:
