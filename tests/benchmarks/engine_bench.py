@@ -145,7 +145,7 @@ def through_geopy(records: NDArray[np.void], alert_m: float = 500.0) -> tuple[fl
 
 def flatness(figures: dict[str, dict[str, Any]]) -> float:
     """Greatest over least cost a ping of several numbers of orders: 1.2 is flat within 20 %."""
-    costs = [each["microseconds_a_ping"] for each in figures.values()]
+    costs: list[float] = [each["microseconds_a_ping"] for each in figures.values()]
     return round(max(costs) / min(costs), 2)
 
 
