@@ -21,6 +21,7 @@ from core.errors import Misconfigured, QorganError
 from core.settings import Settings
 from infra.commands.audit import audit_app
 from infra.commands.feasibility import feasibility
+from infra.commands.erasures import erasure_app
 from infra.commands.keys import keys_app
 from infra.commands.simulation import sim_app
 from infra.commands.users import user_app
@@ -39,6 +40,7 @@ app = typer.Typer(
 app.add_typer(user_app, name="user")
 
 app.add_typer(keys_app, name="keys")
+app.add_typer(erasure_app, name="erasure")
 app.add_typer(audit_app, name="audit")
 app.add_typer(sim_app, name="sim")
 app.command()(feasibility)

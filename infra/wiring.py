@@ -112,8 +112,10 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     from api.live.own_news import OwnNews
     from api.live.tail import FeedTail
     from api.panic_desk import PanicDesk, PanicDrain
+    from core.actions.erasure import ErasureClock
     from core.actions.order_clock import OrderClock
     from core.actions.upkeep import IncidentClock
+    from core.erasure_ledger import load_ledger
     from core.tls import server_context
     from infra.server import HttpServer, bind
 
@@ -158,8 +160,10 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     health = IngestHealth(settings, part.redis, appender, beats=False)
     clock = OrderClock(device_database, utc_now)
     upkeep = IncidentClock(device_database, utc_now)
+    erasures = ErasureClock(device_database, part.redis, load_ledger(settings), utc_now)
     ended = context.ended_sessions
     part.services = [registry, ended, asked, appender, health, tail, own_news, PanicDrain(desk), clock, upkeep, server]
+    part.services.insert(-1, erasures)
 
 
 def _build_ingest(part: Part, settings: Settings) -> None:

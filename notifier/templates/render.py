@@ -20,6 +20,7 @@ TEMPLATES: Final = (
     "panic_contact",
     "welfare_check_dispatcher",
     "device_prompt",
+    "erasure_code",
 )
 SHORT_MAX_CHARACTERS: Final = 134
 """Two text messages of 67 characters beyond the Latin alphabet."""
@@ -54,7 +55,7 @@ def language_of(tag: str) -> str:
 
 def render(template: str, language: str, data: Mapping[str, Any], created_at: datetime) -> Text:
     """The text of `template`, from those of the facts `type`, `severity`, `incident_id`, `occurred_at` (RFC 3339),
-    `distance_m` and `exercise` that it uses. Times are written in UTC. Raises Unrenderable when it needs one that
+    `distance_m`, `code` and `exercise` it uses. Times are written in UTC. Raises Unrenderable when it needs one that
     is not there; only `occurred_at`, `distance_m` and `exercise` may be absent."""
     if template not in TEMPLATES:
         raise Unrenderable(f"there is no template {template!r:.60}")
@@ -111,6 +112,7 @@ FACTS: Final[Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any], dateti
     "incident": lambda _, data, __: str(_fact(data, "incident_id")),
     "at": _at,
     "distance": lambda words, data, _: _distance(words["words"], data.get("distance_m")),
+    "code": lambda _, data, __: str(_fact(data, "code")),
     "exercise": lambda words, data, _: str(words["words"]["exercise"]) if data.get("exercise") else "",
 }
 """By placeholder: its words, from a language's words, a delivery's data and the time it was queued."""

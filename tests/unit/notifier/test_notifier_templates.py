@@ -24,7 +24,13 @@ INCIDENT = "0195a1b2-0000-7000-8000-000000000001"
 
 
 def data(**more: Any) -> dict[str, Any]:
-    return {"type": "proximity", "severity": "critical", "incident_id": INCIDENT, "distance_m": 4321.0} | more
+    return {
+        "type": "proximity",
+        "severity": "critical",
+        "incident_id": INCIDENT,
+        "distance_m": 4321.0,
+        "code": "00000000",
+    } | more
 
 
 @pytest.mark.parametrize("exercise", [False, True])
@@ -51,7 +57,7 @@ def test_every_language_has_the_same_keys() -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("template", ["incident_victim", "panic_contact", "device_prompt"])
+@pytest.mark.parametrize("template", ["incident_victim", "panic_contact", "device_prompt", "erasure_code"])
 def test_her_phone_and_her_contacts_learn_no_type_distance_or_incident(template: str, language: str) -> None:
     texts = {render(template, language, data(type=kind, distance_m=m), AT) for kind in TYPES for m in (None, 12.0)}
     assert len(texts) == 1
