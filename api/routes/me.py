@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 
 from api.auth import AnyUser, Device, bearer_token, client_address
 from api.deps import Context
 from api.live.own_view import SERVICE_DEGRADED, UNFITTED, judge
-from api.schemas.base import View
+from api.schemas.audit import OwnLooks
+from api.schemas.base import View, page_of
 from api.schemas.devices import ProtectionView, RotatedToken
 from core.actions import devices as device_actions
 from core.actions.unit_of_work import act
 from core.errors import NotAllowed, StoreUnavailable
 from core.ids import token_digest
-from core.postgres import devices
+from core.postgres import devices, looks
+from core.postgres.table import MAX_PAGE
 
 router = APIRouter(prefix="/v1/me", tags=["me"])
 
@@ -52,6 +54,23 @@ async def read_protection(device: Device, context: Context) -> dict[str, Any]:
         return {**SERVICE_DEGRADED, "devices": []}
     own = [record for record in own if record["role"] != "aggressor"]
     return {**judge(own, orders[device.person_id], now), "devices": own}
+
+
+@router.get("/audit", response_model=OwnLooks)
+async def read_own_looks(
+    device: Device,
+    context: Context,
+    before: uuid.UUID | None = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+) -> dict[str, Any]:
+    """Who looked at the wearer's data: when, in which role, of which agency, why; no position of anyone."""
+    if device.role == "aggressor":
+        raise NotAllowed("This device has no such page.", code="device_forbidden")
+    if device.person_id is None:
+        return {"items": [], "next": None}
+    async with context.device_database.connection() as connection:
+        found = await looks.at_person(connection, device.person_id, before, limit)
+    return page_of(found, limit)
 
 
 @router.post("/token", status_code=201, response_model=RotatedToken)

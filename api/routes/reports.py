@@ -11,12 +11,14 @@ from pydantic import ConfigDict, Field
 
 from api.auth import Reporter
 from api.deps import ApiContext, Context
+from api.schemas.audit import LooksReport
 from api.schemas.base import Moment, View
 from core.actions import records
 from core.actions.unit_of_work import act
+from core.domain.looks import Judged, Reader, judge_readers
 from core.domain.violation import P_VIOLATION
 from core.errors import InvalidInput, NotFound
-from core.postgres import reports
+from core.postgres import looks, reports
 from core.postgres.audit import people_of_orders
 from core.postgres.table import Record
 
@@ -172,6 +174,33 @@ async def report_deliveries(
     async with context.database.connection(actor.scope) as connection:
         lines = await reports.deliveries(connection, actor.agency_id, start, end)
     return {"since": start, "until": end, "lines": lines}
+
+
+@router.get("/looks", response_model=LooksReport)
+async def report_looks(
+    actor: Reporter, context: Context, since: Moment | None = None, until: Moment | None = None
+) -> dict[str, Any]:
+    """Who of your agency looked at how many people; far more than her peers, or outside her cases, comes first."""
+    start, end = span(context, since, until)
+    async with act(context.database, context.clock(), actor.scope) as unit:
+        found = await looks.readers(unit.connection, actor.agency_id, start, end)
+        await records.note(unit, actor, "looks.reported", "agency", actor.agency_id, count=len(found))
+    judged = judge_readers([Reader(**{**line, "outside": tuple(line["outside"])}) for line in found])
+    return {"since": start, "until": end, "readers": [reader_json(one) for one in judged]}
+
+
+def reader_json(one: Judged) -> dict[str, Any]:
+    """A reader as the report shows her."""
+    reader = one.reader
+    return {
+        "user_id": reader.user_id,
+        "role": reader.role,
+        "looks": reader.looks,
+        "people": reader.people,
+        "peer_median": one.peer_median,
+        "outside_people": list(reader.outside),
+        "reasons": list(one.reasons),
+    }
 
 
 @router.get("/devices", response_model=DeviceReport)

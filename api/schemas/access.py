@@ -73,6 +73,7 @@ class AgencyChange(Change):
     time_zone: Name | None = None
     language: Language | None = None
     jurisdiction: dict[str, Any] | None = Field(None, description="GeoJSON Polygon or MultiPolygon.")
+    names_officials: bool | None = Field(None, description="Whether a victim is told by name who looked at her data.")
 
 
 class AgencyView(View):
@@ -85,6 +86,7 @@ class AgencyView(View):
     time_zone: str
     language: str
     jurisdiction: dict[str, Any] | None
+    names_officials: bool
     policy: dict[str, Any]
     created_at: datetime
 

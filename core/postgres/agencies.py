@@ -19,9 +19,11 @@ ROUTES: Final = SealedTable(
     private=("secret",),
 )
 
-_COLUMNS: Final = "id, name, kind, region, time_zone, language, jurisdiction, policy, recompile_after, created_at"
+_COLUMNS: Final = (
+    "id, name, kind, region, time_zone, language, jurisdiction, names_officials, policy, recompile_after, created_at"
+)
 _CHANGEABLE: Final = frozenset(
-    {"name", "kind", "region", "time_zone", "language", "jurisdiction", "policy", "recompile_after"}
+    {"name", "kind", "region", "time_zone", "language", "jurisdiction", "names_officials", "policy", "recompile_after"}
 )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
+from core.clock import to_ms
 from core.ids import new_id
 from core.postgres.database import Connection
 from core.postgres.table import Record, Table
@@ -19,6 +20,8 @@ HOLDS: Final = Table(
         "released_at",
     ),
 )  # fmt: skip
+ID_SLACK: Final = timedelta(hours=1)
+"""How much the time in a row's id may be behind the row's own."""
 _INSERT: Final = (
     "INSERT INTO audit (id, at, agency_id, actor_kind, actor_id, action, subject_kind, subject_id, address, detail,"
     " role, session_id, purpose, person_ids)"
@@ -79,6 +82,11 @@ async def people_of_orders(connection: Connection, order_ids: Iterable[uuid.UUID
     return [row["person"] for row in rows]
 
 
+def first_id(moment: datetime) -> uuid.UUID:
+    """An id below those of rows written since `moment`: ids begin with the time, so that a span is one of the index."""
+    return uuid.UUID(int=max(0, to_ms(moment - ID_SLACK)) << 80)
+
+
 class Look(NamedTuple):
     """One user's seeing of one person live, in one stretch of minutes."""
 
@@ -134,6 +142,7 @@ async def page(
             conditions.append(condition.replace("?", f"${len(arguments)}"))
 
     add("id > ?", after)
+    add("id >= ?", None if since is None else first_id(since))
     add("subject_id = ?", subject_id)
     add("actor_id = ?", None if actor_id is None else str(actor_id))
     add("person_ids @> ARRAY[?::uuid] AND person_ids <> '{}'", person_id)

@@ -211,8 +211,7 @@ async def checkpoint_lines(
 async def published(connection: Connection, since: date, until: date, limit: int) -> list[dict[str, Any]]:
     """Hashes of the checkpoints that closed these days: nothing of whose, of how much, of when."""
     rows = await connection.fetch(
-        "SELECT day, encode(hash, 'hex') AS hash FROM audit_checkpoint WHERE day BETWEEN $1 AND $2"
-        " ORDER BY day, hash LIMIT $3",
+        "SELECT day, encode(hash, 'hex') AS hash FROM published_checkpoints($1, $2, $3)",
         since,
         until,
         limit,
