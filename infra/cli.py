@@ -23,6 +23,7 @@ from infra.commands.audit import audit_app
 from infra.commands.feasibility import feasibility
 from infra.commands.erasures import erasure_app
 from infra.commands.keys import keys_app
+from infra.commands.logins import logins
 from infra.commands.simulation import sim_app
 from infra.commands.users import user_app
 from infra.stores import find_running, forget_running, open_stores
@@ -44,6 +45,7 @@ app.add_typer(erasure_app, name="erasure")
 app.add_typer(audit_app, name="audit")
 app.add_typer(sim_app, name="sim")
 app.command()(feasibility)
+app.command()(logins)
 
 
 @app.command()

@@ -13,7 +13,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -63,15 +63,48 @@ async def make_logins(url: str) -> dict[str, str]:
     """
     run = secrets.token_hex(8)
     made = {kind: (f"qorgan_run_{run}_{kind}", secrets.token_urlsafe(32)) for kind in GROUPS}
+    async with _as_owner(url) as connection:
+        await _drop_left_behind(connection)
+        made_at = int(await connection.fetchval("SELECT extract(epoch FROM now())::bigint"))
+        for kind, (name, password) in made.items():
+            await _create(connection, kind, name, password)
+            await connection.execute(f"COMMENT ON ROLE {name} IS '{made_at}'")
+    return {kind: url_as(url, name, password) for kind, (name, password) in made.items()}
+
+
+async def set_logins(url: str, passwords: Mapping[str, str]) -> list[str]:
+    """Make login roles that stay (`qorgan_login_<kind>`), or give those there are these passwords; their names.
+
+    Raises as `make_logins`.
+    """
+    names = []
+    async with _as_owner(url) as connection:
+        for kind, password in passwords.items():
+            name = f"qorgan_login_{kind}"
+            if await connection.fetchval("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", name):
+                await connection.execute(f"ALTER ROLE {name} LOGIN PASSWORD '{_verifier(password)}'")
+                await connection.execute(f"GRANT {GROUPS[kind]} TO {name}")
+            else:
+                await _create(connection, kind, name, password)
+            names.append(name)
+    return names
+
+
+def _verifier(password: str) -> str:
+    return scram_verifier(password, secrets.token_bytes(16))
+
+
+async def _create(connection: Connection, kind: str, name: str, password: str) -> None:
+    await connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{_verifier(password)}' IN ROLE {GROUPS[kind]}")
+
+
+@contextlib.asynccontextmanager
+async def _as_owner(url: str) -> AsyncIterator[Connection]:
+    """A transaction of who may make roles; its refusals in our words."""
     connection = await _connect(url)
     try:
         async with connection.transaction():
-            await _drop_left_behind(connection)
-            for kind, (name, password) in made.items():
-                verifier = scram_verifier(password, secrets.token_bytes(16))
-                await connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{verifier}' IN ROLE {GROUPS[kind]}")
-                made_at = int(await connection.fetchval("SELECT extract(epoch FROM now())::bigint"))
-                await connection.execute(f"COMMENT ON ROLE {name} IS '{made_at}'")
+            yield connection
     except asyncpg.InsufficientPrivilegeError as error:
         raise Misconfigured(
             "The user of QORGAN_DATABASE_URL may not make the roles the services connect as; give it CREATEROLE, or "
@@ -81,7 +114,6 @@ async def make_logins(url: str) -> dict[str, str]:
         raise Misconfigured("The database has none of Qorgan's roles; run `qorgan migrate` as its owner.") from error
     finally:
         await connection.close()
-    return {kind: url_as(url, name, password) for kind, (name, password) in made.items()}
 
 
 async def drop_logins(url: str, logins: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Within an agency: who is related to somebody opens nothing of hers; what is sealed opens to few, or by broken glass."""
+"""Who is related to somebody opens nothing of hers; what is sealed opens to named users, or by broken glass."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from core.domain.scope import Scope
 from core.errors import Misconfigured, NotFound
 from core.ids import new_id
 from core.postgres.database import Database
-from core.postgres.logins import GROUPS, drop_logins, make_logins, url_as
+from core.postgres.logins import GROUPS, drop_logins, make_logins, set_logins, url_as
 from core.postgres.table import Table
 from infra.embedded import EmbeddedStores
 
@@ -176,6 +176,16 @@ async def test_logins_are_made_for_one_run_and_gone_after_it(stores: EmbeddedSto
     gone = Database(made["api"], role=GROUPS["api"])
     with pytest.raises(Misconfigured):
         await gone.open()
+
+
+async def test_logins_that_stay_take_a_new_password(database_url: str) -> None:
+    for password in ("first", "second"):
+        assert await set_logins(database_url, {"worker": password}) == ["qorgan_login_worker"]
+        pool = Database(url_as(database_url, "qorgan_login_worker", password), role=GROUPS["worker"])
+        await pool.open()
+        await pool.close()
+    with pytest.raises(Misconfigured):
+        await Database(url_as(database_url, "qorgan_login_worker", "first"), role=GROUPS["worker"]).open()
 
 
 async def test_nobody_enters_the_embedded_postgres_without_a_password(stores: EmbeddedStores) -> None:

@@ -19,7 +19,7 @@ OF_SOMEBODY = (
 )  # fmt: skip
 """Columns that make a row somebody's."""
 
-GROUPS = ("qorgan_api", "qorgan_device", "qorgan_worker", "qorgan_historian")
+GROUPS = ("qorgan_api", "qorgan_device", "qorgan_worker", "qorgan_historian", "qorgan_sealer")
 
 TABLES = """
 SELECT c.oid::regclass::text AS name, c.relrowsecurity AS secured, c.relispartition AS partition,
@@ -98,9 +98,10 @@ async def test_no_group_role_is_above_the_law(database: Database) -> None:
     async with database.connection() as connection:
         rows = await connection.fetch(
             "SELECT rolname, rolsuper, rolbypassrls, rolcanlogin, rolcreaterole, rolcreatedb FROM pg_roles"
-            " WHERE rolname LIKE 'qorgan\\_%' AND rolname NOT LIKE 'qorgan\\_run\\_%'"
+            " WHERE rolname = ANY ($1)",
+            list(GROUPS),
         )
-    assert {row["rolname"] for row in rows} >= set(GROUPS)
+    assert len(rows) == len(GROUPS)
     assert not [dict(row) for row in rows if any(tuple(row)[1:])]
 
 
