@@ -17,6 +17,7 @@ from core.domain.panic import TOKEN_DOUBTS, CancelIn, PanicIn
 from core.errors import NotAllowed, Unavailable
 from core.ids import derived_id, timed_id
 from core.metrics import INCIDENTS_OPENED
+from core.postgres import audit
 from core.postgres import incidents as incident_store
 from core.postgres import panics as store
 from core.postgres.incidents import Row
@@ -113,6 +114,7 @@ async def _new(unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser: _Presse
     if contacts_told or key not in opened:
         await incident_store.update_many(unit.connection, [row])
     await store.insert(unit.connection, _panic_values(unit, panic, panic_id, presser, row), presser.sealer_id)
+    await _audit(unit, "panic.taken", presser.agency_id, presser.device_id, row)
     line = {
         "panic_id": str(panic_id), "mode": panic.mode, "trigger": panic.trigger, "note": panic.note,
         "lat": panic.lat, "lon": panic.lon, "accuracy_m": panic.accuracy_m,
@@ -235,6 +237,7 @@ async def _repeat(unit: Unit, panic: PanicIn, known: dict[str, Any]) -> PanicRes
         if panic.body.get(name) != known["body"].get(name)
     }
     data = {"panic_id": str(known["id"]), "differs": differs}
+    await _audit(unit, "panic.repeated", known["agency_id"], known["device_id"], row)
     await incident_store.add_lines(
         unit.connection,
         [(line_id, row["id"], from_ms(panic.received_ms), "panic_again", None, data)],
@@ -257,12 +260,28 @@ async def ask_cancel(unit: Unit, wish: CancelIn) -> None:
     row["detail"] = {**row["detail"], "cancel_asked_at": rfc3339(from_ms(wish.received_ms))}
     row["updated_at"] = unit.now
     await incident_store.update_many(unit.connection, [row])
+    await _audit(unit, "panic.cancel_asked", known["agency_id"], wish.device_id, row)
     line_id = derived_id("timeline", known["id"], "cancel")
     data = {"panic_id": str(known["id"])}
     await incident_store.add_lines(
         unit.connection, [(line_id, row["id"], from_ms(wish.received_ms), "cancel_asked", None, data)]
     )
     unit.emit(row["agency_id"], "incident.updated", incident_store.incident_json(row))
+
+
+async def _audit(unit: Unit, action: str, agency_id: uuid.UUID, device_id: uuid.UUID | None, row: Row) -> None:
+    """Her press in the audit. It is linked to the chain later, by the sealer: here nobody waits for anybody."""
+    await audit.write(
+        unit.connection,
+        unit.now,
+        agency_id=agency_id,
+        actor_kind="device" if device_id is not None else "unknown",
+        actor_id=device_id,
+        action=action,
+        subject_kind="incident",
+        subject_id=row["id"],
+        person_ids=[row["victim_id"]],
+    )
 
 
 def _place(panic: PanicIn) -> dict[str, Any] | None:
