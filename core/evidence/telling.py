@@ -202,7 +202,7 @@ class Teller(Wording):
             [strokes[name], pictures.STATE["breach"], f"{w['radius'][name]}, {self.metres(metres)}"]
             for name, metres in radii.items()
         ]
-        return out + ([["zone", "", w["kind"]["zone"]]] if self.view.data["zones"] else [])
+        return out + ([["zone", "", w["legend_zone"]]] if self.view.data["zones"] else [])
 
     def decisions(self) -> Json:
         """What was decided."""

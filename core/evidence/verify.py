@@ -13,6 +13,7 @@ What is checked, in this order:
   manifest   signed by the same key, and made for this statement
   files      every file has the size and SHA-256 that the manifest says, none is missing, none is too many
   tree       the files and the hashes of what this edition leaves out lead to the signed root
+  audit      (the court's edition) the audit's rows about the incident lead, link by link, to signed checkpoints
 
 The hash tree (as in RFC 6962, with salted leaves), H is SHA-256:
   leaf = H(0x00 + salt (32 bytes) + H(path) + H(content))     node = H(0x01 + left + right)
@@ -34,6 +35,7 @@ from typing import Any
 FORMAT = "qorgan-evidence-1"
 STATEMENT, STATEMENT_SIGNATURE = "statement.json", "statement.sig"
 MANIFEST, MANIFEST_SIGNATURE = "manifest.json", "manifest.sig"
+AUDIT = "court/audit.json"
 HEAD = (STATEMENT, STATEMENT_SIGNATURE, MANIFEST, MANIFEST_SIGNATURE)
 """What stands first in the archive and is no leaf of the tree."""
 MAX_BYTES = 1 << 31
@@ -251,6 +253,8 @@ def check(data: bytes, public_key: bytes) -> Checked:
     if root != statement.get("root") or len(leaves) != statement.get("leaves"):
         raise Broken("tree: files and what is left out do not lead to the signed root")
     lines.append(f"tree: root {root}; {len(manifest['withheld'])} files are left out, of which only the hash is here")
+    if AUDIT in files:
+        lines.append(_audit(files[AUDIT], public_key))
     return Checked(files, statement, manifest, lines)
 
 
@@ -286,6 +290,36 @@ def _leaves(files: Files, manifest: dict[str, Any]) -> dict[str, bytes]:
     if not leaves or held != len(manifest["files"]) or len(leaves) != held + len(manifest["withheld"]):
         raise Broken("manifest: it names a file twice")
     return leaves
+
+
+def _audit(data: bytes, public_key: bytes) -> str:
+    """Check that each row is what was hashed, and that rows lead to checkpoints: those of this key are verified too."""
+    try:
+        proof = json.loads(data)
+        links: dict[int, str] = {}
+        signed = others = 0
+        for segment in proof["segments"]:
+            line = json.loads(segment["checkpoint"])
+            chain, position = bytes.fromhex(segment["chain_hash_before"]), int(segment["from_position"])
+            for row_hash in segment["row_hashes"]:
+                links[position] = row_hash
+                chain, position = sha256(chain + bytes.fromhex(row_hash)), position + 1
+            if chain.hex() != line["chain_hash"] or position - 1 != line["position"]:
+                raise Broken("audit: its links do not lead to the checkpoint")
+            signature, ours = bytes.fromhex(line.pop("signature")), line["key_id"] == sha256(public_key).hex()[:16]
+            text = json.dumps(line, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+            if ours and not ed25519_holds(public_key, signature, text):
+                raise Broken("audit: a checkpoint's signature does not hold")
+            signed, others = signed + ours, others + (not ours)
+        proved = 0
+        for row in proof["rows"]:
+            if row["row_hash"] is not None and sha256(row["canonical"].encode()).hex() != row["row_hash"]:
+                raise Broken("audit: a row is not what was chained")
+            proved += row["position"] in links and links[row["position"]] == row["row_hash"]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise Broken("audit: the proof cannot be read") from None
+    told = f"audit: {proved} of {len(proof['rows'])} rows lead to {signed} checkpoints signed by this key"
+    return told + (f" and {others} by earlier keys" if others else "")
 
 
 def main(arguments: list[str] | None = None) -> int:

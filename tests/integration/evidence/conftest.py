@@ -87,7 +87,7 @@ def his_way(second: float) -> tuple[float, float]:
 
 
 async def write_log(lived: Lived) -> None:
-    """Four hours of a shard's log at their own times: pings each ten seconds, a tick each second."""
+    """Four hours of a shard's log at their own times: pings each ten seconds, a tick each two."""
     random = np.random.default_rng(7)
     async with lived.database.connection() as connection:
         numbers = dict(await connection.fetch("SELECT role, number FROM device WHERE person_id IS NOT NULL"))
@@ -99,7 +99,8 @@ async def write_log(lived: Lived) -> None:
     lines: list[tuple[int, str, bytes]] = [(lived.began_ms, CONFIGURATION, json.dumps([config]).encode())]
     for second in range(1, LENGTH_S):
         at_ms = lived.began_ms + 1000 * second
-        lines.append((at_ms + 7, TICK, b""))
+        if second % 2:
+            lines.append((at_ms + 7, TICK, b""))
         for role, way, offset in (("victim", her_way, 3), ("aggressor", his_way, 8)):
             if second % 10 != offset or (role == "victim" and 8_000 < second < 8_400):
                 continue

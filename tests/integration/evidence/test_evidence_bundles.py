@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core.actions import evidence_exports
+from core.actions.sealing import Notary, seal
+from core.checkpoints import CheckpointFiles
 from core.clock import utc_now
 from core.evidence import verify
+from core.postgres import audit, evidence, evidence_keep
 from core.signing import new_signer
 from geo import evidence_keeper, evidence_log, evidence_replay
 
@@ -26,6 +30,13 @@ async def made(lived: Any) -> tuple[Any, Any, dict[str, bytes]]:
     """(what was lived, the signer, the editions)."""
     await evidence_keeper.keep(lived.posts.worker, lived.incident_id, utc_now(), asked=True)
     signer = new_signer()
+    async with lived.database.transaction() as connection:
+        await audit.write(
+            connection, utc_now(), agency_id=lived.agency_id, actor_kind="user", actor_id=uuid.uuid4(),
+            action="incident.read", subject_kind="incident", subject_id=lived.incident_id,
+        )  # fmt: skip
+    await seal(lived.database, utc_now())
+    await Notary(lived.database, CheckpointFiles(lived.settings.data_dir / "points"), signer, utc_now).sign()
     _, editions = await evidence_exports.make_now(lived.database, lived.incident_id, "a test", signer, KEY, utc_now())
     return lived, signer, editions
 
@@ -46,6 +57,9 @@ async def test_bundles_of_a_real_breach(made: Any, tmp_path: Path) -> None:
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "audit: 1 of 2 rows lead to 1 checkpoints signed by this key" in done.stdout, "the newest is not linked yet"
+    no_file_can_be_changed(editions, signer.public_key_bytes)
+    await keeps_what_history_forgets(lived)
     replays_to_the_same(court)
     says_what_happened(court)
     betrays_nothing(verify.read_archive(editions["defence"]), court, lived)
@@ -53,6 +67,36 @@ async def test_bundles_of_a_real_breach(made: Any, tmp_path: Path) -> None:
     first = await evidence_exports.latest(lived.database, lived.incident_id, utc_now(), KEY)
     assert first is not None
     assert first[1] == editions, "what is fetched later is what was made"
+
+
+def no_file_can_be_changed(editions: dict[str, bytes], public_key: bytes) -> None:
+    """One bit anywhere in any file of any edition, with the archive written anew around it or not."""
+    for data in editions.values():
+        for path, content in verify.read_archive(data).items():
+            at = data.index(path.encode()) + len(path)
+            spoiled = bytearray(data)
+            spoiled[at + len(content) // 2] ^= 0x10
+            with pytest.raises(verify.Broken):
+                verify.check(bytes(spoiled), public_key)
+            files = verify.read_archive(data)
+            files[path] = content[:-1] + bytes([content[-1] ^ 0x10])
+            with pytest.raises(verify.Broken):
+                verify.check(verify.archive_bytes(files), public_key)
+
+
+async def keeps_what_history_forgets(lived: Any) -> None:
+    """Once copied, an incident's fixes and snapshot do not need history any more."""
+    async with lived.database.connection() as connection:
+        about = await evidence.parties_of(connection, lived.incident_id, utc_now())
+        assert about is not None
+        before = await evidence.fixes_of(connection, about)
+        await connection.execute("TRUNCATE ping, ping_heard, shard_tick, case_past")
+        assert await evidence.fixes_of(connection, about) == before
+        kept = await evidence_keep.snapshot_of(connection, lived.incident_id)
+    assert kept is not None
+    assert {fix.party for fix in before} == {"victim", "aggressor"}
+    assert all(fix.place is not None for fix in before)
+    assert kept["replay"]["ticks"] == kept["replay"]["configuration"] == "recorded"
 
 
 def replays_to_the_same(court: dict[str, bytes]) -> None:
