@@ -55,9 +55,12 @@ async def verify(
     keys: KeyRing,
     *,
     agency_id: uuid.UUID | None = None,
-    on_rows: Callable[[int], object] = lambda _: None,
+    on_rows: Callable[[int, int], object] = lambda _, __: None,
 ) -> Report:
-    """Check one agency's chain, or all; `on_rows` is told how many rows were checked. Raises StoreUnavailable."""
+    """Check one agency's chain, or all; `on_rows` is told how many rows were just checked, and of how many.
+
+    Raises StoreUnavailable.
+    """
     report = Report()
     # Read before the database: whatever a file tells of is committed by then.
     kept: dict[uuid.UUID, list[Checkpoint]] = {}
@@ -71,10 +74,11 @@ async def verify(
     if files is not None and not whose:
         report.notes.append(f"there are no checkpoints in {files.directory}: only the chain itself was checked")
     async with database.connection() as connection:
+        total = await chain.links(connection, agency_id)
         everyone = [agency_id] if agency_id is not None else sorted({*await chain.agencies(connection), *kept})
     for one in everyone:
         async with database.transaction(isolation="repeatable_read", readonly=True) as connection:
-            await _verify_agency(connection, one, kept.get(one), keys, now, report, on_rows)
+            await _verify_agency(connection, one, kept.get(one), keys, now, report, lambda n: on_rows(n, total))
     return report
 
 

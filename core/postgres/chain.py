@@ -288,6 +288,13 @@ async def agencies(connection: Connection) -> list[uuid.UUID]:
     return [row["id"] for row in rows]
 
 
+async def links(connection: Connection, agency_id: uuid.UUID | None) -> int:
+    """How many links an agency has; None: all have."""
+    return int(
+        await connection.fetchval("SELECT count(*) FROM audit_link WHERE $1::uuid IS NULL OR agency_id = $1", agency_id)
+    )
+
+
 async def counts(connection: Connection, agency_id: uuid.UUID) -> tuple[int, int]:
     """(rows, links) of an agency."""
     own = "agency_id IS NULL" if agency_id == NO_AGENCY else "agency_id = $1"

@@ -58,11 +58,13 @@ def verify_audit(
         url = settings.database_url.get_secret_value()
         database = Database(url, size=2, application="qorgan-audit", command_timeout_s=86_400)
         with progress() as bar:
-            task = bar.add_task("Checking rows", total=None)
+            task = bar.add_task("Checking rows", total=0)
+
+            def advance(rows: int, total: int) -> None:
+                bar.update(task, advance=rows, total=total)
+
             try:
-                return await verify(
-                    database, utc_now(), files, keys, agency_id=wanted, on_rows=lambda n: bar.advance(task, n)
-                )
+                return await verify(database, utc_now(), files, keys, agency_id=wanted, on_rows=advance)
             finally:
                 await database.close()
 
