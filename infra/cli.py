@@ -20,8 +20,9 @@ from core.clock import utc_now
 from core.errors import Misconfigured, QorganError
 from core.settings import Settings
 from infra.commands.audit import audit_app
-from infra.commands.feasibility import feasibility
 from infra.commands.erasures import erasure_app
+from infra.commands.evidence import evidence_app
+from infra.commands.feasibility import feasibility
 from infra.commands.keys import keys_app
 from infra.commands.logins import logins
 from infra.commands.simulation import sim_app
@@ -43,6 +44,7 @@ app.add_typer(user_app, name="user")
 app.add_typer(keys_app, name="keys")
 app.add_typer(erasure_app, name="erasure")
 app.add_typer(audit_app, name="audit")
+app.add_typer(evidence_app, name="evidence")
 app.add_typer(sim_app, name="sim")
 app.command()(feasibility)
 app.command()(logins)

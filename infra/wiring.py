@@ -5,6 +5,7 @@ A target's modules are imported when it is built: a notifier that never loads nu
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass, field
 
@@ -113,10 +114,13 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     from api.live.tail import FeedTail
     from api.panic_desk import PanicDesk, PanicDrain
     from core.actions.erasure import ErasureClock
+    from core.actions.evidence_exports import ExportClock
     from core.actions.order_clock import OrderClock
     from core.actions.upkeep import IncidentClock
     from core.erasure_ledger import load_ledger
+    from core.signing import load_signer
     from core.tls import server_context
+    from core.token_key import derived_key
     from infra.server import HttpServer, bind
 
     if settings.device_database_url is None:
@@ -161,9 +165,11 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     clock = OrderClock(device_database, utc_now)
     upkeep = IncidentClock(device_database, utc_now)
     erasures = ErasureClock(device_database, part.redis, load_ledger(settings), utc_now)
+    signer, key = functools.partial(load_signer, settings), derived_key(settings, "evidence")
+    evidence = ExportClock(device_database, part.database, signer, key, utc_now)
     ended = context.ended_sessions
     part.services = [registry, ended, asked, appender, health, tail, own_news, PanicDrain(desk), clock, upkeep, server]
-    part.services.insert(-1, erasures)
+    part.services[-1:-1] = [erasures, evidence]
 
 
 def _build_ingest(part: Part, settings: Settings) -> None:
@@ -181,8 +187,10 @@ def _build_ingest(part: Part, settings: Settings) -> None:
 
 
 def _build_geo(part: Part, settings: Settings, instance: str) -> None:
+    from geo.evidence_keeper import EvidenceKeeper
     from geo.recorder import Recorder
     from geo.worker import GeoWorker
 
     worker = GeoWorker(settings, part.database, part.redis, instance, utc_now)
-    part.services = [worker, Recorder(settings, part.database, part.redis, worker, utc_now)]
+    recorder = Recorder(settings, part.database, part.redis, worker, utc_now)
+    part.services = [worker, recorder, EvidenceKeeper(part.database, utc_now)]
