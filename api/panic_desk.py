@@ -13,8 +13,6 @@ import contextlib
 import uuid
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,11 +22,11 @@ import structlog
 from api.ingest.presses import Presses
 from api.live.provisional import provisional_panic
 from api.panic_journal import PanicJournal
+from api.panic_records import PanicAnswer, PanicRecords
 from core.actions.panics import PanicResult, ask_cancel, take_panic
 from core.actions.unit_of_work import Unit, act
 from core.clock import Clock, from_ms, to_ms
-from core.domain import panic as panic_domain
-from core.domain.panic import CancelIn, PanicIn, PanicRecord
+from core.domain.panic import CancelIn, PanicIn
 from core.errors import NotAllowed, QorganError, StoreUnavailable, Unavailable
 from core.ids import new_id
 from core.key_rings import KeyLost
@@ -56,21 +54,8 @@ JOURNAL_WAIT_S: Final = 0.5
 LATE_BOUND: Final = 64
 """Panics still waiting for PostgreSQL after their answer; beyond it new ones do not try it first."""
 DRAIN_INTERVAL_S: Final = 0.5
-PLAIN: Final = b"{"
-"""How a record begins that is not sealed: no sealed one does."""
 ORPHANS_EVERY: Final = 10
 """Rounds of the drain between two looks for journals of dead processes."""
-
-
-@dataclass(frozen=True, slots=True)
-class PanicAnswer:
-    """What the button is told."""
-
-    panic_id: uuid.UUID
-    incident_id: uuid.UUID | None
-    state: str
-    received_at: datetime
-    created: bool
 
 
 class _RolledBack(Exception):  # noqa: N818
@@ -97,8 +82,7 @@ class PanicDesk:
             size=POOL_SIZE, application=f"qorgan-panic-{index}", command_timeout_s=COMMAND_TIMEOUT_S
         )
         self._client = client
-        self._traveller = vault_of(database).traveller
-        """Seals what waits in the journal and in the stream."""
+        self._records = PanicRecords(vault_of(database).traveller)
         self._tail = tail
         self._writer: ThreadPoolExecutor | None = None
         self._journal: PanicJournal | None = None
@@ -112,7 +96,7 @@ class PanicDesk:
     async def take(self, panic: PanicIn) -> PanicAnswer:
         """Take a panic. Raises NotAllowed for an aggressor's device, and StoreUnavailable only when neither disk
         nor any store takes it."""
-        payload = await self._sealed(panic)
+        payload = await self._records.seal(panic)
         self._presses.note(panic, self.registry)
         place = await self._journalled(payload)
         result = await self._within_a_second(self._commit(panic), place)
@@ -128,14 +112,9 @@ class PanicDesk:
 
     async def cancel(self, wish: CancelIn) -> None:
         """Note a wish to cancel; never fails, so that the answer tells nothing."""
-        payload = await self._sealed(wish)
+        payload = await self._records.seal(wish)
         place = await self._journalled(payload)
         await self._within_a_second(self._commit_cancel(wish), place)
-
-    async def _sealed(self, record: PanicRecord) -> bytes:
-        """The record as it waits for PostgreSQL: sealed within microseconds, once `open` has made the key."""
-        await self._traveller.prepare()
-        return self._traveller.seal(panic_domain.encode(record))
 
     async def _within_a_second(self, work: Awaitable[Any], place: int | None) -> Any:
         """The work's result, or None when PostgreSQL is away, slow or unwilling; late work goes on and settles."""
@@ -247,8 +226,7 @@ class PanicDesk:
     def waiting(self, client_id: str, device_id: uuid.UUID) -> PanicIn | None:
         """A device's panic that this process has taken but PostgreSQL has not."""
         for _, payload in self._journal.waiting() if self._journal is not None else ():
-            plain = self._traveller.open_known(payload)
-            record = panic_domain.decode(plain) if plain is not None else None
+            record = self._records.open_own(payload)
             if (
                 isinstance(record, PanicIn)
                 and record.device_id == device_id
@@ -264,7 +242,7 @@ class PanicDesk:
 
         Raises OSError when the disk does not give it, StoreUnavailable when the key service is away.
         """
-        await self._traveller.prepare()
+        await self._records.prepare()
         if self._journal is not None:
             return
         async with self._opening:
@@ -341,7 +319,7 @@ class PanicDesk:
     async def _drained(self, payload: bytes) -> bool:
         """Whether PostgreSQL has the record now, or it was set aside. A panic that fails is tried for ever."""
         try:
-            record: PanicRecord = panic_domain.decode(await self._opened(payload))
+            record = await self._records.open(payload)
         except (msgspec.DecodeError, Unsealable) as error:
             return await self._set_aside(payload, error)
         except KeyLost as error:  # never given up: the key may be put back
@@ -361,17 +339,11 @@ class PanicDesk:
             return False
         return True
 
-    async def _opened(self, payload: bytes) -> bytes:
-        """The record as it was encoded; one that an earlier version wrote stands there plain."""
-        return payload if payload.startswith(PLAIN) else await self._traveller.open(payload)
-
     async def _set_aside(self, payload: bytes, error: Exception) -> bool:
         """Keep what is no panic record at all, sealed as it came."""
-        if payload.startswith(PLAIN):
-            payload = self._traveller.seal(payload)
         log.error("panic_set_aside", error=type(error).__name__)
         async with self._database.transaction(timeout_s=POSTGRES_WAIT_S) as connection:
-            await panic_store.set_aside(connection, payload, type(error).__name__, self.clock())
+            await panic_store.set_aside(connection, self._records.sealed(payload), type(error).__name__, self.clock())
         POISON.labels("panic").inc()
         return True
 

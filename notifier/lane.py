@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import random
 import uuid
 from collections import Counter
@@ -174,7 +175,7 @@ class Lane:
             log.exception("channel_failed", channel=self.name, delivery_id=str(claimed.id))
             error = Retryable(f"unexpected {type(failure).__name__} in the channel")
         mark = retry.after_failure(claimed, started_at, self._clock(), error, limit=limit, dice=self._dice)
-        return Outcome(mark, _gone_token(claimed, error))
+        return Outcome(_without_address(mark, claimed), _gone_token(claimed, error))
 
     async def _mark(self) -> None:
         """Mark everything that has finished, in one transaction; kept for the next try when PostgreSQL is away."""
@@ -248,6 +249,16 @@ def _message(claimed: Claimed, sent_at: datetime) -> Message:
         sent_at=sent_at,
         attempt=claimed.attempt,
     )
+
+
+def _without_address(mark: Mark, claimed: Claimed) -> Mark:
+    """The mark as it is stored and logged: providers like to repeat the address, which is sealed."""
+    if mark.detail is None or not claimed.address:
+        return mark
+    detail = mark.detail
+    for text in {claimed.address, claimed.address.lower()}:
+        detail = detail.replace(text, "(address)")
+    return dataclasses.replace(mark, detail=detail)
 
 
 def _gone_token(claimed: Claimed, error: ChannelError) -> tuple[uuid.UUID, str] | None:

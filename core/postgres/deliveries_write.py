@@ -11,8 +11,8 @@ from core.postgres import keys
 from core.postgres.database import Connection
 
 _INSERT = """
-    INSERT INTO delivery (id, agency_id, incident_id, cause, audience, recipient, channel, target_sealed, address_digest,
-                          language, template, data, priority, step, due_at, created_at, updated_at)
+    INSERT INTO delivery (id, agency_id, incident_id, cause, audience, recipient, channel, target_sealed,
+                          address_digest, language, template, data, priority, step, due_at, created_at, updated_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15, $15)
     ON CONFLICT (id) DO NOTHING
 """

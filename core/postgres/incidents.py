@@ -180,8 +180,8 @@ async def _seal_line(connection: Connection, line: Line, private: dict[str, Any]
     return (await keys.seal_for(connection, *sealer, {spot: private}, line[2], or_agency=True))[spot]
 
 
-async def _open_lines(connection: Connection, rows: Sequence[Any]) -> list[dict[str, Any]]:
-    """Lines with what people wrote; of an erased person's nothing of it is left."""
+async def open_lines(connection: Connection, rows: Sequence[Any]) -> list[dict[str, Any]]:
+    """Lines (`id`, `data` and `private_sealed` at least) with what people wrote; nothing of an erased person's."""
     sealed = [row for row in rows if row["private_sealed"] is not None]
     opened = await keys.open_all(
         connection, [(Spot("timeline", "private", row["id"]), row["private_sealed"]) for row in sealed]
@@ -285,7 +285,7 @@ async def find(connection: Connection, agency_id: uuid.UUID, incident_id: uuid.U
 async def line_exists(connection: Connection, line_id: uuid.UUID) -> dict[str, Any] | None:
     """The kind and data of a timeline line, if there is one of that id."""
     row = await connection.fetchrow("SELECT id, kind, data, private_sealed FROM timeline WHERE id = $1", line_id)
-    return (await _open_lines(connection, [row]))[0] if row is not None else None
+    return (await open_lines(connection, [row]))[0] if row is not None else None
 
 
 async def timeline(connection: Connection, incident_id: uuid.UUID, limit: int) -> list[dict[str, Any]]:
@@ -296,7 +296,7 @@ async def timeline(connection: Connection, incident_id: uuid.UUID, limit: int) -
         incident_id,
         limit,
     )
-    return [timeline_json(line) for line in await _open_lines(connection, rows)]
+    return [timeline_json(line) for line in await open_lines(connection, rows)]
 
 
 async def open_of_agency(connection: Connection, agency_id: uuid.UUID) -> list[dict[str, Any]]:

@@ -29,15 +29,19 @@ async def find(connection: Connection, panic_id: uuid.UUID) -> dict[str, Any] | 
         "SELECT p.*, i.state AS incident_state FROM panic p JOIN incident i ON i.id = p.incident_id WHERE p.id = $1",
         panic_id,
     )
-    if row is None:
-        return None
-    found = dict(row)
-    sealed = [name for name in PRIVATE if found[f"{name}_sealed"] is not None]
+    return (await open_rows(connection, [row]))[0] if row is not None else None
+
+
+async def open_rows(connection: Connection, rows: Sequence[Any]) -> list[dict[str, Any]]:
+    """Panics (`id`, `note`, `body` and both sealed, at least) with what she wrote; nothing of an erased person's."""
+    sealed = [(n, name) for n, row in enumerate(rows) for name in PRIVATE if row[f"{name}_sealed"] is not None]
     opened = await keys.open_all(
-        connection, [(Spot("panic", name, panic_id), found[f"{name}_sealed"]) for name in sealed]
+        connection, [(Spot("panic", name, rows[n]["id"]), rows[n][f"{name}_sealed"]) for n, name in sealed]
     )
-    found |= {name: value or None for name, value in zip(sealed, opened, strict=True)}
-    return {**found, "body": found["body"] or {}}
+    found = [dict(row) for row in rows]
+    for (n, name), value in zip(sealed, opened, strict=True):
+        found[n][name] = value or None
+    return [{**one, "body": one["body"] or {}} for one in found]
 
 
 async def find_of_device(connection: Connection, client_id: str, device_id: uuid.UUID) -> dict[str, Any] | None:

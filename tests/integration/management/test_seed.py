@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import asyncpg
+import uuid
+
 import msgspec
 from argon2 import PasswordHasher
 
 from core.clock import utc_now
 from core.domain.case import decode_case
 from core.ids import token_digest
+from core.postgres.contacts import CONTACTS
 from core.postgres.database import Database
+from core.postgres.people import PEOPLE
 from core.settings import Settings
 from infra.seed import seed, seed_demo
 
@@ -32,6 +35,7 @@ async def test_two_hundred_pairs_are_seeded_with_tokens_that_hash_to_their_rows(
                 assert str(row["id"]) == pair[party]["device_id"]
                 assert str(row["person_id"]) == pair[party]["person_id"]
                 assert (row["role"], row["status"], len(row["routes"])) == (party, "active", 1)
+        assert await connection.fetchval("SELECT count(*) FROM person_key WHERE kek_id = 'test'") == 400
         gateway = await connection.fetchrow(
             "SELECT gateway_name FROM bearer_token WHERE digest = $1", token_digest(world["gateway"]["token"])
         )
@@ -77,10 +81,9 @@ async def test_the_demo_has_a_pair_a_contact_two_units_and_a_user_a_role(
     assert len(world["pairs"]) == 1
     assert len(world["units"]) == 2
     async with database.connection() as connection:
-        name = await connection.fetchval(
-            "SELECT identity ->> 'name' FROM person WHERE id = $1", world["pairs"][0]["victim"]["person_id"]
-        )
-        contact: asyncpg.Record = await connection.fetchrow("SELECT channels, verified_at, consented_at FROM contact")
+        agency_id, her_id = uuid.UUID(world["agency"]["id"]), uuid.UUID(world["pairs"][0]["victim"]["person_id"])
+        name = (await PEOPLE.get(connection, agency_id, her_id))["identity"]["name"]
+        [contact] = await CONTACTS.page(connection, agency_id)
     assert name
     assert contact["channels"][0]["channel"] == "email"
     assert contact["verified_at"] is not None

@@ -1,0 +1,58 @@
+"""A panic as it waits for PostgreSQL, in the journal and in Redis: sealed, so that neither a disk nor a dump tells;
+and what the button is told."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from core.domain import panic as panic_domain
+from core.domain.panic import PanicRecord
+from core.vault import Traveller
+
+PLAIN: Final = b"{"
+"""How a record begins that an earlier version wrote, plain; no sealed one does."""
+
+
+@dataclass(frozen=True, slots=True)
+class PanicAnswer:
+    """What the button is told."""
+
+    panic_id: uuid.UUID
+    incident_id: uuid.UUID | None
+    state: str
+    received_at: datetime
+    created: bool
+
+
+class PanicRecords:
+    """Seals and opens records with a key of this process, which travels with them, wrapped."""
+
+    def __init__(self, traveller: Traveller) -> None:
+        self._traveller = traveller
+
+    async def prepare(self) -> None:
+        """Have the key; a second call does nothing. Raises StoreUnavailable when the key service is away."""
+        await self._traveller.prepare()
+
+    async def seal(self, record: PanicRecord) -> bytes:
+        """The record as it waits: within microseconds, once there is a key."""
+        await self._traveller.prepare()
+        return self._traveller.seal(panic_domain.encode(record))
+
+    async def open(self, payload: bytes) -> PanicRecord:
+        """The record. Raises DecodeError, Unsealable; KeyLost when its key is not here (it may be put back)."""
+        plain = payload if payload.startswith(PLAIN) else await self._traveller.open(payload)
+        record: PanicRecord = panic_domain.decode(plain)
+        return record
+
+    def open_own(self, payload: bytes) -> PanicRecord | None:
+        """A record that this process sealed; None for one whose key it would have to ask for."""
+        plain = self._traveller.open_known(payload)
+        return panic_domain.decode(plain) if plain is not None else None
+
+    def sealed(self, payload: bytes) -> bytes:
+        """What is kept of a payload that is no record: never plain."""
+        return self._traveller.seal(payload) if payload.startswith(PLAIN) else payload
