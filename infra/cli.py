@@ -26,6 +26,7 @@ from infra.commands.feasibility import feasibility
 from infra.commands.keys import keys_app
 from infra.commands.logins import logins
 from infra.commands.simulation import sim_app
+from infra.commands.statistics import statistics
 from infra.commands.users import user_app
 from infra.stores import find_running, forget_running, open_stores
 from infra.terminal import address_of, fail, load_settings, out, progress, until_interrupted
@@ -48,6 +49,7 @@ app.add_typer(evidence_app, name="evidence")
 app.add_typer(sim_app, name="sim")
 app.command()(feasibility)
 app.command()(logins)
+app.command()(statistics)
 
 
 @app.command()

@@ -59,6 +59,14 @@ async def get_or_create(connection: Connection, name: str, now: datetime) -> uui
     return found
 
 
+async def by_name(connection: Connection, name: str) -> uuid.UUID:
+    """The id of the agency of this name; raises NotFound."""
+    found: uuid.UUID | None = await connection.fetchval("SELECT id FROM agency WHERE name = $1", name)
+    if found is None:
+        raise NotFound("There is no agency of this name.")
+    return found
+
+
 async def update(connection: Connection, agency_id: uuid.UUID, values: dict[str, Any]) -> Record:
     """Set columns of an agency; returns it whole."""
     assert set(values) <= _CHANGEABLE

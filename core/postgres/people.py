@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from core.clock import utc_now
 from core.domain.sealing import agency, normal_value, person, searchable_values
+from core.domain.statistics import traits_of
 from core.postgres import keys
 from core.postgres.database import Connection
 from core.postgres.sealed_table import SealedTable, itself
@@ -27,6 +28,7 @@ class _People(SealedTable):
         await keys.ensure(connection, {person(values["id"]): values["agency_id"]}, utc_now())
         record = await super().insert(connection, values)
         await index(connection, [record])
+        await keep_traits(connection, record)
         return record
 
     async def update(
@@ -35,6 +37,7 @@ class _People(SealedTable):
         record = await super().update(connection, agency_id, record_id, values)
         if "identity" in values:
             await index(connection, [record])
+            await keep_traits(connection, record)
         return record
 
 
@@ -81,6 +84,16 @@ async def index(connection: Connection, records: Sequence[Record]) -> None:
             " ON CONFLICT DO NOTHING",
             rows,
         )
+
+
+async def keep_traits(connection: Connection, record: Record) -> None:
+    """Keep the coarse attributes of an identity as it was told: they outlast it, and name nobody."""
+    if not record["identity"]:
+        return
+    traits = traits_of(record["identity"], record["updated_at"].year)
+    await connection.execute(
+        "UPDATE person SET sex = $2, age_band = $3, region_code = $4 WHERE id = $1", record["id"], *traits
+    )
 
 
 async def search(connection: Connection, agency_id: uuid.UUID, field: str, text: str, limit: int) -> list[Record]:

@@ -71,7 +71,10 @@ CREATE TABLE person (
     identity_sealed bytea,
     safe_contact_sealed bytea,
     safe_word_sealed bytea,
-    erased_at timestamptz
+    erased_at timestamptz,
+    sex text NOT NULL DEFAULT 'unknown' CHECK (sex IN ('female', 'male', 'unknown')), -- coarse: they outlast her data
+    age_band text NOT NULL DEFAULT 'unknown',
+    region_code text
 );
 CREATE INDEX person_agency ON person (agency_id, id);
 
@@ -345,6 +348,7 @@ CREATE TABLE incident (
 -- The idempotent fold: at most one incident that is not resolved a subject and family.
 CREATE UNIQUE INDEX incident_open ON incident (subject, family) WHERE state <> 'resolved';
 CREATE INDEX incident_agency ON incident (agency_id, id);
+CREATE INDEX incident_occurred ON incident (agency_id, occurred_at);
 CREATE INDEX incident_board ON incident (agency_id, opened_at) WHERE state <> 'resolved';
 CREATE INDEX incident_case ON incident (case_id, updated_at);
 CREATE INDEX incident_episode ON incident (episode_id);
@@ -389,6 +393,7 @@ CREATE TABLE panic (
     body_sealed bytea
 );
 CREATE INDEX panic_incident ON panic (incident_id);
+CREATE INDEX panic_agency ON panic (agency_id, received_at);
 CREATE INDEX panic_device ON panic (device_id, received_at);
 
 -- Every transition the engine made, also those that opened no incident: how an alert is explained later.
@@ -549,6 +554,46 @@ CREATE TABLE handover (
 CREATE INDEX handover_agency ON handover (agency_id, id);
 CREATE INDEX handover_to ON handover (to_agency_id, id) WHERE to_agency_id IS NOT NULL;
 CREATE INDEX handover_consent ON handover (consent_id);
+
+-- A call for help as it is counted: nobody's name, and no words of hers.
+CREATE TABLE call_record (
+    id uuid PRIMARY KEY,
+    agency_id uuid NOT NULL REFERENCES agency,
+    person_id uuid REFERENCES person,         -- null: she is not entered
+    order_id uuid REFERENCES protection_order, -- the order that followed, if one did
+    received_at timestamptz NOT NULL,
+    channel text NOT NULL CHECK (channel IN ('102', '112', '111', 'visit', 'app', 'other')),
+    region text,
+    violence text NOT NULL DEFAULT 'unknown'
+        CHECK (violence IN ('physical', 'psychological', 'sexual', 'economic', 'stalking', 'threat', 'other', 'unknown')),
+    injury text NOT NULL DEFAULT 'unknown' CHECK (injury IN ('none', 'light', 'moderate', 'serious', 'fatal', 'unknown')),
+    sex text NOT NULL DEFAULT 'unknown' CHECK (sex IN ('female', 'male', 'unknown')),
+    age_band text NOT NULL DEFAULT 'unknown',
+    recorded_by uuid NOT NULL REFERENCES app_user,
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL
+);
+CREATE INDEX call_record_agency ON call_record (agency_id, received_at);
+CREATE INDEX call_record_order ON call_record (order_id) WHERE order_id IS NOT NULL;
+CREATE INDEX call_record_person ON call_record (person_id) WHERE person_id IS NOT NULL;
+
+-- What a court decided of a breach of an order.
+CREATE TABLE court_outcome (
+    id uuid PRIMARY KEY,
+    agency_id uuid NOT NULL REFERENCES agency,
+    order_id uuid NOT NULL REFERENCES protection_order,
+    decided_at timestamptz NOT NULL,
+    proceeding text NOT NULL CHECK (proceeding IN ('administrative', 'criminal', 'civil')),
+    result text NOT NULL
+        CHECK (result IN ('arrest', 'fine', 'restraint', 'imprisonment', 'other_penalty', 'acquitted', 'closed', 'returned')),
+    article text,                             -- of the law; no words on anybody
+    sex text NOT NULL DEFAULT 'unknown' CHECK (sex IN ('female', 'male', 'unknown')),
+    age_band text NOT NULL DEFAULT 'unknown',  -- his, when it was entered
+    recorded_by uuid NOT NULL REFERENCES app_user,
+    created_at timestamptz NOT NULL
+);
+CREATE INDEX court_outcome_agency ON court_outcome (agency_id, decided_at);
+CREATE INDEX court_outcome_order ON court_outcome (order_id);
 
 -- A transition that could not be applied: set aside with its reason, counted, shown.
 CREATE TABLE poison (
@@ -1201,6 +1246,8 @@ SELECT secure_by_agency('task', 'SELECT, INSERT, UPDATE', 'SELECT, INSERT, UPDAT
 SELECT secure_by_agency('consent');
 SELECT secure_by_agency('handover');
 CREATE POLICY by_recipient ON handover FOR SELECT TO qorgan_api USING (to_agency_id = (SELECT current_agency()));
+SELECT secure_by_agency('call_record');
+SELECT secure_by_agency('court_outcome');
 
 -- The machine room: nobody's, and no person in it.
 GRANT SELECT ON installation TO qorgan_api, qorgan_device, qorgan_worker, qorgan_historian;

@@ -11,7 +11,7 @@ async def test_a_plan_is_studied_and_nothing_of_it_is_kept(office: Any) -> None:
     answer = await office.post("/v1/feasibility", EXAMPLE)
     assert answer.status_code == 200, answer.text
     assert answer.json()["overlaps"][0]["victim"] == "school"
-    async with office.context.database.connection() as connection:
+    async with office.database.connection() as connection:
         lines = await connection.fetch("SELECT * FROM audit WHERE action = 'feasibility.studied'")
     assert len(lines) == 1
     assert "school" not in str(lines)

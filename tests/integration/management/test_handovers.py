@@ -45,7 +45,7 @@ async def test_the_other_agency_sees_exactly_what_she_consented_to_and_it_is_wri
     opened = await elsewhere.get(path, "caseworker")
     assert opened.json()["package"] == wanted
     assert (await elsewhere.get(f"/v1/people/{her}")).status_code == 404
-    async with office.context.database.connection() as connection:
+    async with office.database.connection() as connection:
         lines = await connection.fetch(
             "SELECT actor_id FROM audit WHERE agency_id = $1 AND action = 'handover.opened' AND subject_id = $2",
             office.agency_id, uuid.UUID(her),

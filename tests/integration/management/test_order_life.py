@@ -22,7 +22,7 @@ async def tasks_of(office: Any, done: bool = False) -> list[tuple[str, str | Non
 
 
 async def kinds(office: Any) -> list[str]:
-    async with office.context.database.connection() as connection:
+    async with office.database.connection() as connection:
         return [row["kind"] for row in await connection.fetch("SELECT kind FROM feed ORDER BY id")]
 
 
@@ -90,7 +90,7 @@ async def test_the_end_of_an_order_is_told_three_times_and_then_aloud_over_resta
     async def at(**left: float) -> list[tuple[str, str | None]]:
         now = hands.now
         hands.now = now + timedelta(days=10) - timedelta(**left)
-        await OrderClock(office.context.database, hands).step()  # a new one each time: its deadlines are rows
+        await OrderClock(office.context.device_database, hands).step()  # a new one each time: its deadlines are rows
         found = await tasks_of(office)
         hands.now = now
         return found
@@ -106,7 +106,7 @@ async def test_the_end_of_an_order_is_told_three_times_and_then_aloud_over_resta
     ]  # fmt: skip
     said = await kinds(office)
     assert (said.count("task.opened"), said.count("order.expired")) == (4, 1)
-    async with office.context.database.connection() as connection:
+    async with office.database.connection() as connection:
         version = await connection.fetchrow("SELECT * FROM order_version ORDER BY version DESC LIMIT 1")
     assert (version["action"], version["actor_id"], version["body"]["status"]) == ("expired", None, "expired")
 
@@ -120,7 +120,7 @@ async def test_an_extension_plans_anew_and_a_late_entry_tells_the_most_urgent_at
     assert await tasks_of(office) == []
     assert await tasks_of(office, done=True) == [("order_expiring", "order_changed")]
     hands.forward(days=23, hours=1)
-    await OrderClock(office.context.database, hands).step()
+    await OrderClock(office.context.device_database, hands).step()
     assert await tasks_of(office) == [("order_expiring", "7d")]
 
 
@@ -154,11 +154,11 @@ async def test_one_poison_order_delays_no_other(office: Any, hands: Any, monkeyp
 
     monkeypatch.setattr(cases, "compile_people", stumble)
     hands.forward(hours=1)
-    clock = OrderClock(office.context.database, hands)
+    clock = OrderClock(office.context.device_database, hands)
     await clock.step()
     states = [(await office.get(f"/v1/orders/{order['id']}")).json()["status"] for order in (*good, bad)]
     assert states == ["expired", "expired", "expired", "in_force"]
-    async with office.context.database.connection() as connection:
+    async with office.database.connection() as connection:
         [aside] = await connection.fetch("SELECT source, entry, reason FROM poison")
     assert tuple(aside) == ("order_clock", f"order_expires:{bad['id']}", "ValueError")
     monkeypatch.setattr(cases, "compile_people", compile_people)
@@ -170,7 +170,7 @@ async def test_one_poison_order_delays_no_other(office: Any, hands: Any, monkeyp
 
 
 async def set_protected(office: Any, order: dict[str, Any]) -> None:
-    async with office.context.database.transaction() as connection:
+    async with office.database.transaction() as connection:
         await connection.execute(
             "UPDATE protection_order SET protected_at = valid_from WHERE id = $1", uuid.UUID(order["id"])
         )
@@ -179,7 +179,7 @@ async def set_protected(office: Any, order: dict[str, Any]) -> None:
 
 async def heard(office: Any, device: dict[str, Any], at: Any, *, mock: bool = False, lat: float = 43.2) -> None:
     """A ping as the historian leaves it."""
-    async with office.context.database.transaction() as connection:
+    async with office.database.transaction() as connection:
         number = await connection.fetchval(
             "UPDATE device SET last_seen_at = greatest(last_seen_at, $2) WHERE id = $1 RETURNING number",
             uuid.UUID(device["id"]), at,
@@ -206,7 +206,7 @@ async def test_a_gap_lasts_until_the_first_true_fix_of_both_and_is_a_task_when_i
     phone, bracelet = await office.enrolled("phone", victim), await office.enrolled("bracelet", aggressor)
     issued = hands()
     order = await office.order(victim, aggressor, issued_at=rfc3339(issued), reference="A-1")
-    clock = OrderClock(office.context.database, hands)
+    clock = OrderClock(office.context.device_database, hands)
     await heard(office, phone, issued + timedelta(hours=1))
     await heard(office, bracelet, issued + timedelta(hours=2), mock=True)
     await heard(office, bracelet, issued + timedelta(hours=3), lat=float("nan"))
