@@ -43,7 +43,7 @@ FINDING_EXAMPLE: Final[dict[str, Any]] = {
     "p_least": 0.99,
     "violation": True,
     "reason": "proved",
-    "rule_version": "2026.2",
+    "rule_version": "2026.3",
     "policy": {"alert_m": 500, "legal_m": 100, "p_enter": 0.5},
 }
 DEFAULT_SPAN: Final = timedelta(days=30)
