@@ -42,11 +42,8 @@ def _scope_statement(scope: Scope) -> str:
     """
     if not _ROLE.fullmatch(scope.role):
         raise ValueError("a role is a lower-case word")
-    return (
-        f"SELECT set_config('qorgan.agency_id', '{uuid.UUID(int=scope.agency_id.int)}', true),"
-        f" set_config('qorgan.user_id', '{uuid.UUID(int=scope.user_id.int)}', true),"
-        f" set_config('qorgan.role', '{scope.role}', true);"
-    )
+    agency, user = uuid.UUID(int=scope.agency_id.int), uuid.UUID(int=scope.user_id.int)
+    return f"SELECT act_for('{agency}', '{user}', '{scope.role}');"
 
 
 class ScopedConnection(asyncpg.Connection):  # type: ignore[misc]  # the driver has no types

@@ -129,16 +129,48 @@ CREATE FUNCTION hidden_from(reader uuid, agency uuid, OUT related uuid[], OUT se
     BEGIN
         related := '{}';
         sealed := '{}';
-        IF EXISTS (SELECT FROM user_conflict WHERE user_id = reader)
-            OR EXISTS (SELECT FROM protection_order o WHERE o.agency_id = agency AND o.sealed) THEN  -- hardly ever
+        IF hides_something(reader, agency) THEN
             SELECT h.related, h.sealed INTO related, sealed FROM hidden_cases(reader, agency) AS h;
             related := ids_around(related, ARRAY(SELECT person_id FROM user_conflict WHERE user_id = reader));
             sealed := ids_around(sealed, '{}');
         END IF;
     END
     $$;
+
+-- Whether anything is hidden from a user at all: hardly ever.
+CREATE FUNCTION hides_something(reader uuid, agency uuid) RETURNS boolean
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$
+    BEGIN
+        RETURN EXISTS (SELECT FROM user_conflict WHERE user_id = reader) OR EXISTS (
+            SELECT FROM protection_order o WHERE o.sealed AND o.agency_id = agency
+            AND NOT EXISTS (SELECT FROM case_named_user n WHERE n.case_id = o.case_id AND n.user_id = reader)
+            AND NOT EXISTS (
+                SELECT FROM break_glass g
+                WHERE g.user_id = reader AND g.until_at > now() AND o.case_id = ANY (g.case_ids)));
+    END
+    $$;
+
+-- Has the transaction act for a user; said in the message that begins it.
+CREATE FUNCTION act_for(agency uuid, reader uuid, role text) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = public, pg_temp
+    AS $$
+    BEGIN
+        PERFORM set_config('qorgan.agency_id', agency::text, true), set_config('qorgan.user_id', reader::text, true),
+            set_config('qorgan.role', role, true),
+            set_config('qorgan.hides', hides_something(reader, agency)::text, true);
+    END
+    $$;
+
+-- What is hidden from who acts. Unknown where nobody said for whom: what is compared with it is hidden then.
 CREATE FUNCTION hidden_ids() RETURNS uuid[] LANGUAGE sql STABLE
-    AS $$ SELECT h.related || h.sealed FROM hidden_from(current_app_user(), current_agency()) AS h $$;
+    AS $$
+        SELECT CASE current_setting('qorgan.hides', true)
+            WHEN 'false' THEN '{}'::uuid[]
+            WHEN 'true' THEN
+                (SELECT h.related || h.sealed FROM hidden_from(current_app_user(), current_agency()) AS h)
+            END
+    $$;
 
 -- That something grave waits in a sealed case, and nothing of whom: so that who is on duty can break the glass.
 CREATE FUNCTION sealed_alarms() RETURNS TABLE (id uuid, type text, severity text, state text, opened_at timestamptz)
@@ -315,9 +347,9 @@ CREATE FUNCTION drop_ping_day(parent text, day date) RETURNS void
     END
     $$;
 
-REVOKE EXECUTE ON FUNCTION cases_of_person, hidden_cases, ids_around, hidden_from, hidden_ids, sealed_alarms,
+REVOKE EXECUTE ON FUNCTION cases_of_person, hidden_cases, ids_around, hides_something, hidden_from, act_for, sealed_alarms,
     glass_cases, secure_by_agency, secure_by, make_ping_day, drop_ping_day FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION hidden_ids, hidden_from, sealed_alarms, glass_cases TO qorgan_api;
+GRANT EXECUTE ON FUNCTION act_for, hides_something, hidden_from, sealed_alarms, glass_cases TO qorgan_api;
 GRANT EXECUTE ON FUNCTION hidden_from TO qorgan_device;
 GRANT EXECUTE ON FUNCTION make_ping_day, drop_ping_day TO qorgan_historian;
 
@@ -342,8 +374,8 @@ $$;
 REVOKE ALL ON ALL TABLES IN SCHEMA public FROM qorgan_api, qorgan_device, qorgan_worker, qorgan_historian;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM qorgan_api, qorgan_device, qorgan_worker, qorgan_historian;
 REVOKE USAGE ON SCHEMA public FROM qorgan_api, qorgan_device, qorgan_worker, qorgan_historian;
-DROP FUNCTION secure_by_agency, secure_by, glass_cases, sealed_alarms, hidden_ids, hidden_from, ids_around, hidden_cases,
-    cases_of_person;
+DROP FUNCTION secure_by_agency, secure_by, glass_cases, sealed_alarms, hidden_ids, act_for, hides_something, hidden_from,
+    ids_around, hidden_cases, cases_of_person;
 DROP INDEX protection_order_sealed;
 DROP TABLE break_glass, case_named_user, user_conflict;
 DROP FUNCTION current_app_user, current_agency;
