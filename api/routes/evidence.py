@@ -25,7 +25,7 @@ PLACED_ROLES: Final = frozenset({"supervisor", "admin"})
 
 
 class Ask(Body):
-    """Why an incident's evidence is wanted; it stands in the audit."""
+    """Why an incident's evidence is wanted; it is kept with the export."""
 
     reason: str = Field(min_length=3, max_length=500)
 
