@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
+import hypothesis
 import pytest
 
 from core.clock import utc_now
@@ -23,6 +24,10 @@ from core.redis.client import connect
 from core.settings import Settings
 from core.vault import Vault
 from infra.embedded import EmbeddedStores
+
+# How long an example takes is the machine's matter: a busy one must not fail what is right.
+hypothesis.settings.register_profile("qorgan", deadline=None)
+hypothesis.settings.load_profile("qorgan")
 
 SHARDS = 4
 _numbers = itertools.count(1)
@@ -93,9 +98,7 @@ async def database(database_url: str, vault: Vault) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def posts_at(
-    logins: dict[str, str], database_url: str, vault: Vault
-) -> AsyncIterator[Callable[[str], Posts]]:
+async def posts_at(logins: dict[str, str], database_url: str, vault: Vault) -> AsyncIterator[Callable[[str], Posts]]:
     """Makes `Posts` for the address of a database; nothing connects before it is used."""
     del database_url  # only that it is still there when the pools are closed
     made: list[Posts] = []
