@@ -119,5 +119,5 @@ async def read_versions(order_id: uuid.UUID, actor: FieldReader, context: Contex
         order = await ORDERS.get(unit.connection, actor.agency_id, order_id)
         if order["sealed"] and actor.role == "officer":
             raise NotFound("There is no order with this id.")
-        await records.note(unit, actor, "order.history_read", "order", order_id)
+        await records.note(unit, actor, "order.history_read", "order", order_id, people=records.whose(order))
         return {"versions": await orders.versions(unit.connection, actor.agency_id, order_id)}

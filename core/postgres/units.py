@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Final
 
+from core.postgres.database import Connection
 from core.postgres.table import Table
 
 UNITS: Final = Table(
@@ -14,3 +16,16 @@ UNITS: Final = Table(
         "updated_at",
     ),
 )  # fmt: skip
+
+
+async def incidents_of(connection: Connection, agency_id: uuid.UUID, unit_id: uuid.UUID) -> list[uuid.UUID]:
+    """Incidents that are not resolved to which the unit was sent."""
+    rows = await connection.fetch(
+        """
+        SELECT id FROM incident WHERE agency_id = $1 AND state <> 'resolved'
+        AND units @> jsonb_build_array(jsonb_build_object('unit_id', $2::uuid::text))
+        """,
+        agency_id,
+        unit_id,
+    )
+    return [row["id"] for row in rows]

@@ -222,3 +222,27 @@ async def test_the_nearest_units_come_first_and_those_in_conflict_last(
     units = (await desk.get(f"/v1/incidents/{incident['id']}/nearest-units")).json()["units"]
     assert [unit["callsign"] for unit in units] == ["near", "far", "kin"]
     assert units[0]["distance_m"] == pytest.approx(111, abs=2)
+
+
+async def test_an_incident_keeps_when_a_unit_was_first_on_its_way_and_there(
+    desk: Any, incident: Any, pair: Any, query: Query, database: Any
+) -> None:
+    unit_id = new_id()
+    async with database.transaction() as connection:
+        await connection.execute(
+            "INSERT INTO unit (id, agency_id, callsign, created_at, updated_at) VALUES ($1, $2, 'A-7', $3, $3)",
+            unit_id, pair.agency_id, NOW,
+        )  # fmt: skip
+    sent = (await command(desk, incident, "dispatch", unit_ids=[str(unit_id)])).json()
+    for status in ("en_route", "on_scene", "en_route"):
+        assert (await desk.patch(f"/v1/units/{unit_id}", json={"status": status})).status_code == 200
+    whole = (await desk.get(f"/v1/incidents/{incident['id']}")).json()
+    [there] = whole["units"]
+    assert there["dispatched_at"] <= there["en_route"] <= there["on_scene"]
+    assert whole["version"] == sent["version"], "a command that is being decided on is not made stale by it"
+    [told] = [row["data"] for row in await query("SELECT data FROM feed WHERE kind = 'incident.updated' ORDER BY id")][
+        -1:
+    ]
+    assert told["units"] == whole["units"]
+    first = there["en_route"]
+    assert [u["en_route"] for u in whole["units"]] == [first], "the first time stays"

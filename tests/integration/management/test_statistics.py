@@ -99,6 +99,37 @@ async def test_the_road_from_a_call_to_a_penalty_is_counted(office: Any, elsewhe
     assert all_of_them["measures"]["orders"]["by"]["region"] == {"Almaty": 1}
 
 
+async def incidents(office: Any, count: int, *, outcome: str | None = None, on_scene_s: float = 600) -> None:
+    """Breaches as they stand in the table, seen a minute after, dispatched two, on the scene as given."""
+    now = office.context.clock()
+    async with office.database.transaction() as connection:
+        for number in range(count):
+            arrived = rfc3339(now + timedelta(seconds=on_scene_s + number))
+            await connection.execute(
+                "INSERT INTO incident (id, type, family, severity, state, episode_id, agency_id, subject, occurred_at,"
+                " opened_at, updated_at, acknowledged_at, dispatched_at, units, outcome, resolved_at)"
+                " VALUES ($1, 'proximity', 'proximity', 'critical', $2, $1, $3, $4, $5, $5, $5, $6, $7, $8, $9, $10)",
+                new_id(), "resolved" if outcome else "open", office.agency_id, f"order:{uuid.uuid4()}", now,
+                now + timedelta(seconds=60), now + timedelta(seconds=120), [{"on_scene": arrived}, {"on_scene": None}],
+                outcome, now if outcome else None,
+            )  # fmt: skip
+
+
+async def test_response_times_are_told_of_five_or_more_and_false_alarms_as_a_share(office: Any) -> None:
+    await incidents(office, 4)
+    assert (await figures(office))["response_times"] == []
+    await incidents(office, 15, outcome="custody")
+    await incidents(office, 5, outcome="false_alarm")
+    shown = await figures(office)
+    times = {(row["region"], row["step"]): row["median_s"] for row in shown["response_times"]}
+    assert times[(None, "seen")] == times[("unknown", "seen")] == 60
+    assert times[(None, "dispatched")] == 120
+    assert 600 <= times[(None, "on_scene")] < 620
+    assert shown["false_alarm_share"] == 0.25
+    assert shown["measures"]["breaches"]["total"] == 24
+    assert "count" not in str(shown["response_times"])
+
+
 async def test_every_measure_can_be_counted_and_sheets_and_pictures_drawn(office: Any, hands: Any) -> None:
     await calls(office, 9, region="=cmd()")
     async with office.database.connection() as connection:
