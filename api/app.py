@@ -28,6 +28,7 @@ from api.routes import (
     legal_grounds,
     maintenance,
     me,
+    oidc,
     operations,
     orders,
     panic,
@@ -52,6 +53,7 @@ from core.token_key import derived_key
 ROUTERS: tuple[APIRouter, ...] = (
     operations.router,
     auth.router,
+    oidc.router,
     me.router,
     second_factors.router,
     sessions.router,

@@ -12,6 +12,9 @@ from starlette.requests import HTTPConnection
 from api.bounds import AttemptLimiter
 from api.ended_sessions import EndedSessions
 from api.sign_in_gate import SignInGate
+from api.ended_sessions import EndedSessions
+from api.oidc_provider import OidcClient
+from api.sign_in_gate import SignInGate
 from core.clock import Clock, utc_now
 from core.passwords import PasswordDesk
 from core.postgres.database import Database
@@ -51,6 +54,11 @@ class ApiContext:
     box: SecretBox = field(init=False, repr=False)
     ended_sessions: EndedSessions = field(init=False, repr=False)
     """A service; until it is started it knows of no session's end."""
+    gate: SignInGate = field(init=False, repr=False)
+    box: SecretBox = field(init=False, repr=False)
+    oidc: OidcClient = field(init=False, repr=False)
+    ended_sessions: EndedSessions = field(init=False, repr=False)
+    """A service; until it is started it knows of no session's end."""
 
     def __post_init__(self) -> None:
         self.device_database = self.device_database or self.database
@@ -60,6 +68,11 @@ class ApiContext:
         gate_key = hmac.digest(self.token_key, b"qorgan:sign-in gate", "sha256")
         self.gate = SignInGate(self.settings, self.redis, gate_key, self.clock)
         self.box = SecretBox(self.token_key)
+        self.ended_sessions = EndedSessions(self.database, self.clock, self.settings.access_token_s)
+        gate_key = hmac.digest(self.token_key, b"qorgan:sign-in gate", "sha256")
+        self.gate = SignInGate(self.settings, self.redis, gate_key, self.clock)
+        self.box = SecretBox(self.token_key)
+        self.oidc = OidcClient(plain_loopback=self.settings.oidc_plain_http)
         self.ended_sessions = EndedSessions(self.database, self.clock, self.settings.access_token_s)
 
 

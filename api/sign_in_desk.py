@@ -21,7 +21,7 @@ from core.actions.users import MAX_USERNAME_CHARS
 from core.domain.password_rules import MAX_CHARS as MAX_PASSWORD_CHARS
 from core.domain.scope import Scope
 from core.errors import InvalidInput, NotAuthenticated
-from core.postgres import users
+from core.postgres import sign_in_codes, users
 from core.postgres.table import Record
 from core.postgres.users import USERS
 
@@ -157,8 +157,11 @@ async def finish(
     otp: str = "",
     passkey: str = "",
     known: str | None = None,
+    code: bytes | None = None,
 ) -> dict[str, Any]:
     """The tokens of a new session, the second factor having been given where there is one.
+
+    `code`: digest of the one-time code of a provider's sign-in, which is used up by it.
 
     Raises NotAuthenticated `second_factor_required` (with `factors` and `passkey_options`), `second_factor_invalid`.
     """
@@ -173,7 +176,7 @@ async def finish(
             raise
     outcome: Opened | NotAuthenticated
     async with act(context.database, context.clock(), scope_of(user, visit)) as unit:
-        outcome = await _finish(unit, context, user, proof, visit, otp.strip(), passkey)
+        outcome = await _finish(unit, context, user, proof, visit, otp.strip(), passkey, code)
     if isinstance(outcome, NotAuthenticated):
         raise outcome
     if place is not None:
@@ -183,7 +186,14 @@ async def finish(
 
 
 async def _finish(
-    unit: Unit, context: ApiContext, user: Record, proof: Proof, visit: Visit, otp: str, passkey: str
+    unit: Unit,
+    context: ApiContext,
+    user: Record,
+    proof: Proof,
+    visit: Visit,
+    otp: str,
+    passkey: str,
+    code: bytes | None,
 ) -> Opened | NotAuthenticated:
     present = await USERS.find(unit.connection, user["agency_id"], user["id"])
     if present is None or present["disabled_at"] is not None:
@@ -197,6 +207,8 @@ async def _finish(
         if second is None:
             await sign_in.note_refusal(unit, present, visit.address, "second_factor")
             return NotAuthenticated("The code or passkey was not accepted.", code="second_factor_invalid")
+    if code is not None and await sign_in_codes.use(unit.connection, code, "provider", unit.now) is None:
+        return NotAuthenticated("This sign-in was finished already; begin again.")
     enrol_only = factors.required and second is None
     whole = Proof(proof.method, second, enrol_only)
     return await sign_in.open_session(unit, present, whole, visit, context.settings.refresh_token_s)

@@ -47,6 +47,17 @@ async def use(connection: Connection, digest: bytes, purpose: str, now: datetime
     return dict(row) if row is not None else None
 
 
+async def peek(connection: Connection, digest: bytes, purpose: str, now: datetime) -> dict[str, Any] | None:
+    """The detail of a code that holds, which goes on to hold; None when no such code does."""
+    row = await connection.fetchrow(
+        "SELECT detail FROM sign_in_code WHERE digest = $1 AND purpose = $2 AND used_at IS NULL AND expires_at > $3",
+        digest,
+        purpose,
+        now,
+    )
+    return dict(row["detail"]) if row is not None else None
+
+
 async def spend_challenge(connection: Connection, digest: bytes, now: datetime, expires_at: datetime) -> bool:
     """Whether a challenge is answered for the first time; those that hold no longer are forgotten."""
     await connection.execute("DELETE FROM spent_challenge WHERE expires_at < $1", now)

@@ -2,6 +2,7 @@
 
 import { byId, h } from "./dom.js";
 import { t } from "./i18n.js";
+import { icon } from "./icons.js";
 
 /**
  * Ask something. `body` is what stands between title and buttons; `confirm` are the words of the button that does it;
@@ -35,6 +36,19 @@ export function ask({ title, body, confirm, submit, danger = false }) {
   dialog.replaceChildren(form);
   if (!dialog.open) dialog.showModal();
   (form.querySelector("[data-first], input, textarea, .primary") ?? form.querySelector("button")).focus();
+  return new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+}
+
+/** Show something that draws itself: `open(root)` fills it. Answers when it has been closed. */
+export function show({ title, open }) {
+  const dialog = byId("dialog");
+  const root = h("div", { class: "stack" });
+  dialog.replaceChildren(h("div", { class: "dialog-page" },
+    h("div", { class: "dialog-head" }, h("h2", { id: "dialog-title" }, title),
+      h("button", { class: "tool", type: "button", "aria-label": t("close"), title: t("close"), onclick: () => dialog.close() }, icon("cross"))),
+    root));
+  if (!dialog.open) dialog.showModal();
+  open(root);
   return new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
 }
 

@@ -9,7 +9,9 @@ import { MapView } from "./map.js";
 import { Queue } from "./queue.js";
 import { Records, shortId } from "./records.js";
 import { Session } from "./session.js";
-import { ask, toast } from "./dialog.js";
+import { Security } from "./security.js";
+import { SignIn } from "./signin.js";
+import { ask, show, toast } from "./dialog.js";
 import { drawBanner, drawHealth, drawLink } from "./link.js";
 import { byId, h, replace } from "./dom.js";
 import * as i18n from "./i18n.js";
@@ -21,6 +23,7 @@ import { toggleTheme } from "./theme.js";
 
 const { t, term } = i18n;
 const TICK_MS = 1000;
+const WATCHES_USERS = new Set(["supervisor", "admin"]); // who hears of guesses at others' passwords
 const TOLD_LOOKUPS_MAX = 25; // timelines read in advance, for the messages shown in the queue
 
 class Console {
@@ -57,30 +60,33 @@ class Console {
     this.session.addEventListener("ended", ({ detail }) => this.leave(detail.asked));
     document.addEventListener("qorgan:language", () => this.redraw());
     document.addEventListener("qorgan:theme", () => this.map.restyle());
+    this.signIn = new SignIn(this.session, () => this.enter());
     this.wire();
   }
 
   // Coming and going -------------------------------------------------------------------------------------------
 
   async begin() {
+    const arriving = location.hash !== "";
     try {
-      if (await this.session.restore()) return this.enter();
+      if (!arriving && (await this.session.restore()) && !this.session.mustEnrol) return this.enter();
     } catch {
       this.enter(); // the API is away, the session may well hold: show the workplace and its banner
       return;
     }
     this.show("signin");
+    if (arriving) await this.signIn.arrive();
   }
 
   show(view) {
     for (const id of ["starting", "signin", "workplace"]) byId(id).hidden = id !== view;
     document.body.dataset.view = view;
-    if (view === "signin") byId("username").focus();
+    if (view === "signin") this.signIn.show();
   }
 
   async enter() {
     this.show("workplace");
-    byId("who").textContent = this.session.username ?? "";
+    replace(byId("who"), icon("person"), h("span", {}, this.session.username ?? ""));
     this.redraw();
     this.feed.start();
     if (this.map.started) return;
@@ -101,36 +107,12 @@ class Console {
     this.records.clear();
     byId("dialog").close();
     this.show("signin");
-    this.notice(asked ? null : t("signin.ended"));
+    this.signIn.say(asked ? null : t("signin.ended"));
   }
 
-  notice(words, { bad = false } = {}) {
-    const notice = byId("signin-notice");
-    notice.hidden = !words;
-    notice.textContent = words ?? "";
-    notice.classList.toggle("bad", bad);
-  }
-
-  async signIn() {
-    const [username, password] = [byId("username"), byId("password")];
-    if (!username.value.trim() || !password.value) {
-      this.notice(t("signin.incomplete"), { bad: true });
-      (username.value.trim() ? password : username).focus();
-      return;
-    }
-    const button = byId("signin-button");
-    button.disabled = true;
-    this.notice(null);
-    try {
-      await this.session.signIn(username.value.trim(), password.value);
-      password.value = "";
-      await this.enter();
-    } catch (error) {
-      this.notice(error.status === 401 || error.status === 400 ? t("signin.wrong") : problemWords(error), { bad: true });
-      password.select();
-    } finally {
-      button.disabled = false;
-    }
+  /** Her second factors, her password, where she is signed in. */
+  security() {
+    show({ title: t("security.title"), open: (root) => new Security(this.session, root).open({ focus: true }) });
   }
 
   // Choosing and acting ----------------------------------------------------------------------------------------
@@ -247,9 +229,10 @@ class Console {
   /** What somebody should know and that is no incident. */
   tell({ kind, data }) {
     const key = `notice.${kind.slice("notice.".length)}`;
+    if (data.user_id && data.user_id !== this.session.userId && !WATCHES_USERS.has(this.session.role)) return;
     if (!i18n.has(key)) return;
-    const words = t(key, { order: this.records.order(data.order_id)?.reference ?? (data.order_id ? shortId(data.order_id) : "—") });
-    toast(words, { bad: kind === "notice.welfare_check" });
+    const words = t(key, { user: data.username ?? "", order: this.records.order(data.order_id)?.reference ?? (data.order_id ? shortId(data.order_id) : "—") });
+    toast(words, { bad: kind === "notice.welfare_check" || Boolean(data.user_id) });
     byId("announcer").textContent = words;
   }
 
@@ -384,6 +367,7 @@ class Console {
       title: t("help.title"),
       body: h("div", { class: "stack" },
         h("div", { class: "settings" }, h("div", { class: "languages", role: "group", "aria-label": t("language") }),
+          h("button", { class: "button", type: "button", onclick: () => this.security() }, icon("shield"), t("security.title")),
           h("button", { class: "button", type: "button", onclick: toggleTheme }, icon("theme"), t("theme.toggle"))),
         h("h3", { class: "wide" }, t("help.keys")),
         h("dl", { class: "keys wide" }, keys.flatMap(([key, what]) => [h("dt", {}, key.split(" ").map((one) => h("kbd", {}, one))), h("dd", {}, t(`key.${what}`))])),
@@ -393,10 +377,6 @@ class Console {
   }
 
   wire() {
-    byId("signin-form").addEventListener("submit", (event) => {
-      event.preventDefault();
-      this.signIn();
-    });
     document.addEventListener("click", (event) => {
       const code = event.target.closest?.("[data-language]")?.dataset.language;
       if (!code) return;
@@ -406,6 +386,7 @@ class Console {
     byId("sound").addEventListener("click", () => (this.alarm.state === "locked" ? this.alarm.unlock() : this.alarm.toggle()));
     byId("theme").addEventListener("click", toggleTheme);
     byId("help").addEventListener("click", () => this.help());
+    byId("who").addEventListener("click", () => this.security());
     byId("signout").addEventListener("click", () => this.session.signOut());
     byId("map-fit").addEventListener("click", () => this.map.fit());
     new ResizeObserver(() => this.map.resize()).observe(byId("map"));

@@ -37,8 +37,41 @@ export class Session extends EventTarget {
     return Boolean(this.#access || this.#refresh);
   }
 
-  async signIn(username, password) {
-    await this.#ask({ grant_type: "password", username, password });
+  /** Sign in; `second` is `{ otp }` or `{ passkey }` where one is wanted (the error `second_factor_required` says so). */
+  async signIn(username, password, { otp, passkey } = {}) {
+    const second = { ...(otp && { otp }), ...(passkey && { passkey: JSON.stringify(passkey) }) };
+    await this.#ask({ grant_type: "password", username, password, ...second });
+  }
+
+  /** What a sign-in page may offer. */
+  options() {
+    return plain("/v1/auth/options");
+  }
+
+  passkeyOptions() {
+    return plain("/v1/auth/passkey/options", { method: "POST" });
+  }
+
+  async signInByPasskey(credential) {
+    this.#take(await plain("/v1/auth/passkey", { method: "POST", body: { credential } }));
+  }
+
+  /** Finish a sign-in at an agency's own provider, whose one-time code is in a cookie no script can read. */
+  async exchange(second = {}) {
+    this.#take(await plain("/v1/auth/oidc/exchange", { method: "POST", body: second }));
+  }
+
+  async setPassword(username, code, password) {
+    await plain("/v1/auth/password", { method: "POST", body: { username, code, password } });
+  }
+
+  /** Whether all this session may do is to add a second factor. */
+  get mustEnrol() {
+    return Boolean(this.#access && claims(this.#access).enrol);
+  }
+
+  get role() {
+    return this.#access ? claims(this.#access).role : null;
   }
 
   /** Go on with the session of this tab after a reload; false when there is none. */
@@ -54,6 +87,8 @@ export class Session extends EventTarget {
   }
 
   signOut() {
+    const refresh = this.#refresh;
+    if (refresh) send("/v1/auth/logout", { method: "POST", body: new URLSearchParams({ refresh_token: refresh }), keepalive: true }, REQUEST_TIMEOUT_MS).catch(() => {});
     this.#forget();
     this.dispatchEvent(new CustomEvent("ended", { detail: { asked: true } }));
   }
@@ -62,6 +97,16 @@ export class Session extends EventTarget {
   async token() {
     if (!this.#access || Date.now() > this.#accessUntil - RENEW_EARLY_MS) await this.#renew();
     return this.#access;
+  }
+
+  /** Renew the access token now: what it may do has changed. */
+  renew() {
+    return this.#renew();
+  }
+
+  /** Drop the session here without a word; it is not ended. */
+  forget() {
+    this.#forget();
   }
 
   /** Forget the access token: the next use renews it. */
@@ -76,7 +121,7 @@ export class Session extends EventTarget {
       if (body !== undefined) headers["Content-Type"] = "application/json";
       const answer = await send(path, { method, headers, body: body && JSON.stringify(body) }, timeoutMs);
       learnServerTime(answer.headers.get("Date"));
-      if (answer.status === 401 && !last) {
+      if (answer.status === 401 && !last && !(await isAboutFactors(answer))) {
         this.distrust();
         continue;
       }
@@ -106,12 +151,15 @@ export class Session extends EventTarget {
   async #ask(fields) {
     const answer = await send(TOKEN_PATH, { method: "POST", body: new URLSearchParams(fields) }, REQUEST_TIMEOUT_MS);
     learnServerTime(answer.headers.get("Date"));
-    const token = await parsed(answer);
+    this.#take(await parsed(answer), fields.username);
+  }
+
+  #take(token, username) {
     this.#access = token.access_token;
     this.#accessUntil = Date.now() + token.expires_in * 1000;
     if (token.refresh_token) sessionStorage.setItem(STORED, token.refresh_token);
     const { name, sub } = claims(token.access_token);
-    this.username = name ?? fields.username ?? this.username;
+    this.username = name ?? username ?? this.username;
     this.userId = sub ?? null;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#renew().catch(() => {}), Math.max(5_000, token.expires_in * 800));
@@ -139,6 +187,18 @@ function claims(token) {
   } catch {
     return {};
   }
+}
+
+/** A 401 that speaks of what was typed, not of the token. */
+async function isAboutFactors(answer) {
+  const problem = await answer.clone().json().catch(() => ({}));
+  return String(problem.code ?? "").startsWith("second_factor");
+}
+
+/** Ask what needs no session. */
+async function plain(path, { method = "GET", body } = {}) {
+  const headers = { Accept: "application/json", ...(body && { "Content-Type": "application/json" }) };
+  return parsed(await send(path, { method, headers, body: body && JSON.stringify(body) }, REQUEST_TIMEOUT_MS));
 }
 
 async function send(path, options, timeoutMs) {
