@@ -117,8 +117,11 @@ def stream_url(context: ApiContext, request: Request) -> str:
 async def list_devices(actor: Reader, context: Context, paging: Annotated[DeviceQuery, Query()]) -> dict[str, Any]:
     """Your agency's devices."""
     where = paging.model_dump(include={"person_id", "status", "kind"})
-    async with context.database.connection(actor.scope) as connection:
-        found = await DEVICES.page(connection, actor.agency_id, after=paging.after, limit=paging.limit, where=where)
+    async with act(context.database, context.clock(), actor.scope) as unit:
+        found = await DEVICES.page(
+            unit.connection, actor.agency_id, after=paging.after, limit=paging.limit, where=where
+        )
+        await records.note(unit, actor, "device.listed", "device", people=records.whose(*found), count=len(found))
     return page_of(found, paging.limit)
 
 
