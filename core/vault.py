@@ -19,7 +19,7 @@ import struct
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from core.domain.sealing import HEADER_BYTES, KEY_BYTES, NONCE_BYTES, Owner, Spot, agency
-from core.key_rings import KeyLost, KeyRing, Wrapped, load_ring
+from core.key_rings import KeyRing, Wrapped, load_ring
 from core.settings import Settings
 
 KEPT_S: Final = 2.0
@@ -190,6 +190,13 @@ class Vault:
         pairs = [(owner, secrets.token_bytes(KEY_BYTES)) for owner in owners]
         wrapped = await self.ring.wrap(pairs) if pairs else []
         return {owner: (blob, Dek(owner, key)) for (owner, key), blob in zip(pairs, wrapped, strict=True)}
+
+    async def make_wrapped(self, owners: Sequence[Owner]) -> list[Wrapped]:
+        """Fresh data keys for many owners, only to be stored. Raises StoreUnavailable."""
+        keys = secrets.token_bytes(KEY_BYTES * len(owners))
+        return await self.ring.wrap(
+            [(owner, keys[n * KEY_BYTES : (n + 1) * KEY_BYTES]) for n, owner in enumerate(owners)]
+        )
 
     def _keep(self, deks: Mapping[Owner, Dek]) -> None:
         now = self._monotonic()

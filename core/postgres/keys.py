@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from core.domain.sealing import AGENCY, PERSON, Owner, Spot, agency, owner_of, person
+from core.domain.sealing import AGENCY, HEADER_BYTES, PERSON, Owner, Spot, agency, owner_of, person
 from core.errors import Conflict, Misconfigured, StoreUnavailable
 from core.key_rings import KeyLost, Wrapped
 from core.postgres.bulk import copy_rows
@@ -143,12 +143,12 @@ async def copy_new(
     connection: Connection, person_ids: Sequence[uuid.UUID], agency_id: uuid.UUID, now: datetime
 ) -> None:
     """Keys for many new people of an agency at once."""
-    made = await vault_of(connection).make([person(person_id) for person_id in person_ids])
+    made = await vault_of(connection).make_wrapped([person(person_id) for person_id in person_ids])
     await copy_rows(
         connection,
         "person_key",
         ("person_id", "agency_id", "kek_id", "wrapped", "created_at"),
-        [(owner.id, agency_id, wrapped.key_id, wrapped.blob, now) for owner, (wrapped, _) in made.items()],
+        [(one, agency_id, key.key_id, key.blob, now) for one, key in zip(person_ids, made, strict=True)],
     )
 
 
@@ -160,11 +160,13 @@ async def open_all(connection: Connection, values: Sequence[tuple[Spot, bytes]])
     if not values:
         return []
     try:
-        owners = [owner_of(sealed) for _, sealed in values]
-        deks = await find(connection, owners)
-        opened = []
-        for owner, (spot, sealed) in zip(owners, values, strict=True):
-            dek = deks.get(owner)
+        owners = {sealed[:HEADER_BYTES]: sealed for _, sealed in values}
+        by_header = {header: owner_of(sealed) for header, sealed in owners.items()}
+        found = await find(connection, by_header.values())
+        deks = {header: found.get(owner) for header, owner in by_header.items()}
+        opened: list[Any] = []
+        for spot, sealed in values:
+            dek = deks[sealed[:HEADER_BYTES]]
             opened.append(dek.open(spot, sealed) if dek is not None else ERASED)
     except (Unsealable, ValueError) as error:
         raise StoreUnavailable("Something sealed does not open; see docs/encryption.md.") from error
