@@ -33,7 +33,8 @@ MAX_CODE_CHARS: Final = 64
 
 _BROWSERS: Final = (
     ("Edg", "Edge"), ("OPR", "Opera"), ("YaBrowser", "Yandex"), ("SamsungBrowser", "Samsung Internet"),
-    ("Firefox", "Firefox"), ("FxiOS", "Firefox"), ("CriOS", "Chrome"), ("Chrome", "Chrome"), ("Safari", "Safari"),
+    ("Firefox", "Firefox"), ("FxiOS", "Firefox"), ("CriOS", "Chrome"), ("Chrome", "Chrome"),
+    ("HeadlessChrome", "Chrome"), ("Safari", "Safari"),
     ("python", "Python"), ("curl", "curl"),
 )  # fmt: skip
 _SYSTEMS: Final = (

@@ -99,6 +99,7 @@ async def note(unit: Unit, user: Record, action: str, address: str, *, known: bo
         subject_id=user["id"],
         address=address or None,
         detail={name: value for name, value in detail.items() if value is not None},
+        role=user["role"] if known else None,
     )
 
 

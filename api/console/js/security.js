@@ -86,7 +86,7 @@ export class Security {
         factors.passkeys.map((passkey) => this.#passkeyRow(passkey)),
         factors.totp && this.#thing("phone", t("security.totp"), t("security.totp.on"), this.#act(t("security.remove"), () => this.#remove(`${API}/totp`), { danger: true })),
         factors.totp && this.#thing("note", t("security.codes"), t("security.codes.left", { n: factors.recovery_codes }), this.#act(t("security.codes.make"), () => this.#newCodes()))),
-      h("div", { class: "actions" },
+      h("div", { class: "acts" },
         passkeys && this.#act(t("security.passkey.add"), () => this.#addPasskey(), { primary: this.#enrolling, name: "key" }),
         !factors.totp && this.#act(t("security.totp.add"), () => this.#beginTotp(), { primary: this.#enrolling && !passkeys, name: "phone" }),
         !this.#enrolling && factors.password && this.#act(t("security.password.change"), () => this.#password()))),
@@ -120,7 +120,7 @@ export class Security {
           session.current ? [h("span", { class: "tag" }, t("security.this")), ` ${how}`] : [how, " · ", ageElement(h, session.last_seen_at, "ago")],
           !session.current && this.#act(t("security.end"), () => this.#end(`${API}/sessions/${session.id}`), { danger: true, label: `${t("security.end")}: ${where}` }));
       })),
-      others.length > 1 && h("div", { class: "actions" }, this.#act(t("security.end_others"), () => this.#end(`${API}/sessions`), { danger: true })));
+      others.length > 1 && h("div", { class: "acts" }, this.#act(t("security.end_others"), () => this.#end(`${API}/sessions`), { danger: true })));
   }
 
   #end(path) {
@@ -150,7 +150,7 @@ export class Security {
       button.disabled = false;
     } },
       h("h3", {}, title), children,
-      h("div", { class: "actions" }, button, back && h("button", { class: "button", type: "button", onclick: () => this.#again() }, t("cancel")))));
+      h("div", { class: "acts" }, button, back && h("button", { class: "button", type: "button", onclick: () => this.#again() }, t("cancel")))));
   }
 
   #addPasskey() {
@@ -208,7 +208,7 @@ export class Security {
     this.#form(t("security.codes"), [
       h("p", { class: "notice warn" }, t("security.codes.keep")),
       h("ul", { class: "codes" }, codes.map((code) => h("li", {}, h("code", {}, code)))),
-      h("div", { class: "actions" }, h("button", { class: "button small", type: "button", onclick: async () => {
+      h("div", { class: "acts" }, h("button", { class: "button small", type: "button", onclick: async () => {
         await navigator.clipboard?.writeText(codes.join("\n")).catch(() => {});
         copied.textContent = t("security.copied");
       } }, t("security.copy")), copied),
