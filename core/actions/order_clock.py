@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from core.actions import protection, suspensions, tasks
+from core.actions import protection, suspensions
 from core.actions.order_life import expire
 from core.actions.policies import recompile_due
 from core.actions.unit_of_work import Unit, act
@@ -72,7 +72,7 @@ def due_work() -> list[Due]:
         Due("suspension_begins", suspension_store.due_to_begin, suspensions.begin),
         Due("suspension_ends", suspension_store.due_to_end, suspensions.end_over),
         Due("order_expires", orders.due_to_expire, expire),
-        Due("task_opens", task_store.due_to_open, tasks.open_tasks),
+        Due("task_opens", task_store.due_to_open, protection.open_due),
     ]
 
 

@@ -16,6 +16,7 @@ from core.clock import rfc3339
 from core.domain.order import gap_from, gap_s
 from core.domain.policy import read_policy
 from core.postgres import agencies, protection
+from core.postgres import tasks as task_store
 
 LOOK_BACK: Final = timedelta(hours=26)
 """An incident may yet turn out a violation while he leaves within a day of its end; a little more, for a late look."""
@@ -36,6 +37,13 @@ async def find_protected(unit: Unit, order_ids: Sequence[uuid.UUID]) -> int:
             },
         )
     return len(found)
+
+
+async def open_due(unit: Unit, task_ids: Sequence[uuid.UUID]) -> int:
+    """Put waiting tasks on the list, but for gaps that have ended without anybody having looked yet."""
+    if gaps := await task_store.gaps_among(unit.connection, task_ids):
+        await find_protected(unit, gaps)
+    return await tasks.open_tasks(unit, task_ids)
 
 
 async def count_violations(unit: Unit, case_ids: Sequence[uuid.UUID]) -> int:

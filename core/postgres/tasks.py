@@ -74,13 +74,23 @@ async def due_to_open(
 
 
 async def due_to_open_of(connection: Connection, now: datetime, order_id: uuid.UUID) -> list[uuid.UUID]:
-    """The tasks of one order whose time has come and that nobody was told of."""
+    """The reminders of one order whose time has come and that nobody was told of."""
     rows = await connection.fetch(
-        "SELECT id FROM task WHERE order_id = $2 AND opened_at IS NULL AND done_at IS NULL AND opens_at <= $1",
+        "SELECT id FROM task WHERE order_id = $2 AND kind = 'order_expiring' AND opened_at IS NULL AND done_at IS NULL"
+        " AND opens_at <= $1",
         now,
         order_id,
     )
     return [row["id"] for row in rows]
+
+
+async def gaps_among(connection: Connection, task_ids: Sequence[uuid.UUID]) -> list[uuid.UUID]:
+    """The orders of those of the tasks that are about an unprotected gap."""
+    rows = await connection.fetch(
+        "SELECT order_id FROM task WHERE id = ANY ($1::uuid[]) AND kind = 'unprotected_gap' AND order_id IS NOT NULL",
+        list(task_ids),
+    )
+    return [row["order_id"] for row in rows]
 
 
 async def open_now(connection: Connection, now: datetime, task_ids: Sequence[uuid.UUID]) -> list[Record]:

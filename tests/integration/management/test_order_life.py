@@ -232,6 +232,19 @@ async def test_a_gap_lasts_until_the_first_true_fix_of_both_and_is_a_task_when_i
     assert (await office.get(f"/v1/orders/{order['id']}")).json()["version"] == 1
 
 
+async def test_a_gap_that_ended_unseen_is_no_task(office: Any, hands: Any) -> None:
+    hands.now = hands.now.replace(hour=1)
+    victim, aggressor = await office.person(), await office.person()
+    phone, bracelet = await office.enrolled("phone", victim), await office.enrolled("bracelet", aggressor)
+    promised = hands() - timedelta(days=1)
+    for device in (phone, bracelet):
+        await heard(office, device, promised + timedelta(hours=2))
+    order = await office.order(victim, aggressor, issued_at=rfc3339(promised))
+    await OrderClock(office.context.device_database, hands).step()
+    assert await tasks_of(office) == []
+    assert (await office.get(f"/v1/orders/{order['id']}")).json()["gap"]["from_issue_s"] == 2 * 3600
+
+
 async def test_the_catalogue_of_grounds_is_shown_by_country(office: Any) -> None:
     shown = (await office.get("/v1/legal-grounds?country=KZ", "officer")).json()
     assert {ground["code"] for ground in shown["grounds"]} >= {"kz.protective_order", "kz.special_requirements"}
