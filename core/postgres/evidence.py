@@ -1,8 +1,8 @@
 """What an incident is shown by: read whole from the tables, values plain enough to be written as JSON.
 
 Fixes come from the incident's own copy (`incident_fix`) where there is one, else from history. Devices are those that
-either party bore in any configuration of the case, and bears now. Free text and addresses of recipients are no evidence
-and are not read.
+either party bore in any configuration of the case, and bears now. Addresses and texts of messages are no evidence and
+are not read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final
 from core.clock import rfc3339
 from core.domain.evidence import Fix, Window, window_of
 from core.domain.ping import NO_SEQ
-from core.postgres import case_log, reports
+from core.postgres import case_log, incidents, panics, reports
 from core.postgres.database import Connection
 from core.postgres.people import PEOPLE
 from core.postgres.pings import FLAGS_MASK, place_in_log
@@ -260,18 +260,9 @@ async def gather(connection: Connection, about: Parties, audit: Json) -> Json:
                 about.case_id, window.since, window.until, orders, about.incident_id, people,
             )
         ],
-        "timeline": await _rows(
-            connection,
-            "SELECT id, at, kind, actor_id, data FROM timeline WHERE incident_id = $1 ORDER BY ordinal",
-            about.incident_id,
-        ),
+        "timeline": plain(await incidents.timeline(connection, about.incident_id, MAX_LINES)),
         "deliveries": await _deliveries(connection, about.incident_id),
-        "panics": await _rows(
-            connection,
-            "SELECT id, device_id, mode, trigger, at, received_at, lat, lon, accuracy_m, verified, doubt,"
-            " cancel_asked_at FROM panic WHERE incident_id = $1 ORDER BY received_at",
-            about.incident_id,
-        ),
+        "panics": await _panics(connection, about.incident_id),
         "devices": await _devices(connection, about),
         "episode": await _rows(
             connection,
@@ -290,6 +281,21 @@ async def gather(connection: Connection, about: Parties, audit: Json) -> Json:
         "identities": await _identities(connection, about),
         "audit": audit,
     }  # fmt: skip
+
+
+async def _panics(connection: Connection, incident_id: uuid.UUID) -> list[Json]:
+    """Calls for help, with what she wrote; nothing of what her device sent beside it."""
+    rows = await connection.fetch(
+        "SELECT id, device_id, mode, trigger, at, received_at, lat, lon, accuracy_m, verified, doubt, cancel_asked_at,"
+        " note, note_sealed, body, NULL::bytea AS body_sealed FROM panic WHERE incident_id = $1 ORDER BY received_at"
+        " LIMIT $2",
+        incident_id,
+        MAX_LINES,
+    )
+    return [
+        {name: value for name, value in plain(row).items() if name not in ("body", "body_sealed")}
+        for row in await panics.open_rows(connection, rows)
+    ]
 
 
 async def _deliveries(connection: Connection, incident_id: uuid.UUID) -> list[Json]:

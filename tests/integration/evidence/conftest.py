@@ -32,7 +32,7 @@ from infra.seed import seed_demo
 
 HOME = (43.2567, 76.9286)
 METRES_A_DEGREE = 111_195.0
-LENGTH_S = 4 * 3_600
+LENGTH_S = 3 * 3_600
 BREACH_BEGINS_S = LENGTH_S - 60 * 60
 NAN = float("nan")
 
@@ -87,7 +87,7 @@ def his_way(second: float) -> tuple[float, float]:
 
 
 async def write_log(lived: Lived) -> None:
-    """Four hours of a shard's log at their own times: pings each ten seconds, a tick each two."""
+    """Three hours of a shard's log at their own times: pings each ten seconds, a tick each four."""
     random = np.random.default_rng(7)
     async with lived.database.connection() as connection:
         numbers = dict(await connection.fetch("SELECT role, number FROM device WHERE person_id IS NOT NULL"))
@@ -99,10 +99,10 @@ async def write_log(lived: Lived) -> None:
     lines: list[tuple[int, str, bytes]] = [(lived.began_ms, CONFIGURATION, json.dumps([config]).encode())]
     for second in range(1, LENGTH_S):
         at_ms = lived.began_ms + 1000 * second
-        if second % 2:
+        if second % 4 == 1:
             lines.append((at_ms + 7, TICK, b""))
         for role, way, offset in (("victim", her_way, 3), ("aggressor", his_way, 8)):
-            if second % 10 != offset or (role == "victim" and 8_000 < second < 8_400):
+            if second % 10 != offset or (role == "victim" and 5_000 < second < 5_400):
                 continue
             lat, lon = place(*(np.array(way(second)) + random.normal(0, 4, 2)))
             flags = FLAG_PRIMARY | FLAG_POSITION | 1 << SHIFT_SOURCE

@@ -16,11 +16,13 @@ from core.actions.sealing import Notary, seal
 from core.checkpoints import CheckpointFiles
 from core.clock import utc_now
 from core.evidence import verify
-from core.postgres import audit, evidence, evidence_keep
+from core.postgres import audit, evidence, evidence_keep, incidents
 from core.signing import new_signer
 from geo import evidence_keeper, evidence_log, evidence_replay
 
 from .conftest import metres_from_home
+
+pytestmark = pytest.mark.timeout(300)  # three hours of a life are lived first
 
 KEY = bytes(range(32))
 
@@ -35,6 +37,10 @@ async def made(lived: Any) -> tuple[Any, Any, dict[str, bytes]]:
             connection, utc_now(), agency_id=lived.agency_id, actor_kind="user", actor_id=uuid.uuid4(),
             action="incident.read", subject_kind="incident", subject_id=lived.incident_id,
         )  # fmt: skip
+        said = {"note": "Соседка по адресу ул. Тайная 7 видела его", "what": "note"}
+        line = (uuid.uuid4(), lived.incident_id, utc_now(), "note", None, said)
+        resolved = (uuid.uuid4(), lived.incident_id, utc_now(), "resolve", None, {**said, "outcome": "warned"})
+        await incidents.add_lines(connection, [line, resolved])
     await seal(lived.database, utc_now())
     await Notary(lived.database, CheckpointFiles(lived.settings.data_dir / "points"), signer, utc_now).sign()
     _, editions = await evidence_exports.make_now(lived.database, lived.incident_id, "a test", signer, KEY, utc_now())
@@ -120,6 +126,7 @@ def says_what_happened(court: dict[str, bytes]) -> None:
     assert all(court[f"court/report.{language}.pdf"].startswith(b"%PDF") for language in ("kk", "ru", "en"))
     rules = json.loads(court["court/rules.json"])
     assert rules[-1]["alert_m"] == 500.0
+    assert "Тайная" in court["court/timeline.json"].decode()
     gpx = court["his/track.gpx"].decode()
     assert gpx.count("<trkpt") == sum("lat" in fix for fix in json.loads(court["his/fixes.json"]))
     facts = {fact["code"] for fact in json.loads(court["common/facts.json"])}
@@ -133,7 +140,7 @@ def betrays_nothing(defence: dict[str, bytes], court: dict[str, bytes], lived: A
         if path == "verify.py":
             continue
         text = content.decode(errors="replace")
-        for secret in (named["name"], named["phone"], named["address"], named["person_id"], "sister"):
+        for secret in (named["name"], named["phone"], named["address"], named["person_id"], "sister", "Тайная"):
             assert secret not in text, (path, secret)
     breach = [each for each in json.loads(court["court/decisions.json"]) if each["kind"] == "proximity"]
     entered = next(each for each in breach if each["to_state"] == "breach")
