@@ -11,8 +11,6 @@ from starlette.requests import HTTPConnection
 
 from api.bounds import AttemptLimiter
 from api.ended_sessions import EndedSessions
-from api.sign_in_gate import SignInGate
-from api.ended_sessions import EndedSessions
 from api.oidc_provider import OidcClient
 from api.sign_in_gate import SignInGate
 from core.clock import Clock, utc_now
@@ -52,10 +50,6 @@ class ApiContext:
     logins: AttemptLimiter = field(init=False, repr=False)
     gate: SignInGate = field(init=False, repr=False)
     box: SecretBox = field(init=False, repr=False)
-    ended_sessions: EndedSessions = field(init=False, repr=False)
-    """A service; until it is started it knows of no session's end."""
-    gate: SignInGate = field(init=False, repr=False)
-    box: SecretBox = field(init=False, repr=False)
     oidc: OidcClient = field(init=False, repr=False)
     ended_sessions: EndedSessions = field(init=False, repr=False)
     """A service; until it is started it knows of no session's end."""
@@ -65,10 +59,6 @@ class ApiContext:
         self.token_key = load_token_key(self.settings)
         self.passwords = PasswordDesk()
         self.logins = AttemptLimiter(self.settings.login_attempts_per_minute)
-        gate_key = hmac.digest(self.token_key, b"qorgan:sign-in gate", "sha256")
-        self.gate = SignInGate(self.settings, self.redis, gate_key, self.clock)
-        self.box = SecretBox(self.token_key)
-        self.ended_sessions = EndedSessions(self.database, self.clock, self.settings.access_token_s)
         gate_key = hmac.digest(self.token_key, b"qorgan:sign-in gate", "sha256")
         self.gate = SignInGate(self.settings, self.redis, gate_key, self.clock)
         self.box = SecretBox(self.token_key)
