@@ -47,7 +47,7 @@ MEANINGS = {
     "credentials_invalid": "The token, user name or password does not hold.",
     "token_expired": "The token has expired; refresh it or sign in again.",
     "token_revoked": "The token was revoked, or its session ended: enrol the device again, or sign in again.",
-    "second_factor_required": "The password is right; give one of `factors` too: `otp`, or `passkey` to `passkey_options`.",
+    "second_factor_required": "The password is right; give one of `factors` too: `otp`, or `passkey`.",
     "second_factor_invalid": "The one-time code, recovery code or passkey does not hold, or was used before.",
     "second_factor_enrolment_required": "Your agency wants a second factor of you; add one, nothing else is open.",
     "confirmation_required": "This wants a recent proof of who you are: `POST /v1/me/confirm`, or sign in again.",

@@ -167,7 +167,7 @@ class ProviderBody(Body):
     )
     role_claim: Annotated[str, Field(max_length=200)] | None = Field(None, description="Claim that tells the role.")
     role_map: Annotated[dict[str, RoleName], Field(max_length=100)] = Field(
-        default_factory=dict, description="Value of that claim → role; of several the first of admin, supervisor, dispatcher …"
+        default_factory=dict, description="Value of that claim → role; of several the first: admin, supervisor …"
     )
     default_role: RoleName | None = Field(None, description="Role where the claim tells none; null: refused.")
     email_domains: Annotated[list[Annotated[str, Field(max_length=253)]], Field(max_length=100)] = Field(
