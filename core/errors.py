@@ -60,6 +60,7 @@ CODES: Final[dict[str, int]] = {
     "device_unknown": 401,
     "role_forbidden": 403,
     "device_forbidden": 403,
+    "reason_required": 403,
     "not_found": 404,
     "method_not_allowed": 405,
     # what is so
@@ -67,6 +68,7 @@ CODES: Final[dict[str, int]] = {
     "version_stale": 409,
     "state_forbids": 409,
     "still_inside": 409,
+    "unit_in_conflict": 409,
     "already_exists": 409,
     "in_use": 409,
     "person_erased": 409,

@@ -1,14 +1,21 @@
-"""Live positions of the parties of an agency's open incidents, for its dispatchers' maps."""
+"""Live positions of the parties of an agency's open incidents, for its dispatchers' maps.
+
+They are exact, or they are not shown at all: where somebody is only coarsely told, her incident says in which cell,
+and nothing follows her over a cell's edge.
+"""
 
 from __future__ import annotations
 
 import math
 import time
 import uuid
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from core.clock import from_ms, rfc3339
 from core.domain.scope import Scope
+from core.domain.sight import Sight, of_her
 from core.errors import StoreUnavailable
 from core.postgres import board
 from core.postgres.board import Party
@@ -20,6 +27,14 @@ PARTIES_S: Final = 15.0
 """How long the list of parties is used when no incident changes (a device may have been exchanged)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Where a device is, and whether an open incident unlocks it."""
+
+    position: dict[str, Any]
+    unlocked: bool
+
+
 class PositionSource:
     """Reads the parties' last fixes; remembers what was shown, so that only changes travel."""
 
@@ -28,7 +43,7 @@ class PositionSource:
         self._client = client
         self._parties: dict[uuid.UUID, tuple[float, list[Party]]] = {}
         self._stale: set[uuid.UUID] = set()
-        self._shown: dict[uuid.UUID, dict[int, int]] = {}
+        self._shown: dict[uuid.UUID, dict[int, tuple[int, bool]]] = {}
 
     def changed(self, agency_id: uuid.UUID) -> None:
         """An incident of the agency changed: its parties may be others now."""
@@ -40,30 +55,29 @@ class PositionSource:
         self._shown.pop(agency_id, None)
         self._stale.discard(agency_id)
 
-    async def read(
-        self, agency_id: uuid.UUID, scope: Scope | None = None
-    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    async def read(self, agency_id: uuid.UUID, scope: Scope | None = None) -> tuple[list[Shown], list[Shown]]:
         """All positions of the agency's parties, and those of them that are new since the last read.
 
-        With a scope, of those parties that the user may see.
+        With a scope, of those parties that the user may see. Who may be shown which: `watched_by`.
         """
         parties = await self._parties_of(agency_id, scope)
         by_shard: dict[int, list[Party]] = {}
         for party in parties:
             by_shard.setdefault(party.shard, []).append(party)
-        everything: list[dict[str, Any]] = []
-        changed: list[dict[str, Any]] = []
-        before, after = self._shown.get(agency_id, {}), {}
+        everything: list[Shown] = []
+        changed: list[Shown] = []
+        before = self._shown.get(agency_id, {})
+        after: dict[int, tuple[int, bool]] = {}
         for shard, members in by_shard.items():
             fixes = await read_live(self._client, shard, [party.device_number for party in members])
             for party in members:
                 fix = fixes.get(party.device_number)
                 if fix is None or not fix.has_position:
                     continue
-                entry = position_json(party, fix)
+                entry = Shown(position_json(party, fix), party.unlocked)
                 everything.append(entry)
-                after[party.device_number] = fix.received_ms
-                if before.get(party.device_number) != fix.received_ms:
+                after[party.device_number] = fix.received_ms, party.unlocked
+                if before.get(party.device_number) != after[party.device_number]:
                     changed.append(entry)
         self._shown[agency_id] = after
         return everything, changed
@@ -81,6 +95,15 @@ class PositionSource:
         self._stale.discard(agency_id)
         self._parties[agency_id] = (time.monotonic(), parties)
         return parties
+
+
+def watched_by(role: str, looked: Container[str], found: Iterable[Shown]) -> list[dict[str, Any]]:
+    """Of live positions those that a user may be shown, who looks at `looked` for a reason she gave."""
+    return [
+        one.position
+        for one in found
+        if of_her(role, unlocked=one.unlocked, looked=one.position["person_id"] in looked) is Sight.EXACT
+    ]
 
 
 def position_json(party: Party, fix: LiveFix) -> dict[str, Any]:

@@ -1,8 +1,11 @@
-"""What of its agency's feed a socket is sent: nothing of what is hidden from its user.
+"""What of its agency's feed a socket is sent: nothing of what is hidden from its user, no place beyond her sight.
 
 PostgreSQL decides what is hidden (core.postgres.access.hidden_from); it is read when a socket comes, at each event that
 says that it changed, and every `REFRESH_S`, since broken glass shuts by itself. While PostgreSQL is away the last
 known holds; who was not known before it went is shown everything of her agency, since what comes then is danger.
+
+How exactly an incident's event tells where somebody is follows from `core.domain.sight`, from the incident as it is
+*now* (who resumes from an old cursor learns no old places), and from whom the user looks at for a reason.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +21,7 @@ import msgspec
 from api.live.frames import event_frame, sealed_frame
 from core.domain.scope import Scope
 from core.postgres import access
+from core.postgres import sight as places
 from core.postgres.access import Hidden
 from core.postgres.feed import FeedRow
 
@@ -52,14 +57,16 @@ class Sights:
     def __init__(self) -> None:
         self._hidden: dict[uuid.UUID, dict[uuid.UUID, Hidden]] = {}
         self._read_at: dict[uuid.UUID, float] = {}
+        self._looks: dict[uuid.UUID, dict[uuid.UUID, frozenset[str]]] = {}
 
     def forget(self, agency_id: uuid.UUID) -> None:
         """Nobody of the agency watches any more."""
         self._hidden.pop(agency_id, None)
+        self._looks.pop(agency_id, None)
         self._read_at.pop(agency_id, None)
 
     async def look(
-        self, connection: Any, agency_id: uuid.UUID, scopes: Iterable[Scope], *, changed: bool = False
+        self, connection: Any, agency_id: uuid.UUID, scopes: Iterable[Scope], now: datetime, *, changed: bool = False
     ) -> set[uuid.UUID]:
         """Read what is hidden from these users, unless it is known and fresh; returns for whom it is another now."""
         users = {scope.user_id for scope in scopes}
@@ -68,8 +75,20 @@ class Sights:
             return set()
         before = self._hidden.get(agency_id, {})
         self._hidden[agency_id] = after = await access.hidden_from(connection, agency_id, sorted(users))
+        looks = self._looks.get(agency_id, {})
+        self._looks[agency_id] = others = await places.looked_at(connection, agency_id, sorted(users), now)
         self._read_at[agency_id] = time.monotonic()
-        return {user for user in users if user in before and before[user] != after[user]}
+        return {
+            user
+            for user in users
+            if user in before and (before[user] != after[user] or looks.get(user) != others.get(user))
+        }
+
+    def looked(self, scope: Scope | None) -> frozenset[str]:
+        """At whom a user looks now, for a reason she gave."""
+        if scope is None:
+            return frozenset()
+        return self._looks.get(scope.agency_id, {}).get(scope.user_id, frozenset())
 
     def hidden(self, scope: Scope | None) -> Hidden:
         """What is hidden from a user."""
@@ -83,7 +102,7 @@ class Sights:
         return not hidden or not msgspec.convert(record, _About).touches(hidden.related | hidden.sealed)
 
     def frame(self, scope: Scope | None, row: FeedRow, whole: str) -> str | None:
-        """The frame of an event for a user; `whole` is what who sees everything gets."""
+        """The frame of an event for a user; `whole`: the event with no more of places than she sees."""
         if scope is None:
             return None
         if row.kind.startswith("access.") and (row.kind == CHANGED or scope.role not in SUPERVISORS):

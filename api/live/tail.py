@@ -14,19 +14,21 @@ import asyncio
 import uuid
 from collections import OrderedDict
 from collections.abc import Coroutine, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import structlog
 
-from api.live.frames import event_frame, parties_in, parties_of, passing_frame, reset_frame
+from api.live.frames import parties_in, parties_of, passing_frame, reset_frame
 from api.live.looks import Looks
-from api.live.positions import PositionSource
+from api.live.positions import PositionSource, Shown, watched_by
 from api.live.provisional_source import ProvisionalSource
 from api.live.sight import Sights
 from api.live.subscription import PAGE, Subscription
+from api.live.views import Page
 from core.clock import Clock
 from core.domain.scope import Scope
+from core.domain.sight import incident_seen, sights_now
 from core.errors import StoreUnavailable
 from core.metrics import FEED_CONNECTIONS
 from core.postgres import feed
@@ -114,7 +116,12 @@ class FeedTail(Service):
             self._shown.popitem(last=False)
         found = [one for one in self._subscriptions.get(agency_id, set()) if self._sights.may_see(one.scope, incident)]
         self._note(found, parties_of(incident))
-        self._push(found, passing_frame("provisional", self._clock(), incident))
+        for subscription in found:
+            scope = subscription.scope
+            how = sights_now("" if scope is None else scope.role, incident, self._sights.looked(scope))
+            # No cells can be looked up now: who is not shown the place exactly is shown none.
+            seen = incident_seen(incident, how[0], how[1], None)
+            subscription.push(passing_frame("provisional", self._clock(), seen))
 
     def _note(self, subscriptions: Iterable[Subscription], people: list[str]) -> None:
         """Keep who is told of whom; an alarm does not wait for it."""
@@ -207,7 +214,8 @@ class FeedTail(Service):
                 if not rows:
                     continue
                 more = more or len(rows) == PAGE
-                frames = [event_frame(row) for row in rows]
+                page = Page(rows)
+                await page.prepare(connection, agency_id, self._clock())
                 if any(row.kind.startswith("incident.") for row in rows):
                     self._positions.changed(agency_id)
                 if any(row.kind.startswith("access.") for row in rows):
@@ -215,7 +223,9 @@ class FeedTail(Service):
                 about = [person for row in rows for person in parties_in(row)]
                 for subscription in group:
                     subscription.cursor = rows[-1].id
-                    for row, whole in zip(rows, frames, strict=True):
+                    looked = self._sights.looked(subscription.scope)
+                    for row in rows:
+                        whole = page.frame(row, subscription.scope, looked)
                         frame = self._sights.frame(subscription.scope, row, whole)
                         if frame is not None:
                             subscription.push(frame)
@@ -228,7 +238,7 @@ class FeedTail(Service):
         """Learn what is hidden from whom; whose sight is another now loads the board again."""
         found = self._subscriptions.get(agency_id, set())
         scopes = [one.scope for one in found if one.scope is not None]
-        others = await self._sights.look(connection, agency_id, scopes, changed=changed)
+        others = await self._sights.look(connection, agency_id, scopes, self._clock(), changed=changed)
         for subscription in found:
             if subscription.scope is not None and subscription.scope.user_id in others:
                 subscription.push(reset_frame(self._clock()))
@@ -277,21 +287,32 @@ class FeedTail(Service):
     async def _send_positions_of(self, agency_id: uuid.UUID, found: set[Subscription]) -> None:
         everything, changed = await self._positions.read(agency_id)
         now = self._clock()
-        frames = {
-            True: passing_frame("position", now, everything) if everything else None,
-            False: passing_frame("position", now, changed) if changed else None,
-        }
-        people = {True: [one["person_id"] for one in everything], False: [one["person_id"] for one in changed]}
+        shown: dict[tuple[bool, str], tuple[str | None, list[str]]] = {}
         for subscription in list(found):
-            every = subscription.wants_all_positions
-            frame, seen = frames[every], people[every]
-            if self._sights.hidden(subscription.scope):
-                mine = [one for one in everything if self._sights.may_see(subscription.scope, one)]
-                frame = passing_frame("position", now, mine) if mine else None
-                seen = [one["person_id"] for one in mine]
+            scope = subscription.scope
+            if scope is None:
+                continue
+            every, looked = subscription.wants_all_positions, self._sights.looked(scope)
+            if looked or self._sights.hidden(scope):
+                mine = [one for one in everything if self._sights.may_see(scope, one.position)]
+                frame, seen = self._positions_frame(now, scope, looked, mine)
+            else:
+                held = shown.get((every, scope.role))
+                if held is None:
+                    held = self._positions_frame(now, scope, looked, everything if every else changed)
+                    shown[every, scope.role] = held
+                frame, seen = held
             # Nobody is shown where people are while it cannot be written that she looks.
-            if frame is not None and self.looks.may_watch(subscription.scope, seen):
+            if frame is not None and self.looks.may_watch(scope, seen):
                 subscription.push_position(frame)
+
+    @staticmethod
+    def _positions_frame(
+        now: datetime, scope: Scope, looked: frozenset[str], found: Iterable[Shown]
+    ) -> tuple[str | None, list[str]]:
+        """The frame of live positions for a user, and of whom it tells."""
+        mine = watched_by(scope.role, looked, found)
+        return (passing_frame("position", now, mine) if mine else None), [one["person_id"] for one in mine]
 
     async def _send_provisional(self) -> None:
         if self.health["postgres"] == "up" or not self._subscriptions:

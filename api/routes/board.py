@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 
+from api import seen
 from api.auth import Actor, require
 from api.deps import Context
-from api.live.positions import PositionSource
+from api.live.positions import PositionSource, Shown, watched_by
 from api.live.socket import FEED_ROLES
 from core.actions import records
 from core.actions.unit_of_work import act
@@ -27,19 +28,21 @@ async def read_board(
     """Open incidents, units, health and live positions; `cursor` is where `WS /v1/feed?after=` goes on."""
     snapshot = await board.load(context.database, actor.scope)
     health = dict(context.tail.health) if context.tail is not None else {}
-    positions: list[dict[str, Any]] = []
+    found: list[Shown] = []
     try:
-        positions, _ = await PositionSource(context.database, context.redis).read(actor.agency_id, actor.scope)
+        found, _ = await PositionSource(context.database, context.redis).read(actor.agency_id, actor.scope)
     except (RedisError, StoreUnavailable, *AWAY):
         health["redis"] = "away"
     # Nobody sees it before it is written that she does.
     async with act(context.database, context.clock(), actor.scope) as unit:
+        positions = watched_by(actor.role, await seen.looks_of(unit, actor), found)
         people = records.whose(*snapshot.incidents, *positions)
         await records.note(unit, actor, "board.read", "board", people=people, positions=len(positions))
+        incidents = await seen.incidents_seen(unit, actor, snapshot.incidents)
     return {
         "cursor": str(snapshot.cursor),
         "at": rfc3339(context.clock()),
-        "incidents": snapshot.incidents,
+        "incidents": incidents,
         "units": snapshot.units,
         "sealed": snapshot.sealed,
         "health": health,

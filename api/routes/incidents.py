@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query
-from geopy.distance import great_circle
 from pydantic import Field
 
+from api import seen
 from api.auth import Actor, require
 from api.deps import ApiContext, Context
-from api.live.positions import PositionSource
+from api.live.positions import PositionSource, Shown, watched_by
 from api.schemas.base import Body, Moment, PageQuery, page_of
 from core.actions import commands, records
-from core.actions.unit_of_work import act
+from core.actions.unit_of_work import Unit, act
+from core.domain import sight
 from core.domain.incident import Severity, State, Type
 from core.errors import NotFound, StoreUnavailable
 from core.postgres import board
@@ -29,8 +31,6 @@ TIMELINE_LINES: Final = 1_000
 EPISODE_MAX: Final = 50
 """Incidents of one episode shown."""
 NEAREST_MAX: Final = 50
-PLACED_ROLES: Final = frozenset({"dispatcher", "supervisor", "admin", "officer"})
-"""Who may see where a protected person is."""
 
 Watcher = Annotated[Actor, Depends(require("dispatcher", "supervisor", "admin", "officer", "caseworker", "auditor"))]
 Dispatcher = Annotated[Actor, Depends(require("dispatcher", "supervisor", "admin"))]
@@ -57,6 +57,9 @@ class Dispatch(Command):
 
     unit_ids: list[uuid.UUID] = Field(default_factory=list, max_length=commands.UNITS_PER_INCIDENT)
     eta_s: float | None = Field(None, ge=0, le=86_400, allow_inf_nan=False)
+    override_reason: str | None = Field(
+        None, min_length=10, max_length=1_000, description="Why a unit in conflict is sent all the same; supervisors."
+    )
 
 
 class Note(Command):
@@ -87,7 +90,7 @@ class Filters(PageQuery):
 
 @router.get("")
 async def list_incidents(context: Context, actor: Watcher, filters: Annotated[Filters, Query()]) -> dict[str, Any]:
-    """The agency's incidents, newest first."""
+    """The agency's incidents, newest first; where they are is told coarsely."""
     wanted = {
         "state": [str(one) for one in filters.state] if filters.state else None,
         "type": [str(one) for one in filters.kind] if filters.kind else None,
@@ -101,7 +104,8 @@ async def list_incidents(context: Context, actor: Watcher, filters: Annotated[Fi
         items = await store.listing(unit.connection, actor.agency_id, wanted, filters.limit)
         people = records.whose(*items)
         await records.note(unit, actor, "incident.listed", "incident", people=people, count=len(items))
-    return page_of([_as_seen_by(actor, item) for item in items], filters.limit)
+        items = await seen.incidents_seen(unit, actor, items, coarsely=True)
+    return page_of(items, filters.limit)
 
 
 @router.get("/{incident_id}")
@@ -115,10 +119,13 @@ async def read_incident(incident_id: uuid.UUID, context: Context, actor: Watcher
         repeated = None
         if row["case_id"] is not None:
             repeated = await violations(unit.connection, row["agency_id"], row["case_id"], row["order_id"])
-        await records.note(unit, actor, "incident.read", "incident", incident_id, people=records.whose(row))
-    if actor.role not in PLACED_ROLES:
-        lines = [{**line, "data": {k: v for k, v in line["data"].items() if k not in PLACE_FIELDS}} for line in lines]
-    return {**_as_seen_by(actor, store.incident_json(row)), "timeline": lines, "violations": repeated}
+        incident = store.incident_json(row)
+        her, him = sight.sights_now(actor.role, incident, await seen.looks_of(unit, actor))
+        await records.note(
+            unit, actor, "incident.read", "incident", incident_id, people=records.whose(row), her_place=str(her)
+        )
+        shown = await seen.incident_seen(unit, actor, incident)
+    return {**shown, "timeline": sight.lines_seen(lines, incident, her, him), "violations": repeated}
 
 
 @router.get("/{incident_id}/episode")
@@ -133,36 +140,29 @@ async def read_episode(incident_id: uuid.UUID, context: Context, actor: Watcher)
     return {"incidents": episode}
 
 
-PLACE_FIELDS: Final = frozenset({"lat", "lon", "accuracy_m", "differs", "aggressor_place", "district"})
-
-
-def _as_seen_by(actor: Actor, incident: dict[str, Any]) -> dict[str, Any]:
-    """The incident, less where she is for those who do not need it."""
-    if actor.role in PLACED_ROLES:
-        return incident
-    detail = {name: value for name, value in incident["detail"].items() if name not in PLACE_FIELDS}
-    return {**incident, "place": None, "detail": detail}
-
-
 @router.post("/{incident_id}/acknowledge")
 async def acknowledge(incident_id: uuid.UUID, body: Command, context: Context, actor: Dispatcher) -> dict[str, Any]:
     """Take it in hand."""
     async with act(context.database, context.clock(), actor.scope) as unit:
-        return await commands.acknowledge(unit, body.by(actor, incident_id))
+        return await seen.incident_seen(unit, actor, await commands.acknowledge(unit, body.by(actor, incident_id)))
 
 
 @router.post("/{incident_id}/dispatch")
 async def dispatch(incident_id: uuid.UUID, body: Dispatch, context: Context, actor: Dispatcher) -> dict[str, Any]:
     """Send units."""
     async with act(context.database, context.clock(), actor.scope) as unit:
-        return await commands.dispatch(unit, body.by(actor, incident_id), body.unit_ids, body.eta_s)
+        return await seen.incident_seen(
+            unit,
+            actor,
+            await commands.dispatch(unit, body.by(actor, incident_id), body.unit_ids, body.eta_s, body.override_reason),
+        )
 
 
 @router.post("/{incident_id}/note")
 async def note(incident_id: uuid.UUID, body: Note, context: Context, actor: Noter) -> dict[str, Any]:
     """Write a line into the timeline."""
     async with act(context.database, context.clock(), actor.scope) as unit:
-        return await commands.note(unit, body.by(actor, incident_id))
+        return await seen.incident_seen(unit, actor, await commands.note(unit, body.by(actor, incident_id)))
 
 
 @router.post("/{incident_id}/resolve")
@@ -170,14 +170,14 @@ async def resolve(incident_id: uuid.UUID, body: Resolve, context: Context, actor
     """End it; while he is still inside only custody or a suspension does."""
     ending = commands.Ending(body.outcome, body.cause, body.false_alarm_cause)
     async with act(context.database, context.clock(), actor.scope) as unit:
-        return await commands.resolve(unit, body.by(actor, incident_id), ending)
+        return await seen.incident_seen(unit, actor, await commands.resolve(unit, body.by(actor, incident_id), ending))
 
 
 @router.post("/{incident_id}/reopen")
 async def reopen(incident_id: uuid.UUID, body: Command, context: Context, actor: Dispatcher) -> dict[str, Any]:
     """Open it again."""
     async with act(context.database, context.clock(), actor.scope) as unit:
-        return await commands.reopen(unit, body.by(actor, incident_id))
+        return await seen.incident_seen(unit, actor, await commands.reopen(unit, body.by(actor, incident_id)))
 
 
 @router.get("/{incident_id}/nearest-units")
@@ -187,27 +187,27 @@ async def nearest_units(
     actor: Dispatcher,
     limit: Annotated[int, Query(ge=1, le=NEAREST_MAX)] = 10,
 ) -> dict[str, Any]:
-    """The agency's units on duty by their distance from the incident; those in conflict with a party come last."""
+    """The units on duty by their distance from the incident's place as you see it; none that is in conflict."""
+    live = await _live(context, actor)
     async with act(context.database, context.clock(), actor.scope) as work:
         row = await store.find(work.connection, actor.agency_id, incident_id)
         if row is None:
             raise NotFound("There is no such incident.")
         units = await board.units(work.connection, actor.agency_id)
         await records.note(work, actor, "incident.place_read", "incident", incident_id, people=[row["victim_id"]])
-    place = row["place"] or await _live_place(context, actor, incident_id)
+        place = await _place_of(work, actor, store.incident_json(row), live)
+    point = sight.point_of(place)
     parties = {row["victim_id"], row["aggressor_id"]}
     found = []
     for unit in units:
-        if unit["status"] == "off_duty":
+        if unit["status"] == "off_duty" or parties & set(unit["conflicts"]):
             continue
         distance_m = None
-        if place is not None and unit["lat"] is not None and unit["lon"] is not None:
-            distance_m = round(great_circle((place["lat"], place["lon"]), (unit["lat"], unit["lon"])).meters, 1)
-        conflict = bool(parties & set(unit["conflicts"]))
-        found.append({**board.unit_json(unit), "distance_m": distance_m, "in_conflict": conflict})
+        if point is not None and unit["lat"] is not None and unit["lon"] is not None:
+            distance_m = round(sight.apart_m(point, (unit["lat"], unit["lon"])), 1)
+        found.append({**board.unit_json(unit), "distance_m": distance_m, "in_conflict": False})
     found.sort(
         key=lambda unit: (
-            unit["in_conflict"],
             unit["status"] != "available",
             unit["distance_m"] if unit["distance_m"] is not None else float("inf"),
         )
@@ -215,13 +215,21 @@ async def nearest_units(
     return {"place": place, "units": found[:limit]}
 
 
-async def _live_place(context: ApiContext, actor: Actor, incident_id: uuid.UUID) -> dict[str, Any] | None:
-    """Where the protected person of an open incident is now, for one that told no place."""
+async def _place_of(unit: Unit, actor: Actor, incident: dict[str, Any], live: Sequence[Shown]) -> dict[str, Any] | None:
+    """The incident's place as the user sees it; of one that told none, where its protected person is now."""
+    place: dict[str, Any] | None = (await seen.incident_seen(unit, actor, incident))["place"]
+    if place is not None or incident["victim_id"] is None or incident["state"] == sight.RESOLVED:
+        return place
+    looked = await seen.looks_of(unit, actor)
+    for position in watched_by(actor.role, looked, live):
+        if position["person_id"] == incident["victim_id"] and incident["id"] in position["incident_ids"]:
+            return {"precision": "exact", **{name: position[name] for name in ("lat", "lon", "accuracy_m", "at")}}
+    her, _ = sight.sights_now(actor.role, incident, looked)
+    return await seen.place_now(unit, actor, uuid.UUID(incident["victim_id"]), her)
+
+
+async def _live(context: ApiContext, actor: Actor) -> Sequence[Shown]:
     try:
-        positions, _ = await PositionSource(context.database, context.redis).read(actor.agency_id, actor.scope)
+        return (await PositionSource(context.database, context.redis).read(actor.agency_id, actor.scope))[0]
     except (RedisError, StoreUnavailable, *AWAY):
-        return None
-    for position in positions:
-        if position["role"] == "victim" and str(incident_id) in position["incident_ids"]:
-            return {name: position[name] for name in ("lat", "lon", "accuracy_m", "at")}
-    return None
+        return ()

@@ -14,13 +14,15 @@ from typing import Any, Final
 from core.actions.unit_of_work import Unit
 from core.clock import rfc3339
 from core.domain.incident import OUTCOMES, OUTCOMES_WHILE_INSIDE, State, next_state
-from core.errors import Conflict, InvalidInput, NotFound
+from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from core.ids import derived_id, new_id
 from core.postgres import audit, board, separations
 from core.postgres import incidents as store
 from core.postgres.incidents import Row
 
 UNITS_PER_INCIDENT: Final = 50
+OVERRIDERS: Final = frozenset({"supervisor", "admin"})
+"""Who may send a unit that is in conflict with a party."""
 UNSTATED: Final = "unstated"
 """The cause of a false alarm of which nobody gave one: it is counted, so that the question is asked."""
 
@@ -59,6 +61,8 @@ class _Deed:
     row: Row
     line_id: uuid.UUID
     data: dict[str, Any] = field(default_factory=dict)
+    audited: dict[str, Any] = field(default_factory=dict)
+    """What the audit says of it beside the version."""
 
 
 async def acknowledge(unit: Unit, by: By) -> dict[str, Any]:
@@ -73,17 +77,26 @@ async def acknowledge(unit: Unit, by: By) -> dict[str, Any]:
 
 
 async def dispatch(
-    unit: Unit, by: By, unit_ids: Sequence[uuid.UUID] = (), eta_s: float | None = None
+    unit: Unit,
+    by: By,
+    unit_ids: Sequence[uuid.UUID] = (),
+    eta_s: float | None = None,
+    override_reason: str | None = None,
 ) -> dict[str, Any]:
-    """Send units; also again, to send more. Raises NotFound for a unit that is not the agency's."""
+    """Send units; also again, to send more. Raises NotFound for a unit that is not the agency's.
+
+    A unit in conflict with a party goes only by a supervisor's `override_reason`: Conflict `unit_in_conflict`,
+    NotAllowed `role_forbidden`.
+    """
     wanted = list(dict.fromkeys(unit_ids))
-    data = {"unit_ids": [str(unit_id) for unit_id in wanted], "eta_s": eta_s}
+    data = {"unit_ids": [str(unit_id) for unit_id in wanted], "eta_s": eta_s, "override_reason": override_reason}
     deed = await _begin(unit, by, "dispatch", data)
     if deed is None:
         return await _as_is(unit, by)
     sent = await board.send_units(unit.connection, by.agency_id, wanted, unit.now) if wanted else []
     if len(sent) < len(wanted):
         raise NotFound("One of the units is not there; load the units again.")
+    _check_conflicts(by, deed, sent, override_reason)
     by_id = {entry["unit_id"]: entry for entry in deed.row["units"]}
     for row in sorted(sent, key=lambda row: wanted.index(row["id"])):
         by_id.setdefault(
@@ -107,6 +120,21 @@ async def dispatch(
     for row in sent:
         unit.emit(by.agency_id, "unit.updated", board.unit_json(row))
     return answer
+
+
+def _check_conflicts(by: By, deed: _Deed, sent: Sequence[Any], override_reason: str | None) -> None:
+    parties = {deed.row["victim_id"], deed.row["aggressor_id"]}
+    in_conflict = [row for row in sent if parties & set(row["conflicts"])]
+    if not in_conflict:
+        return
+    if override_reason is None:
+        raise Conflict(
+            "One of the units is in conflict with somebody in this incident; a supervisor may send it for a reason.",
+            code="unit_in_conflict", unit_ids=[str(row["id"]) for row in in_conflict],
+        )  # fmt: skip
+    if by.role not in OVERRIDERS:
+        raise NotAllowed("Only a supervisor sends a unit that is in conflict.")
+    deed.audited["units_in_conflict"] = [str(row["id"]) for row in in_conflict]
 
 
 async def note(unit: Unit, by: By) -> dict[str, Any]:
@@ -219,7 +247,7 @@ async def _finish(unit: Unit, by: By, deed: _Deed, kind: str) -> dict[str, Any]:
     await audit.write(
         unit.connection, unit.now, agency_id=by.agency_id, actor_kind="user", actor_id=by.user_id,
         action=f"incident.{deed.name}", subject_kind="incident", subject_id=by.incident_id,
-        address=by.address or None, detail={"version": deed.row["version"]},
+        address=by.address or None, detail={"version": deed.row["version"], **deed.audited},
         role=by.role or None, session_id=by.session_id, purpose=by.purpose or None,
         person_ids=[deed.row["victim_id"], deed.row["aggressor_id"]],
     )  # fmt: skip

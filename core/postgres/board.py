@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from core.clock import rfc3339
 from core.domain.scope import Scope
+from core.domain.sight import UNLOCKING
 from core.postgres import access, feed, incidents
 from core.postgres.database import Connection, Database
 
@@ -107,19 +108,27 @@ class Party:
     device_id: str
     device_number: int
     shard: int
+    unlocked: bool
+    """Whether who sends help is shown exactly where the person is, without a look (core.domain.sight)."""
 
 
 async def parties(connection: Connection, agency_id: uuid.UUID) -> list[Party]:
     """The devices of both sides of the agency's open incidents, and of who carries an incident's device."""
     rows = await connection.fetch(
-        "SELECT d.id, d.number, d.role, d.person_id, d.routes[1] AS shard, array_agg(DISTINCT i.id::text) AS incidents"
+        "SELECT d.id, d.number, d.role, d.person_id, d.routes[1] AS shard, array_agg(DISTINCT i.id::text) AS incidents,"
+        " bool_or(CASE WHEN i.victim_id = d.person_id THEN i.type = ANY ($3::text[]) AND NOT i.retrospective"
+        " ELSE d.role = 'aggressor' END) AS unlocked"
         " FROM incident i JOIN device d ON d.person_id IN (i.victim_id, i.aggressor_id)"
         " AND d.status IN ('registered', 'active') AND cardinality(d.routes) > 0"
         " WHERE i.agency_id = $1 AND i.state <> 'resolved' GROUP BY d.id ORDER BY max(i.opened_at) DESC LIMIT $2",
         agency_id,
         PARTY_BOUND,
+        sorted(UNLOCKING),
     )
     return [
-        Party(tuple(row["incidents"]), str(row["person_id"]), row["role"], str(row["id"]), row["number"], row["shard"])
+        Party(
+            tuple(row["incidents"]), str(row["person_id"]), row["role"], str(row["id"]), row["number"], row["shard"],
+            row["unlocked"],
+        )
         for row in rows
-    ]
+    ]  # fmt: skip

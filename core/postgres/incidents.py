@@ -144,7 +144,7 @@ async def update_many(connection: Connection, rows: Sequence[Row]) -> None:
     await connection.executemany(_UPDATE, [(row["id"], *(row[name] for name in CHANGING)) for row in rows])
 
 
-PRIVATE: Final = frozenset({"note", "differs"})
+PRIVATE: Final = frozenset({"note", "differs", "override_reason"})
 """Of a line's data what people wrote in their own words: sealed."""
 
 

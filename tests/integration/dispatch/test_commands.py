@@ -66,6 +66,7 @@ async def test_an_incident_goes_from_open_to_resolved_and_back(
         "proximity", "acknowledge", "dispatch", "resolve", "reopen",
     ]  # fmt: skip
     told = (await query("SELECT data FROM feed WHERE kind LIKE 'incident.%' ORDER BY id"))[-1]["data"]
+    told["place"] = {"precision": "exact", **told["place"]}
     assert {name: value for name, value in whole.items() if name not in {"timeline", "violations"}} == told
     kinds = [r["kind"] for r in await query("SELECT kind FROM feed ORDER BY id")]
     assert kinds == [
@@ -208,7 +209,7 @@ async def test_incidents_are_listed_newest_first_by_page_and_filter(
     assert found["items"] == []
 
 
-async def test_the_nearest_units_come_first_and_those_in_conflict_last(
+async def test_the_nearest_units_come_first_and_those_in_conflict_not_at_all(
     desk: Any, incident: Any, pair: Any, database: Any
 ) -> None:
     rows = [("far", 43.3, 76.9, []), ("near", 43.201, 76.9, []), ("kin", 43.2, 76.9, [pair.aggressor_id])]
@@ -220,7 +221,7 @@ async def test_the_nearest_units_come_first_and_those_in_conflict_last(
                 new_id(), pair.agency_id, callsign, lat, lon, conflicts, NOW,
             )  # fmt: skip
     units = (await desk.get(f"/v1/incidents/{incident['id']}/nearest-units")).json()["units"]
-    assert [unit["callsign"] for unit in units] == ["near", "far", "kin"]
+    assert [unit["callsign"] for unit in units] == ["near", "far"]
     assert units[0]["distance_m"] == pytest.approx(111, abs=2)
 
 
@@ -246,3 +247,30 @@ async def test_an_incident_keeps_when_a_unit_was_first_on_its_way_and_there(
     assert told["units"] == whole["units"]
     first = there["en_route"]
     assert [u["en_route"] for u in whole["units"]] == [first], "the first time stays"
+
+
+async def test_a_unit_in_conflict_is_sent_by_a_supervisor_for_a_reason_or_not_at_all(
+    api: Any, desk: Any, incident: Any, pair: Any, database: Any, query: Query
+) -> None:
+    unit_id, reason = new_id(), "nobody else is within the hour"
+    async with database.transaction() as connection:
+        await connection.execute(
+            "INSERT INTO unit (id, agency_id, callsign, conflicts, created_at, updated_at)"
+            " VALUES ($1, $2, 'kin', $3, $4, $4)",
+            unit_id, pair.agency_id, [pair.aggressor_id], NOW,
+        )  # fmt: skip
+    refused = await command(desk, incident, "dispatch", unit_ids=[str(unit_id)])
+    assert (refused.status_code, refused.json()["code"]) == (409, "unit_in_conflict")
+    refused = await command(desk, incident, "dispatch", unit_ids=[str(unit_id)], override_reason=reason)
+    assert (refused.status_code, refused.json()["code"]) == (403, "role_forbidden")
+    assert await query("SELECT 1 FROM unit WHERE status <> 'available'") == []
+    async with api.client(api.token(pair.agency_id, pair.users["supervisor"], "supervisor")) as boss:
+        body = {"unit_ids": [str(unit_id)], "override_reason": reason, "id": str(new_id())}
+        for _ in range(2):
+            sent = await command(boss, incident, "dispatch", **body)
+            assert sent.status_code == 200, sent.text
+        whole = (await boss.get(f"/v1/incidents/{incident['id']}")).json()
+    assert whole["timeline"][-1]["data"]["override_reason"] == reason
+    assert reason not in str(await query("SELECT data FROM timeline"))
+    audited = await query("SELECT detail FROM audit WHERE action = 'incident.dispatch'")
+    assert [row["detail"]["units_in_conflict"] for row in audited] == [[str(unit_id)]]
