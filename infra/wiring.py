@@ -120,7 +120,6 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     from core.erasure_ledger import load_ledger
     from core.signing import load_signer
     from core.tls import server_context
-    from core.token_key import derived_key
     from infra.server import HttpServer, bind
 
     if settings.device_database_url is None:
@@ -165,8 +164,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     clock = OrderClock(device_database, utc_now)
     upkeep = IncidentClock(device_database, utc_now)
     erasures = ErasureClock(device_database, part.redis, load_ledger(settings), utc_now)
-    signer, key = functools.partial(load_signer, settings), derived_key(settings, "evidence")
-    evidence = ExportClock(device_database, part.database, signer, key, utc_now)
+    evidence = ExportClock(device_database, part.database, functools.partial(load_signer, settings), utc_now)
     ended = context.ended_sessions
     part.services = [registry, ended, asked, appender, health, tail, own_news, PanicDrain(desk), clock, upkeep, server]
     part.services[-1:-1] = [erasures, evidence]

@@ -16,7 +16,6 @@ from core.actions import evidence_exports as exports
 from core.actions.unit_of_work import act
 from core.errors import NotAllowed
 from core.postgres import evidence_exports as store
-from core.token_key import derived_key
 
 router = APIRouter(prefix="/v1", tags=["evidence"])
 
@@ -84,8 +83,7 @@ async def fetch_evidence(
     """An edition of a finished export, as a zip. The court's only for a supervisor or an administrator. Audited."""
     if edition == "court" and actor.role not in PLACED_ROLES:
         raise NotAllowed("The court's edition tells where she was; it needs the role supervisor or admin.")
-    key = derived_key(context.settings, "evidence")
     async with act(context.database, context.clock(), actor.scope) as unit:
-        bundle = await exports.fetch(unit, actor, export_id, edition, key)
+        bundle = await exports.fetch(unit, actor, export_id, edition)
     headers = {"content-disposition": f'attachment; filename="{export_id}.{edition}.zip"', "cache-control": "no-store"}
     return Response(bundle, media_type="application/zip", headers=headers)

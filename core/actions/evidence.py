@@ -7,6 +7,7 @@ once, from one reading, and kept sealed together: an edition fetched later has t
 from __future__ import annotations
 
 import asyncio
+import base64
 import secrets
 import struct
 import uuid
@@ -15,11 +16,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from core.clock import rfc3339
 from core.domain.evidence import Fix
+from core.domain.sealing import Spot
 from core.domain.transition import RULE_VERSION
 from core.errors import NotFound
 from core.evidence import bundle, document, files
@@ -27,13 +26,12 @@ from core.evidence.bundle import EDITIONS, Signing
 from core.evidence.defence import of_defence
 from core.evidence.view import of_court
 from core.evidence.wording import LANGUAGES
-from core.postgres import evidence, evidence_audit, evidence_keep
+from core.postgres import evidence, evidence_audit, evidence_keep, keys
 from core.postgres.database import Connection
 from core.postgres.evidence import Parties
 
 KEPT_FOR: Final = timedelta(days=7)
 """How long a finished export can be fetched."""
-NONCE_BYTES: Final = 12
 
 Progress = Callable[[float], None]
 Json = dict[str, Any]
@@ -96,21 +94,23 @@ async def make_apart(material: Material, signer: Signing, progress: Progress) ->
 _LENGTH: Final = struct.Struct("<I")
 
 
-def sealed(key: bytes, export_id: uuid.UUID, editions: Mapping[str, bytes]) -> bytes:
-    """All editions of an export as they are kept: compressed, AES-256-GCM under the installation's key (32 bytes)."""
+async def sealed(
+    connection: Connection, about: Parties, export_id: uuid.UUID, editions: Mapping[str, bytes], now: datetime
+) -> bytes:
+    """All editions of an export as they are kept: compressed, sealed with her key, so that erasing her erases them."""
     parts = [zlib.compress(editions[name], 6) for name in EDITIONS]
-    plain = b"".join(_LENGTH.pack(len(part)) + part for part in parts)
-    nonce = secrets.token_bytes(NONCE_BYTES)
-    return nonce + AESGCM(key).encrypt(nonce, plain, export_id.bytes)
+    packed = base64.b64encode(b"".join(_LENGTH.pack(len(part)) + part for part in parts)).decode()
+    spot = Spot("evidence_export", "bundles", export_id)
+    values = await keys.seal_for(connection, about.victim_id, about.agency_id, {spot: packed}, now, or_agency=True)
+    return values[spot]
 
 
-def opened(key: bytes, export_id: uuid.UUID, kept: bytes) -> dict[str, bytes]:
-    """What `sealed` kept. Raises NotFound when it does not open with this key."""
-    try:
-        plain = AESGCM(key).decrypt(kept[:NONCE_BYTES], kept[NONCE_BYTES:], export_id.bytes)
-    except InvalidTag:
-        raise NotFound("The export cannot be opened any more; ask for it again.") from None
-    out, at = {}, 0
+async def opened(connection: Connection, export_id: uuid.UUID, kept: bytes) -> dict[str, bytes]:
+    """What `sealed` kept. Raises NotFound when her key is gone."""
+    (packed,) = await keys.open_all(connection, [(Spot("evidence_export", "bundles", export_id), kept)])
+    if not packed:
+        raise NotFound("The export cannot be opened any more; ask for it again.")
+    plain, out, at = base64.b64decode(packed), {}, 0
     for name in EDITIONS:
         (size,) = _LENGTH.unpack_from(plain, at)
         at += _LENGTH.size

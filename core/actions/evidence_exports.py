@@ -59,7 +59,7 @@ async def ask(unit: Unit, asker: Asker, incident_id: uuid.UUID, reason: str) -> 
     return await evidence_exports.get(unit.connection, asker.agency_id, export_id)
 
 
-async def fetch(unit: Unit, asker: Asker, export_id: uuid.UUID, edition: str, key: bytes) -> bytes:
+async def fetch(unit: Unit, asker: Asker, export_id: uuid.UUID, edition: str) -> bytes:
     """A finished export's edition. Raises NotFound; Conflict while it is not finished."""
     row = await evidence_exports.get(unit.connection, asker.agency_id, export_id)
     if row["state"] != "done":
@@ -73,20 +73,18 @@ async def fetch(unit: Unit, asker: Asker, export_id: uuid.UUID, edition: str, ke
     people = (about.victim_id, about.aggressor_id)
     told = {"export_id": str(export_id), "edition": edition}
     await records.note(unit, asker, "evidence.fetched", "incident", row["incident_id"], people=people, **told)
-    return evidence.opened(key, export_id, kept)[edition]
+    return (await evidence.opened(unit.connection, export_id, kept))[edition]
 
 
-async def latest(
-    database: Database, incident_id: uuid.UUID, now: datetime, key: bytes
-) -> tuple[str, dict[str, bytes]] | None:
+async def latest(database: Database, incident_id: uuid.UUID, now: datetime) -> tuple[str, dict[str, bytes]] | None:
     """(root, editions) of the newest finished export of an incident that is still kept."""
     async with database.connection() as connection:
         row = await evidence_exports.latest(connection, incident_id, now)
-    return None if row is None else (row["root"], evidence.opened(key, row["id"], row["bundles"]))
+        return None if row is None else (row["root"], await evidence.opened(connection, row["id"], row["bundles"]))
 
 
 async def make_now(
-    database: Database, incident_id: uuid.UUID, reason: str, signer: Signing, key: bytes, now: datetime
+    database: Database, incident_id: uuid.UUID, reason: str, signer: Signing, now: datetime
 ) -> tuple[str, dict[str, bytes]]:
     """Make an export at once, for who runs the machine: audited as the service's, and kept as any other."""
     export_id = new_id()
@@ -106,7 +104,7 @@ async def make_now(
         material = await evidence.read(connection, incident_id, now)
     root, editions = await evidence.make_apart(material, signer, lambda _: None)
     async with database.transaction() as connection:
-        kept = evidence.sealed(key, export_id, editions)
+        kept = await evidence.sealed(connection, about, export_id, editions, now)
         await evidence_exports.finish(connection, export_id, now, root, kept, now + evidence.KEPT_FOR)
     return root, editions
 
@@ -119,7 +117,6 @@ class ExportClock(Loop):
         device_database: Database,
         database: Database,
         load_signer: Callable[[], Signing],
-        key: bytes,
         clock: Clock,
         interval_s: float = INTERVAL_S,
     ) -> None:
@@ -130,7 +127,6 @@ class ExportClock(Loop):
         """Reads in the scope of who asked."""
         self._load_signer = load_signer
         """Called when there is something to sign: a process that never exports needs no key."""
-        self._key = key
         self._clock = clock
 
     async def step(self) -> None:
@@ -152,9 +148,9 @@ class ExportClock(Loop):
             async with self._database.transaction(scope) as connection:
                 material = await evidence.read(connection, row["incident_id"], self._clock())
             root, editions = await self._with_progress(material, export_id)
-            kept = evidence.sealed(self._key, export_id, editions)
             async with self._upkeep.transaction() as connection:
                 now = self._clock()
+                kept = await evidence.sealed(connection, material.about, export_id, editions, now)
                 await evidence_exports.finish(connection, export_id, now, root, kept, now + evidence.KEPT_FOR)
         except StoreUnavailable:
             raise

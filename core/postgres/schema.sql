@@ -972,7 +972,7 @@ CREATE TABLE evidence_export (
     kept_until timestamptz,
     failure text,
     root text,                                -- of the hash tree that all editions share
-    bundles bytea                             -- AES-GCM of the editions (core.actions.evidence)
+    bundles bytea                             -- the editions, sealed with her key (core.actions.evidence)
 );
 CREATE INDEX evidence_export_due ON evidence_export (asked_at) WHERE state IN ('queued', 'running');
 CREATE INDEX evidence_export_incident ON evidence_export (incident_id, asked_at);

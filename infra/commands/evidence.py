@@ -62,7 +62,6 @@ async def _export(settings: Settings, incident: uuid.UUID, reason: str, fresh: b
     from core.actions import evidence_exports
     from core.postgres.database import Database
     from core.signing import load_signer
-    from core.token_key import derived_key
     from core.vault import Vault, load_vault
     from geo import evidence_keeper
 
@@ -75,12 +74,11 @@ async def _export(settings: Settings, incident: uuid.UUID, reason: str, fresh: b
         command_timeout_s=300,
         vault=vault,
     )
-    key = derived_key(settings, "evidence")
     try:
-        if not fresh and (before := await evidence_exports.latest(database, incident, utc_now(), key)) is not None:
+        if not fresh and (before := await evidence_exports.latest(database, incident, utc_now())) is not None:
             return before
         await evidence_keeper.keep(database, incident, utc_now(), asked=True)
-        return await evidence_exports.make_now(database, incident, reason, load_signer(settings), key, utc_now())
+        return await evidence_exports.make_now(database, incident, reason, load_signer(settings), utc_now())
     finally:
         await database.close()
 

@@ -24,8 +24,6 @@ from .conftest import metres_from_home
 
 pytestmark = pytest.mark.timeout(300)  # three hours of a life are lived first
 
-KEY = bytes(range(32))
-
 
 @pytest.fixture
 async def made(lived: Any) -> tuple[Any, Any, dict[str, bytes]]:
@@ -43,7 +41,7 @@ async def made(lived: Any) -> tuple[Any, Any, dict[str, bytes]]:
         await incidents.add_lines(connection, [line, resolved])
     await seal(lived.database, utc_now())
     await Notary(lived.database, CheckpointFiles(lived.settings.data_dir / "points"), signer, utc_now).sign()
-    _, editions = await evidence_exports.make_now(lived.database, lived.incident_id, "a test", signer, KEY, utc_now())
+    _, editions = await evidence_exports.make_now(lived.database, lived.incident_id, "a test", signer, utc_now())
     return lived, signer, editions
 
 
@@ -70,7 +68,7 @@ async def test_bundles_of_a_real_breach(made: Any, tmp_path: Path) -> None:
     says_what_happened(court)
     betrays_nothing(verify.read_archive(editions["defence"]), court, lived)
     holds_his_own_alone(verify.read_archive(editions["subject"]))
-    first = await evidence_exports.latest(lived.database, lived.incident_id, utc_now(), KEY)
+    first = await evidence_exports.latest(lived.database, lived.incident_id, utc_now())
     assert first is not None
     assert first[1] == editions, "what is fetched later is what was made"
 
