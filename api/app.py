@@ -49,6 +49,7 @@ from api.routes import (
 )
 from api.schemas.base import Problem
 from api.throttle import Throttle
+from api.who_may import tell_who_may
 from core.token_key import derived_key
 
 ROUTERS: tuple[APIRouter, ...] = (
@@ -113,6 +114,7 @@ def create_app(context: ApiContext) -> FastAPI:
     app.state.context = context
     add_handlers(app)
     for router in ROUTERS:
+        tell_who_may(router)
         app.include_router(router)
     mount_console(app, context)
     if origins := [origin.strip() for origin in context.settings.cors_origins.split(",") if origin.strip()]:

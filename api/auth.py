@@ -22,6 +22,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 
 from api.deps import ApiContext, Context
+from core.actions.users import ROLES
 from core.clock import from_ms
 from core.domain.scope import Scope
 from core.errors import InvalidInput, NotAllowed, NotAuthenticated
@@ -30,6 +31,9 @@ ALGORITHM: Final = "HS256"
 MAX_TOKEN_CHARS: Final = 4096
 PURPOSE_HEADER: Final = "Qorgan-Purpose"
 PURPOSE: Final = re.compile(r"[a-z][a-z_]{0,39}")
+
+RULES: dict[Callable[..., Any], tuple[str, ...]] = {}
+"""Dependency of a route → who passes it, as `api.who_may` tells it in the OpenAPI document."""
 
 _user_scheme = OAuth2PasswordBearer(tokenUrl="/v1/auth/token", auto_error=False, scheme_name="user")
 _device_scheme = HTTPBearer(auto_error=False, scheme_name="device", description="A device or gateway token.")
@@ -158,6 +162,7 @@ def require(*roles: str) -> Callable[[Actor], Actor]:
             raise NotAllowed(f"This needs the role {' or '.join(roles)}; yours is {actor.role}.")
         return actor
 
+    RULES[check] = roles
     return check
 
 
@@ -168,6 +173,13 @@ def current_device(request: Request, context: Context, _: Annotated[Any, Depends
     if identity is None:
         raise unknown_device(context.registry.why_unknown(token))
     return identity
+
+
+def protected_device(device: Annotated[Any, Depends(current_device)]) -> Any:
+    """The device that asks, which is no aggressor's; raises NotAllowed `device_forbidden`."""
+    if device.role == "aggressor":
+        raise NotAllowed("This device has no such page.", code="device_forbidden")
+    return device
 
 
 def unknown_device(why: str) -> NotAuthenticated:
@@ -198,3 +210,12 @@ Reporter = Annotated[Actor, Depends(require("admin", "supervisor", "auditor"))]
 Auditor = Annotated[Actor, Depends(require("admin", "auditor"))]
 Device = Annotated[Any, Depends(current_device)]
 """The device that asks (api.ingest.registry.DeviceIdentity)."""
+ProtectedDevice = Annotated[Any, Depends(protected_device)]
+"""The same, and it is no aggressor's."""
+
+RULES |= {
+    any_user: (*ROLES, "enrolling"),
+    current_user: ROLES,
+    current_device: ("device",),
+    protected_device: ("protected_device",),
+}

@@ -13,7 +13,9 @@ from prometheus_client.metrics import MetricWrapperBase
 from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
+from api.who_may import NAME as ROLES_OF_ROUTE
 from core import metrics
+from core.actions.users import ROLES as USER_ROLES
 from core.errors import CODES
 from core.postgres.database import Database
 from core.settings import Settings
@@ -142,15 +144,20 @@ def routes_page(document: dict[str, Any]) -> str:
         "# Routes",
         "",
         "The full description is the OpenAPI document at `/openapi.json`. Written by",
-        "`python -m infra.reference` from the application.",
+        "`python -m infra.reference` from the application. *Who* is told there as `x-qorgan-roles`: roles of users,",
+        "`enrolling` (also who may only add a second factor yet), `device` (any device's token), `protected_device`",
+        "(one that no aggressor wears), `gateway`, `anyone`.",
         "",
-        "| method | path | what it does |",
-        "| --- | --- | --- |",
+        "| method | path | who | what it does |",
+        "| --- | --- | --- | --- |",
     ]
     for path, operations in sorted(document["paths"].items()):
         for method, operation in operations.items():
             words = operation.get("description", operation.get("summary", "")).strip().splitlines()
-            lines.append(f"| {method.upper()} | `{path}` | {words[0] if words else ''} |")
+            who = ", ".join(operation.get(ROLES_OF_ROUTE, ["nobody knows"]))
+            who = who.replace(", ".join(sorted((*USER_ROLES, "enrolling"))), "any user, enrolling")
+            who = who.replace(", ".join(sorted(USER_ROLES)), "any user")
+            lines.append(f"| {method.upper()} | `{path}` | {who} | {words[0] if words else ''} |")
     lines += [
         "",
         "WebSockets: `/v1/pings/stream` (devices, on the stream's own port), `/v1/feed` (dispatchers),",

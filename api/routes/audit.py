@@ -14,6 +14,7 @@ from api.deps import Context
 from api.routes.reports import span
 from api.schemas.audit import AuditView, CheckpointPage, HoldView, NewHold, PersonReaders, Publication
 from api.schemas.base import Moment, Page, PageQuery, Paging, page_of
+from api.who_may import ANYONE
 from core.actions import audit as actions
 from core.actions import records
 from core.actions.unit_of_work import act
@@ -72,7 +73,7 @@ async def read_readers(
     return {"person_id": person_id, "since": start, "until": end, "readers": found}
 
 
-@router.get("/checkpoints", response_model=Publication)
+@router.get("/checkpoints", response_model=Publication, openapi_extra=ANYONE)
 async def read_publication(
     context: Context,
     since: date | None = None,

@@ -11,6 +11,7 @@ from api.auth import client_address
 from api.deps import ApiContext, Context
 from api.schemas.access import TokenView
 from api.schemas.sign_in import PasskeyAnswer, PasswordByCode, SignInOptions
+from api.who_may import ANYONE
 from core.actions import passkeys, sign_in
 from core.actions import users as user_actions
 from core.actions.sign_in import Proof
@@ -24,7 +25,7 @@ router = APIRouter(prefix="/v1/auth", tags=["auth"])
 MAX_TOKEN_CHARS = 500
 
 
-@router.get("/options", response_model=SignInOptions)
+@router.get("/options", response_model=SignInOptions, openapi_extra=ANYONE)
 async def read_options(context: Context) -> dict[str, Any]:
     """What a sign-in page may offer: passkeys and for which host, and agencies that sign in by themselves."""
     site = desk.passkey_site(context)
@@ -33,7 +34,7 @@ async def read_options(context: Context) -> dict[str, Any]:
     return {"passkey_host": site.rp_id if site else None, "agencies": found}
 
 
-@router.post("/token", response_model=TokenView)
+@router.post("/token", response_model=TokenView, openapi_extra=ANYONE)
 async def make_token(
     context: Context,
     request: Request,
@@ -72,13 +73,13 @@ async def _refresh(context: ApiContext, request: Request, token: str) -> dict[st
     return desk.tokens_of(context, outcome)
 
 
-@router.post("/passkey/options")
+@router.post("/passkey/options", openapi_extra=ANYONE)
 async def passkey_options(context: Context) -> dict[str, Any]:
     """What the browser needs to sign in by passkey alone (`navigator.credentials.get`)."""
     return passkeys.request_options(desk.required_site(context), context.token_key, context.clock())
 
 
-@router.post("/passkey", response_model=TokenView)
+@router.post("/passkey", response_model=TokenView, openapi_extra=ANYONE)
 async def sign_in_by_passkey(
     body: PasskeyAnswer, context: Context, request: Request, response: Response
 ) -> dict[str, Any]:
@@ -100,7 +101,7 @@ async def sign_in_by_passkey(
     return await desk.finish(context, request, response, user, Proof("passkey", "passkey"))
 
 
-@router.post("/password", status_code=204)
+@router.post("/password", status_code=204, openapi_extra=ANYONE)
 async def set_password_by_code(body: PasswordByCode, context: Context, request: Request, response: Response) -> None:
     """Set your password by the code your administrator gave you; every session of yours ends."""
     visit, password = desk.visit_of(request), body.password.get_secret_value()
@@ -118,7 +119,7 @@ async def set_password_by_code(body: PasswordByCode, context: Context, request: 
     desk.give_known(context, request, response, user)
 
 
-@router.post("/logout", status_code=204)
+@router.post("/logout", status_code=204, openapi_extra=ANYONE)
 async def end_sign_in(
     context: Context, request: Request, refresh_token: Annotated[str, Form(max_length=MAX_TOKEN_CHARS)]
 ) -> None:

@@ -22,6 +22,7 @@ from api.schemas.devices import (
     NewDevice,
     RegisteredDevice,
 )
+from api.who_may import ANYONE
 from core.actions import devices, records
 from core.actions.unit_of_work import act
 from core.domain.signing_key import ED25519, HMAC, PUBLIC_KEY_BYTES, hmac_key
@@ -77,7 +78,7 @@ async def register_device(body: NewDevice, actor: Manager, context: Context, res
     return device
 
 
-@router.post("/enrol", response_model=EnrolmentView)
+@router.post("/enrol", response_model=EnrolmentView, openapi_extra=ANYONE)
 async def enrol_device(body: Enrolment, request: Request, context: Context) -> Record:
     """Exchange an enrolment code for the device's token; a code works once."""
     address = client_address(request)

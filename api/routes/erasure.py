@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import Field
 
-from api.auth import Actor, Device, Manager, client_address
+from api.auth import Actor, Manager, ProtectedDevice, client_address
 from api.deps import Context
 from api.schemas.base import Body, View
 from core.actions import erasure
@@ -41,14 +41,14 @@ def _user(actor: Actor) -> Who:
 
 
 def _wearer(device: Any, request: Request) -> tuple[Who, uuid.UUID]:
-    """The device that asks and whom it is worn by. Raises NotAllowed for an aggressor's, and for nobody's."""
-    if device.role == "aggressor" or device.person_id is None:
+    """The device that asks and whom it is worn by. Raises NotAllowed for nobody's."""
+    if device.person_id is None:
         raise NotAllowed("This device has no such page.", code="device_forbidden")
     return Who("device", device.id, client_address(request)), device.person_id
 
 
 @router.post("/me/erasure", status_code=202, response_model=ErasureView)
-async def ask_own(device: Device, request: Request, context: Context) -> dict[str, Any]:
+async def ask_own(device: ProtectedDevice, request: Request, context: Context) -> dict[str, Any]:
     """Ask to be erased: a code goes to your safe contact. Asked again, a new code goes, at most every ten minutes."""
     who, person_id = _wearer(device, request)
     async with act(context.device_database, context.clock()) as unit:
@@ -56,7 +56,7 @@ async def ask_own(device: Device, request: Request, context: Context) -> dict[st
 
 
 @router.get("/me/erasure", response_model=ErasureView)
-async def read_own(device: Device, request: Request, context: Context) -> dict[str, Any]:
+async def read_own(device: ProtectedDevice, request: Request, context: Context) -> dict[str, Any]:
     """Your latest request to be erased."""
     _, person_id = _wearer(device, request)
     async with act(context.device_database, context.clock()) as unit:
@@ -64,7 +64,9 @@ async def read_own(device: Device, request: Request, context: Context) -> dict[s
 
 
 @router.post("/me/erasure/confirm", response_model=ErasureView)
-async def confirm_own(body: Confirmation, device: Device, request: Request, context: Context) -> dict[str, Any]:
+async def confirm_own(
+    body: Confirmation, device: ProtectedDevice, request: Request, context: Context
+) -> dict[str, Any]:
     """Confirm it with the code that reached your safe contact; five tries a code."""
     who, person_id = _wearer(device, request)
     async with act(context.device_database, context.clock()) as unit:
@@ -75,7 +77,7 @@ async def confirm_own(body: Confirmation, device: Device, request: Request, cont
 
 
 @router.delete("/me/erasure", status_code=204)
-async def withdraw_own(device: Device, request: Request, context: Context) -> None:
+async def withdraw_own(device: ProtectedDevice, request: Request, context: Context) -> None:
     """Withdraw it."""
     who, person_id = _wearer(device, request)
     async with act(context.device_database, context.clock()) as unit:

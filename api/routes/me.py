@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from api.auth import AnyUser, Device, bearer_token, client_address
+from api.auth import AnyUser, Device, ProtectedDevice, bearer_token, client_address
 from api.deps import Context
 from api.live.own_view import SERVICE_DEGRADED, UNFITTED, judge
 from api.schemas.audit import OwnLooks
@@ -15,7 +15,7 @@ from api.schemas.base import View, page_of
 from api.schemas.devices import ProtectionView, RotatedToken
 from core.actions import devices as device_actions
 from core.actions.unit_of_work import act
-from core.errors import NotAllowed, StoreUnavailable
+from core.errors import StoreUnavailable
 from core.ids import token_digest
 from core.postgres import devices, looks
 from core.postgres.table import MAX_PAGE
@@ -39,10 +39,8 @@ async def read_me(actor: AnyUser) -> dict[str, Any]:
 
 
 @router.get("/protection", response_model=ProtectionView)
-async def read_protection(device: Device, context: Context) -> dict[str, Any]:
+async def read_protection(device: ProtectedDevice, context: Context) -> dict[str, Any]:
     """Whether the wearer is protected now, and if not wholly, why; no position of anyone."""
-    if device.role == "aggressor":
-        raise NotAllowed("This device has no such page.", code="device_forbidden")
     if device.person_id is None:
         return {**UNFITTED, "devices": []}
     now = context.clock()
@@ -58,14 +56,12 @@ async def read_protection(device: Device, context: Context) -> dict[str, Any]:
 
 @router.get("/audit", response_model=OwnLooks)
 async def read_own_looks(
-    device: Device,
+    device: ProtectedDevice,
     context: Context,
     before: uuid.UUID | None = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
 ) -> dict[str, Any]:
     """Who looked at the wearer's data: when, in which role, of which agency, why; no position of anyone."""
-    if device.role == "aggressor":
-        raise NotAllowed("This device has no such page.", code="device_forbidden")
     if device.person_id is None:
         return {"items": [], "next": None}
     async with context.device_database.connection() as connection:

@@ -24,6 +24,7 @@ from api.deps import ApiContext, Context
 from api.oidc_provider import ProviderRefused
 from api.schemas.access import TokenView
 from api.schemas.sign_in import ProviderBody, ProviderCode, ProviderView
+from api.who_may import ANYONE
 from core.actions import records
 from core.actions.provider_users import NotAdmitted, admit, has_second_factor
 from core.actions.sign_in import Proof
@@ -71,7 +72,7 @@ async def _provider(context: ApiContext, agency_id: uuid.UUID) -> Record:
     return provider
 
 
-@router.get("/auth/oidc/{agency_id}/start", status_code=303, response_class=RedirectResponse)
+@router.get("/auth/oidc/{agency_id}/start", status_code=303, response_class=RedirectResponse, openapi_extra=ANYONE)
 async def start(agency_id: uuid.UUID, context: Context, request: Request) -> Response:
     """Send the browser to the agency's own sign-in."""
     provider = await _provider(context, agency_id)
@@ -101,7 +102,7 @@ async def start(agency_id: uuid.UUID, context: Context, request: Request) -> Res
     return answer
 
 
-@router.get("/auth/oidc/{agency_id}/callback", status_code=303, response_class=RedirectResponse)
+@router.get("/auth/oidc/{agency_id}/callback", status_code=303, response_class=RedirectResponse, openapi_extra=ANYONE)
 async def callback(
     agency_id: uuid.UUID, context: Context, request: Request, code: str = "", state: str = "", iss: str = ""
 ) -> Response:
@@ -187,7 +188,7 @@ def _back(reason: str) -> Response:
     return RedirectResponse(f"/console/#sign-in-failed={reason}", 303)
 
 
-@router.post("/auth/oidc/exchange", response_model=TokenView)
+@router.post("/auth/oidc/exchange", response_model=TokenView, openapi_extra=ANYONE)
 async def exchange(body: ProviderCode, context: Context, request: Request, response: Response) -> dict[str, Any]:
     """Exchange the one-time code in this browser's cookie for tokens; your second factor is asked for here too."""
     digest = token_digest(request.cookies.get(CODE_COOKIE, ""))

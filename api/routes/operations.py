@@ -16,6 +16,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from api.auth import client_address
 from api.deps import ApiContext, Context
 from api.schemas.base import View
+from api.who_may import ANYONE
 from core.clock import from_ms
 from core.errors import NotFound, StoreUnavailable
 from core.postgres import readiness
@@ -46,13 +47,13 @@ class ReadyView(View):
     parts: dict[str, Any]
 
 
-@router.get("/healthz", response_model=HealthView)
+@router.get("/healthz", response_model=HealthView, openapi_extra=ANYONE)
 async def healthz() -> dict[str, str]:
     """The process answers."""
     return {"status": "ok"}
 
 
-@router.get("/readyz", response_model=ReadyView, responses={503: {"model": ReadyView}})
+@router.get("/readyz", response_model=ReadyView, responses={503: {"model": ReadyView}}, openapi_extra=ANYONE)
 async def readyz(context: Context, response: Response) -> dict[str, Any]:
     """Both stores answer, every shard has an owner, and what they have decided is fresh."""
     postgres, redis = await asyncio.gather(_bounded(_look_at_postgres(context)), _bounded(_look_at_redis(context)))
@@ -106,7 +107,12 @@ def from_within(request: Request) -> bool:
         return True
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}},
+    openapi_extra=ANYONE,
+)
 async def metrics(request: Request) -> Response:
     """Prometheus metrics; of all processes together when PROMETHEUS_MULTIPROC_DIR is set."""
     if not from_within(request):

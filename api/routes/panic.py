@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from api.auth import Device
 from api.deps import ApiContext, Context
 from api.live.own_view import panic_json
+from api.who_may import ANYONE
 from core.clock import from_ms, rfc3339, to_ms
 from core.domain.panic import TEXT_CHARS, CancelIn, PanicIn, panic_id, read_body, read_fields
 from core.errors import NotAllowed, NotFound, StoreUnavailable
@@ -49,7 +50,7 @@ PANIC_BODY: dict[str, Any] = {
 }
 
 
-@router.post("", status_code=201, openapi_extra=PANIC_BODY)
+@router.post("", status_code=201, openapi_extra=PANIC_BODY | ANYONE)
 async def press(request: Request, context: Context) -> JSONResponse:
     """Take a panic: 201, or 200 for one that was taken before. An aggressor's device gets 403."""
     started = time.perf_counter()

@@ -24,6 +24,7 @@ from api.ingest.registry import DeviceIdentity, GatewayIdentity, Registry
 from api.ingest.relay import AGGRESSOR, least_s
 from api.ingest.signatures import signature_check
 from api.ingest.stream import DOUBTS
+from api.who_may import SENDERS
 from core.clock import from_ms, rfc3339
 from core.errors import InvalidInput, NotAuthenticated, StoreUnavailable, TooLarge, TooMany
 from core.ids import token_digest
@@ -245,7 +246,7 @@ def _interval(seconds: float) -> msgspec.Raw:
     return msgspec.Raw(interval_text(seconds))
 
 
-@router.post("/v1/pings", status_code=202, openapi_extra=OPENAPI, summary="Send pings")
+@router.post("/v1/pings", status_code=202, openapi_extra=OPENAPI | SENDERS, summary="Send pings")
 async def send_pings(request: Request, context: Context) -> Response:
     """Take up to `max_pings_per_call` pings of a device, or of a gateway's devices."""
     sender = sender_of(request, context.registry)
