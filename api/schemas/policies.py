@@ -38,6 +38,12 @@ Unknown = Annotated[
 GapLimit = Annotated[
     float, bounded("gap_limit_s", "How long an order may hold before both devices work without a task, seconds.")
 ]
+ProbingCount = Annotated[
+    float, bounded("probing_count", "From how many turns in a day he is taken to test where the edge is.")
+]
+ProbingSpread = Annotated[
+    float, bounded("probing_spread_deg", "From how far apart the sides may be from which he came, degrees.")
+]
 RepeatCount = Annotated[float, bounded("repeat_count", "From which violation by one man on each is a task.")]
 
 ORDER_EXAMPLE: Final[dict[str, Any]] = {"p_enter": 0.4, "hold_s": 120}
@@ -45,6 +51,7 @@ IN_FORCE_EXAMPLE: Final[dict[str, Any]] = {
     "alert_m": 500, "warning_m": None, "grace_s": 300, "p_enter": 0.5, "p_enter_high_risk": 0.2, "p_exit": 0.05,
     "exit_margin_m": 100, "hold_s": 60, "horizon_s": 300, "p_approach": 0.7, "p_unknown": 0.3,
     "gap_limit_s": 86400, "repeat_count": 2,
+    "probing_count": 3, "probing_spread_deg": 120,
 }  # fmt: skip
 
 
@@ -83,6 +90,8 @@ class PolicyBody(Body):
     p_unknown: Unknown | None = None
     gap_limit_s: GapLimit | None = None
     repeat_count: RepeatCount | None = None
+    probing_count: ProbingCount | None = None
+    probing_spread_deg: ProbingSpread | None = None
 
 
 class Bounds(View):
@@ -122,6 +131,8 @@ class PolicyView(View):
     p_unknown: float
     gap_limit_s: float
     repeat_count: float
+    probing_count: float
+    probing_spread_deg: float
     set: dict[str, float | None] = Field(
         description="What the agency set; as it is a file for `qorgan replay --policy`."
     )

@@ -23,6 +23,7 @@ from core.domain.alarm import (
     signal_of,
 )  # fmt: skip
 from core.domain.incident import SEVERITY_RANK, Severity
+from core.domain.probing import Probing
 from core.domain.transition import Transition
 from core.postgres import incidents as store
 from core.postgres import separations, silences
@@ -67,6 +68,8 @@ class Facts:
     troubled: set[uuid.UUID] = field(default_factory=set)
     tampered: dict[uuid.UUID, dict[str, set[str]]] = field(default_factory=dict)
     """By case and subject: signals of tampering that are on, of incidents that are open."""
+    probing: dict[uuid.UUID, Probing] = field(default_factory=dict)
+    """By order: that its edge is being tested."""
 
     def judge(self, item: Transition) -> list[Judgement]:
         """What a transition means: its own alarm first, then what it makes of others."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 from core.actions.fold_facts import Facts, Judgement
 from core.clock import from_ms, to_ms
 from core.domain.alarm import place_of, signal_of
-from core.domain.incident import escalated_type, more_severe
+from core.domain.incident import Severity, escalated_type, more_severe
 from core.domain.transition import Transition
 from core.ids import derived_id, timed_id
 from core.postgres import incidents as store
@@ -57,6 +57,9 @@ def opening_row(facts: Facts, judgement: Judgement, now: datetime, again: uuid.U
     )
     if order and order.reference:
         row["detail"]["order_reference"] = order.reference
+    if order and alarm.type == "approach" and (probing := facts.probing.get(order.id)) is not None:
+        row["detail"]["probing"] = probing.told()
+        row["severity"] = str(Severity.CRITICAL)  # who has tested the edge comes knowing where it is
     take(row, judgement)
     return row
 

@@ -14,6 +14,8 @@ import uuid
 from collections.abc import Sequence
 from typing import Final
 
+from core.actions.edges import read_probing
+from core.actions.edges import tell as tell_of_edges
 from core.actions.fold_facts import Facts, Judgement, gather
 from core.actions.incident_rows import fold_into, line_of, opening_row
 from core.actions.notices import Notice, notice_of, tell
@@ -49,8 +51,10 @@ async def apply_transitions(unit: Unit, transitions: Sequence[Transition]) -> No
     facts = await gather(unit, fresh)
     judged = [judgement for item in fresh for judgement in facts.judge(item)]
     judged, taken = await absorb(unit, facts, fresh, judged)
+    facts.probing = await read_probing(unit, fresh)
     if judged:
         await fold(unit, facts, judged)
+    await tell_of_edges(unit, facts, fresh, facts.probing)
     if taken:
         await records.link(unit.connection, taken)
     if past := [item for item in fresh if is_past(item)]:

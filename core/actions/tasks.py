@@ -27,7 +27,7 @@ REPEAT_WITHIN: Final = timedelta(days=1)
 """By when somebody should have seen to another violation."""
 MAINTENANCE_WITHIN: Final = timedelta(days=7)
 """By when somebody should have looked at the devices of a pair whose incidents keep being false."""
-ONE_AT_A_TIME: Final = frozenset({"order_expiring", "repeat_violation"})
+ONE_AT_A_TIME: Final = frozenset({"order_expiring", "repeat_violation", "probing"})
 """Kinds of which an order, or a case, has one on the list: the next takes the place of the last."""
 
 
@@ -111,6 +111,22 @@ async def tell_repeat(
         unit.now + REPEAT_WITHIN,
         {"violations": count},
     )
+    return await open_tasks(unit, await store.add(unit.connection, [task], unit.now))
+
+
+async def tell_probing(
+    unit: Unit,
+    agency_id: uuid.UUID,
+    case_id: uuid.UUID,
+    order_id: uuid.UUID,
+    cause: uuid.UUID,
+    said: Mapping[str, Any],
+) -> int:
+    """Put it on the list that the edge of an order is being tested, once a turn; returns how many tasks it made."""
+    task = NewTask(
+        derived_id("task", "probing", cause), agency_id, "probing", case_id, order_id, unit.now,
+        unit.now + REPEAT_WITHIN, said,
+    )  # fmt: skip
     return await open_tasks(unit, await store.add(unit.connection, [task], unit.now))
 
 

@@ -49,6 +49,10 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long an order may hold before both devices work without a task."""
     repeat_count: float = 2.0
     """From which violation by one man on each is a task."""
+    probing_count: float = 3.0
+    """From how many times in a day that he comes near and turns back he is taken to test where the edge is."""
+    probing_spread_deg: float = 120.0
+    """From how far apart the sides may be from which he came; beyond, two times are enough."""
 
     def alert_for(self, legal_m: float) -> float:
         """The alert radius of an order that names none: never below its legal distance."""
@@ -87,6 +91,8 @@ BOUNDS: Final[dict[str, tuple[float, float]]] = {
     "p_unknown": (0.01, 0.9),
     "gap_limit_s": (600.0, 604_800.0),
     "repeat_count": (1.0, 20.0),
+    "probing_count": (2.0, 50.0),
+    "probing_spread_deg": (30.0, 360.0),
 }
 """Smallest and largest value each may have."""
 

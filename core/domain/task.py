@@ -13,6 +13,7 @@ KINDS: Final[dict[str, str]] = {
     "order_expired": "An order has ended: tell her, see whether she needs a new one; her open incidents stay open.",
     "unprotected_gap": "An order holds and not both devices work yet, for longer than the agency allows.",
     "repeat_violation": "The same man has violated his order again: tell the prosecutor, look at the risk anew.",
+    "probing": "He comes near, from several sides, and turns back: look at her safety and at the order's zones anew.",
     "maintenance": "A pair's incidents keep being false: look at their devices.",
 }
 """Kind → what it asks."""

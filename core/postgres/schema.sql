@@ -1777,3 +1777,6 @@ CREATE TRIGGER erased_person_was_nowhere AFTER UPDATE OF erased_at ON person
 SELECT secure_by_agency('person_look', api => 'SELECT, INSERT, UPDATE', device => 'SELECT', worker => '');
 SELECT secure_by_agency('coarse_cell', api => 'SELECT, INSERT', device => 'SELECT, INSERT', worker => '');
 SELECT secure_by_agency('aggressor_warning', api => 'SELECT', device => '', worker => 'SELECT, INSERT, UPDATE');
+
+-- Who sees that an edge is being tested puts it on the caseworkers' list.
+SELECT secure_by_agency('task', 'SELECT, INSERT, UPDATE', 'SELECT, INSERT, UPDATE', 'SELECT, INSERT, UPDATE');
