@@ -46,10 +46,11 @@ def parties_of(incident: dict[str, Any]) -> list[str]:
 def sealed_frame(row: FeedRow) -> str | None:
     """What somebody who may not open a sealed case is told of an incident in it: that something grave waits there.
 
-    None when it is not grave, or over: then she is told nothing.
+    None when it is not grave: then she is told nothing. That a grave one is over is told, so that no screen goes on
+    calling for help.
     """
     incident = msgspec.json.decode(row.data)
-    if incident.get("severity") not in GRAVE or incident.get("state") == "resolved":
+    if incident.get("severity") not in GRAVE:
         return None
     shown = {name: incident.get(name) for name in ("id", "type", "severity", "state", "opened_at")}
     return msgspec.json.encode(

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
+from api.live.audience import AUDIENCE, hears
 from api.live.frames import event_frame, sealed_frame
 from core.domain.scope import Scope
 from core.postgres import access
@@ -26,12 +27,9 @@ from core.postgres.access import Hidden
 from core.postgres.feed import FeedRow
 
 REFRESH_S: Final = 5.0
-SUPERVISORS: Final = frozenset({"supervisor", "admin"})
-"""Who is told that somebody opened what was sealed."""
-SENDERS: Final = frozenset({"dispatcher", "supervisor", "admin"})
-"""Who is told that something grave waits in a case sealed from her."""
-CHANGED: Final = "access.changed"
 NOTHING: Final = Hidden()
+SEALED: Final = AUDIENCE["incident.sealed"]
+"""Who is told that something grave waits in a case sealed from her."""
 
 
 class _About(msgspec.Struct):
@@ -103,9 +101,7 @@ class Sights:
 
     def frame(self, scope: Scope | None, row: FeedRow, whole: str) -> str | None:
         """The frame of an event for a user; `whole`: the event with no more of places than she sees."""
-        if scope is None:
-            return None
-        if row.kind.startswith("access.") and (row.kind == CHANGED or scope.role not in SUPERVISORS):
+        if scope is None or not hears(scope, row):
             return None
         hidden = self.hidden(scope)
         if not hidden:
@@ -116,7 +112,7 @@ class Sights:
         if about.touches(hidden.related):
             return None
         if about.touches(hidden.sealed):
-            return sealed_frame(row) if row.kind.startswith("incident.") and scope.role in SENDERS else None
+            return sealed_frame(row) if row.kind.startswith("incident.") and scope.role in SEALED else None
         return whole
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from api.live.audience import AUDIENCE
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("core", "geo", "notifier", "api", "device_sim", "infra")
 MAX_LINES = 400
@@ -134,6 +136,7 @@ def test_every_feed_event_is_documented() -> None:
                 }
     assert emitted, "no emitted event was found; has `emit` a new name?"
     assert emitted <= documented, f"add to docs/event-flow.md: {emitted - documented}"
+    assert emitted <= AUDIENCE.keys(), f"say in api/live/audience.py who hears: {emitted - AUDIENCE.keys()}"
 
 
 def test_links_in_the_documents_lead_somewhere() -> None:

@@ -196,11 +196,11 @@ async def test_an_open_socket_tells_each_what_she_may_know(office: Any, here: An
         (row,) = await store.lock_many(unit.connection, [here.incident_id])
         unit.emit(here.agency_id, "incident.updated", store.incident_json(row))
         unit.emit(here.agency_id, "device.late", {"count": 1, "devices": [{"device_id": str(here.phone_id)}]})
-        unit.emit(here.agency_id, "notice.end", {})
+        unit.emit(here.agency_id, "unit.updated", {})
     seen: dict[str, list[dict[str, Any]]] = {role: [] for role in sockets}
     async with asyncio.timeout(10):
         for role, socket in sockets.items():
-            while not seen[role] or seen[role][-1]["kind"] != "notice.end":
+            while not seen[role] or seen[role][-1]["kind"] != "unit.updated":
                 frame = json.loads(await socket.next())
                 if frame.get("cursor"):
                     seen[role].append(frame)

@@ -30,7 +30,7 @@ Query = Callable[..., Any]
 async def emit(database: Any, agency_id: uuid.UUID, *names: str) -> None:
     async with act(database, NOW) as unit:
         for name in names:
-            unit.emit(agency_id, "test", {"name": name})
+            unit.emit(agency_id, "unit.updated", {"name": name})
 
 
 def dispatcher(api: Any, pair: Any) -> str:
