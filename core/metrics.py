@@ -86,6 +86,16 @@ AUDIT_CONTRADICTED = Gauge(
 AUDIT_LOOKS_WAITING = Gauge(
     "qorgan_audit_looks_waiting", "Live looks at people not yet written.", multiprocess_mode="livesum"
 )
+RETENTION_ERASED = Counter("qorgan_retention_erased_total", "Rows erased by the rules of retention.", ["kind"])
+RETENTION_FAILED = Counter("qorgan_retention_failed_total", "Rules of retention that could not be applied.", ["rule"])
+RETENTION_PROGRESS = Gauge(
+    "qorgan_retention_progress", "How far the present or last run of retention is, 0 to 1.", multiprocess_mode="livemax"
+)
+RETENTION_RUN_AT = Gauge(
+    "qorgan_retention_run_timestamp_seconds",
+    "When the newest run of retention that this process made began.",
+    multiprocess_mode="livemax",
+)
 POISON = Counter("qorgan_poison_total", "Messages set aside because they could not be taken.", ["source"])
 HTTP_SECONDS = Histogram(
     "qorgan_http_seconds",

@@ -68,6 +68,11 @@ class Settings(BaseSettings):
         description="The same database as the notifier's sealer of the audit connects to it (role qorgan_sealer); "
         "a notifier without it seals nothing.",
     )
+    retention_database_url: SecretStr | None = Field(
+        None,
+        description="The same database as the historian's retention connects to it (role qorgan_retention); "
+        "a historian without it erases nothing.",
+    )
     redis_url: SecretStr | None = Field(
         None, description="Redis or Valkey to use instead of the embedded one (redis:// or unix://)."
     )
@@ -133,8 +138,12 @@ class Settings(BaseSettings):
     lease_ttl_s: float = Field(3.0, gt=0.5, description="How long a shard's lease holds without renewal.")
     history_batch_rows: int = Field(6000, description="Pings copied to history at once.")
     history_interval_ms: int = Field(200, description="Longest a ping waits to be copied to history.")
-    victim_ping_days: int = Field(7, description="Days a victim's pings are kept.")
-    aggressor_ping_days: int = Field(180, description="Days an aggressor's pings are kept.")
+    victim_ping_days: int = Field(
+        7, ge=1, le=365, description="Most days a victim's pings are kept in history, whatever an agency's rule says."
+    )
+    aggressor_ping_days: int = Field(
+        455, ge=1, le=3650, description="The same for an aggressor's; enough for an order of a year and 90 days."
+    )
     feed_days: int = Field(7, description="Days of feed a cursor can resume from.")
 
     # who may enter

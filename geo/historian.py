@@ -10,8 +10,9 @@ Beside pings the log tells time, configurations and answers of history: they are
 same transactions, so that what was decided can be judged again from what is kept.
 
 Failure: killed at any moment, or PostgreSQL lost the last commits in a crash: the cursor says where to go on,
-and the log still has it. A damaged entry becomes a row of `poison`. Pings older than their role's retention
-are dropped. `device.last_seen_at` is best effort: bounded a round, the longest unwritten first.
+and the log still has it. A damaged entry becomes a row of `poison`. Pings older than an
+installation keeps are passed over; days that are over go by `core.actions.retention`. `device.last_seen_at` is best
+effort: bounded a round, the longest unwritten first.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from core.domain.log import PINGS, Entry
 from core.domain.ping import RECORD_BYTES, Role
 from core.errors import InvalidInput, StoreUnavailable
 from core.metrics import HISTORY_LAG_SECONDS, HISTORY_ROWS, POISON
-from core.postgres import case_log, cursors, pings, poison
+from core.postgres import cursors, pings, poison
 from core.postgres.cursors import Move
 from core.postgres.database import Database
 from core.postgres.leases import lease_name
@@ -51,7 +52,6 @@ QUIET_MOVE_S: Final = 2.0
 LAST_SEEN_S: Final = 5.0
 LAST_SEEN_MAX: Final = 5_000
 """Devices whose `last_seen_at` is written a round."""
-RETENTION_S: Final = 3_600.0
 UNFLUSHED_MAX: Final = 10_000
 """Commits not yet seen on disk; beyond it the oldest merge into the next."""
 RETRY_S: Final = 0.25
@@ -121,7 +121,6 @@ class Historian(Service):
         self._maker = RowMaker(settings, database, clock)
         self._partitions: set[str] = set()
         self._last_seen_due = 0.0
-        self._retention_due = 0.0
         self._round = asyncio.Lock()
         self._ownership = Ownership(
             "historian",
@@ -339,7 +338,7 @@ class Historian(Service):
         self._partitions |= {pings.partition_name(*pair) for pair in wanted}
 
     async def _upkeep(self) -> None:
-        """What is done now and then: last-seen times, and forgetting what is over."""
+        """What is done now and then: last-seen times."""
         moment = time.monotonic()
         if moment >= self._last_seen_due:
             self._last_seen_due = moment + LAST_SEEN_S
@@ -349,20 +348,3 @@ class Historian(Service):
                     await pings.commit_asynchronously(connection)
                     await pings.update_last_seen(connection, numbers, seen_ms, battery_pct, strap)
                 self._maker.last_seen.wrote(numbers, seen_ms)
-        if moment >= self._retention_due and self._shards:
-            self._retention_due = moment + RETENTION_S
-            await self._forget_old()
-
-    async def _forget_old(self) -> None:
-        for role in Role:
-            async with self._database.transaction() as connection:
-                gone = await pings.drop_partitions(connection, role, self._maker.oldest_day(role))
-            self._partitions -= set(gone)
-            if gone:
-                log.info("pings_forgotten", partitions=gone)
-        before = [
-            datetime.combine(self._maker.oldest_day(r), datetime.min.time(), UTC) for r in (Role.AGGRESSOR, Role.VICTIM)
-        ]
-        async with self._database.connection() as connection:
-            await pings.forget_heard(connection, *before)
-            await case_log.forget(connection, before[1])

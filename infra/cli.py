@@ -25,6 +25,7 @@ from infra.commands.evidence import evidence_app
 from infra.commands.feasibility import feasibility
 from infra.commands.keys import keys_app
 from infra.commands.logins import logins
+from infra.commands.retention import retention_app
 from infra.commands.simulation import sim_app
 from infra.commands.statistics import statistics
 from infra.commands.users import user_app
@@ -46,6 +47,7 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(erasure_app, name="erasure")
 app.add_typer(audit_app, name="audit")
 app.add_typer(evidence_app, name="evidence")
+app.add_typer(retention_app, name="retention")
 app.add_typer(sim_app, name="sim")
 app.command()(feasibility)
 app.command()(logins)

@@ -97,11 +97,14 @@ class Supervisor:
         values.pop("QORGAN_DATABASE_URL_FILE", None)
         values.pop("QORGAN_DEVICE_DATABASE_URL", None)
         values.pop("QORGAN_SEALER_DATABASE_URL", None)
+        values.pop("QORGAN_RETENTION_DATABASE_URL", None)
         values["QORGAN_DATABASE_URL"] = self._logins[LOGINS[child.target]]
         if child.target == "api":
             values["QORGAN_DEVICE_DATABASE_URL"] = self._logins["device"]
         if child.target == "notifier":
             values["QORGAN_SEALER_DATABASE_URL"] = self._logins["sealer"]
+        if child.target == "historian":
+            values["QORGAN_RETENTION_DATABASE_URL"] = self._logins["retention"]
         if child.port:
             values["QORGAN_PORT" if child.target == "api" else "QORGAN_STREAM_PORT"] = str(child.port)
         metrics = self._settings.data_dir / "metrics"

@@ -79,12 +79,29 @@ def build(target: str, settings: Settings, index: int = 0) -> Part:
     elif target == "geo":
         _build_geo(part, settings, instance)
     elif target == "historian":
-        from geo.historian import Historian
-
-        part.services = [Historian(settings, database, redis, instance, utc_now)]
+        _build_historian(part, settings, index, instance)
     elif target == "notifier":
         _build_notifier(part, settings, index, instance)
     return part
+
+
+def _build_historian(part: Part, settings: Settings, index: int, instance: str) -> None:
+    from core.actions.retention import RetentionClock, Room
+    from core.signing import load_signer
+    from geo.historian import Historian
+
+    part.services = [Historian(settings, part.database, part.redis, instance, utc_now)]
+    if settings.retention_database_url is not None:
+        erasing = Database(
+            settings.retention_database_url.get_secret_value(),
+            size=2,
+            application=f"qorgan-retention-{index}",
+            role=GROUPS["retention"],
+            command_timeout_s=600,
+        )
+        room = Room(settings.victim_ping_days, settings.aggressor_ping_days)
+        signer = functools.partial(load_signer, settings)
+        part.services.append(RetentionClock(erasing, room, signer, utc_now, instance))
 
 
 def _build_notifier(part: Part, settings: Settings, index: int, instance: str) -> None:

@@ -63,11 +63,12 @@ class Posts:
     worker: Database
     historian: Database
     sealer: Database
+    retention: Database
 
     @property
     def all(self) -> tuple[Database, ...]:
         """Every one of them."""
-        return self.api, self.device, self.worker, self.historian, self.sealer
+        return self.api, self.device, self.worker, self.historian, self.sealer, self.retention
 
 
 @pytest.fixture

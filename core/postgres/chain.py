@@ -354,21 +354,8 @@ async def prefix_end(connection: Connection, agency_id: uuid.UUID, before: datet
 
 
 async def cut(connection: Connection, head: Head, line: str, now: datetime) -> int:
-    """Remove an agency's rows and links up to a position; returns how many rows. Needs the owner."""
-    await connection.execute(
-        "INSERT INTO audit_cut (agency_id, position, chain_hash, line, cut_at) VALUES ($1, $2, $3, $4, $5)",
-        head.agency_id,
-        head.position,
-        head.chain_hash,
-        line,
-        now,
-    )
-    await connection.execute("SELECT set_config('qorgan.audit_cut', 'by rule', true)")
+    """Remove an agency's rows and links up to a position; returns how many rows. For the owner and retention."""
     rows = await connection.fetchval(
-        "WITH gone AS (DELETE FROM audit_link WHERE agency_id = $1 AND position <= $2 RETURNING audit_id),"
-        " rows AS (DELETE FROM audit a USING gone WHERE a.id = gone.audit_id RETURNING 1) SELECT count(*) FROM rows",
-        head.agency_id,
-        head.position,
+        "SELECT cut_audit($1, $2, $3, $4, $5)", head.agency_id, head.position, head.chain_hash, line, now
     )
-    await connection.execute("SELECT set_config('qorgan.audit_cut', '', true)")
     return int(rows)

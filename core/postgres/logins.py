@@ -28,6 +28,7 @@ GROUPS: Final[Mapping[str, str]] = {
     "worker": "qorgan_worker",
     "historian": "qorgan_historian",
     "sealer": "qorgan_sealer",
+    "retention": "qorgan_retention",
 }
 """What a service does → the group role it does it as."""
 

@@ -1,4 +1,4 @@
-"""Ping history: binary COPY into partitions by role and day, made ahead, dropped when their time is over.
+"""Ping history: binary COPY into partitions by role and day, made ahead; `core.postgres.retention` drops them.
 
 The rows of a batch are built as one numpy array of PostgreSQL's binary copy format, so a ping costs no Python
 object. A ping that is already there (same role, device, live time and sequence) is dropped.
@@ -11,7 +11,6 @@ the time of its entry, names the very record that a decision was made by.
 
 from __future__ import annotations
 
-import contextlib
 import uuid
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
@@ -216,26 +215,6 @@ async def make_partitions(connection: Connection, wanted: Collection[tuple[int, 
     await connection.execute("SELECT pg_advisory_xact_lock($1)", PARTITION_LOCK)
     for role, day in sorted(wanted):
         await connection.execute("SELECT make_ping_day($1, $2)", TABLES[role], day)
-
-
-async def drop_partitions(connection: Connection, role: int, before: date) -> list[str]:
-    """Drop a role's partitions of days before `before`: how positions are forgotten. Names of those dropped.
-
-    One that is in use just now is left for the next time.
-    """
-    prefix = f"{TABLES[role]}_"
-    await connection.execute("SELECT pg_advisory_xact_lock($1)", PARTITION_LOCK)
-    await connection.execute("SET LOCAL lock_timeout = '2s'")
-    gone = []
-    for name in sorted(name for name in await partitions(connection) if name.startswith(prefix)):
-        day = date.fromisoformat(name.removeprefix(prefix))
-        if day >= before:
-            break
-        with contextlib.suppress(asyncpg.LockNotAvailableError):
-            async with connection.transaction():
-                await connection.execute("SELECT drop_ping_day($1, $2)", TABLES[role], day)
-            gone.append(name)
-    return gone
 
 
 async def forget_heard(connection: Connection, aggressor_before: datetime, others_before: datetime) -> None:

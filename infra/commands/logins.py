@@ -31,8 +31,9 @@ def _passwords() -> dict[str, str]:
 def logins() -> None:
     """Make the users the services connect as: qorgan_login_api and so on, with the passwords in QORGAN_LOGIN_API ….
 
-    Kinds: api, device, worker, historian, sealer; each password may be in a file named by QORGAN_LOGIN_API_FILE
-    instead. One that is there gets the new password. Run it as the database's owner, after `qorgan migrate`.
+    Kinds: api, device, worker, historian, sealer, retention; each password may be in a file named by
+    QORGAN_LOGIN_API_FILE instead. One that is there gets the new password. Run it as the database's owner, after
+    `qorgan migrate`.
     """
     from core.postgres.logins import set_logins
 

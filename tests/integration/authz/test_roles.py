@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from core.clock import utc_now
 from core.domain.scope import Scope
 from core.errors import Misconfigured, NotFound
 from core.ids import new_id
@@ -129,15 +130,16 @@ async def test_the_historian_adds_to_history_and_reads_none_of_it(
 ) -> None:
     async with database.connection() as connection:
         number = await connection.fetchval("SELECT number FROM device WHERE id = $1", here.phone_id)
+    lately = utc_now()
     async with posts.historian.transaction() as connection:
-        await connection.execute("SELECT make_ping_day('ping_victim', '2026-05-01')")
+        await connection.execute("SELECT make_ping_day('ping_victim', $1)", lately.date())
     insert = (
         "INSERT INTO ping_victim SELECT 1, $1, $2, 1, $1, $1, 0, 43, 76, 'NaN', 'NaN', 'NaN', 'NaN', 'NaN'"
         " ON CONFLICT DO NOTHING"
     )
     async with posts.historian.transaction() as connection:
-        assert await connection.execute(insert, NOW, number) == "INSERT 0 1"
-    for table in ("ping_victim", "ping_victim_20260501"):
+        assert await connection.execute(insert, lately, number) == "INSERT 0 1"
+    for table in ("ping_victim", f"ping_victim_{lately:%Y%m%d}"):
         for pool in posts.all:
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 async with pool.connection() as connection:

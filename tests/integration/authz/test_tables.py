@@ -19,7 +19,7 @@ OF_SOMEBODY = (
 )  # fmt: skip
 """Columns that make a row somebody's."""
 
-GROUPS = ("qorgan_api", "qorgan_device", "qorgan_worker", "qorgan_historian", "qorgan_sealer")
+GROUPS = ("qorgan_api", "qorgan_device", "qorgan_worker", "qorgan_historian", "qorgan_sealer", "qorgan_retention")
 
 TABLES = """
 SELECT c.oid::regclass::text AS name, c.relrowsecurity AS secured, c.relispartition AS partition,

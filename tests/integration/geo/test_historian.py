@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pytest
 
-from core.clock import now_ms, to_ms, utc_now
+from core.clock import now_ms, to_ms
 from core.domain.log import PINGS
 from core.domain.ping import FLAG_EXTRA, FLAG_POSITION, FLAG_PRIMARY, OPEN, SHIFT_STRAP, Role
 from core.postgres import pings
@@ -173,25 +173,13 @@ async def test_the_log_is_trimmed_behind_history_and_never_beyond_the_engine(gro
     assert await ground.client.xlen(keys.pings(0)) >= 400
 
 
-async def test_what_is_older_than_its_retention_is_forgotten(ground: Any) -> None:
+async def test_what_is_older_than_an_installation_keeps_is_passed_over(ground: Any) -> None:
     victim, aggressor = await ground.add_device("victim"), await ground.add_device("aggressor")
-    today = utc_now().date()
-    async with ground.database.transaction() as connection:
-        await pings.make_partitions(connection, [(Role.VICTIM, today - timedelta(days=9)), (Role.VICTIM, today)])
     old_ms = now_ms() - 9 * 86_400_000
     await ground.append(0, ground.ping(victim, 1, at_ms=old_ms), ground.ping(aggressor, 2, at_ms=old_ms))
     await start(ground.historian(), ground)
     await stored(ground, 1)
     assert await ground.count("SELECT role FROM ping") == Role.AGGRESSOR
-
-    async def gone() -> bool:
-        async with ground.database.connection() as connection:
-            names = await pings.partitions(connection)
-        return pings.partition_name(Role.VICTIM, today - timedelta(days=9)) not in names
-
-    await ground.wait_until(gone, "the old partition to be dropped")
-    async with ground.database.connection() as connection:
-        assert pings.partition_name(Role.VICTIM, today) in await pings.partitions(connection)
 
 
 async def test_beacons_heard_and_what_a_device_says_of_itself_are_kept(ground: Any) -> None:
