@@ -6,6 +6,7 @@ full and answered by a bare 500.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
@@ -24,6 +25,8 @@ RETRY_AFTER_S: Final = 1
 """What a 429 or 503 says when the error itself does not."""
 MAX_ERRORS: Final = 20
 """Field errors told in one answer."""
+NAME: Final = re.compile(r"[A-Za-z_][\w\[\], ()-]{0,59}", re.ASCII)
+"""What reads like the name of a field."""
 
 CODE_OF_STATUS: Final[dict[int, str]] = {
     400: "malformed_request",
@@ -82,19 +85,19 @@ def error_response(error: QorganError) -> Response:
     return problem_response(error.code, error.detail, error.context)
 
 
+def _path(parts: Sequence[int | str]) -> str:
+    """Where in a body something is wrong. What was sent as a name and reads like none is not repeated."""
+    return ".".join(str(part) if isinstance(part, int) or NAME.fullmatch(part) else "?" for part in parts)
+
+
 def describe_validation(errors: Sequence[Mapping[str, Any]]) -> InvalidInput:
     """One error out of a model's many: where and what, never the value that was sent."""
-    told = [
-        {"field": ".".join(str(part) for part in error["loc"]), "problem": str(error["msg"])}
-        for error in errors[:MAX_ERRORS]
-    ]
+    told = [{"field": _path(error["loc"]), "problem": str(error["msg"])} for error in errors[:MAX_ERRORS]]
     kinds = {error["type"] for error in errors}
     if "json_invalid" in kinds:
         return InvalidInput("The body is not JSON; send one JSON document in UTF-8.", code="malformed_json")
     if "extra_forbidden" in kinds:
-        unknown = ", ".join(
-            ".".join(str(part) for part in error["loc"]) for error in errors if error["type"] == "extra_forbidden"
-        )
+        unknown = ", ".join(_path(error["loc"]) for error in errors if error["type"] == "extra_forbidden")
         return InvalidInput(f"Unknown field: {unknown}; leave it out.", code="unknown_field", errors=told)
     first = told[0] if told else {"field": "body", "problem": "not valid"}
     return InvalidInput(f"{first['field']}: {first['problem']}.", code="validation_failed", errors=told)

@@ -206,6 +206,11 @@ def scripted_api(desk: Desk, settings: Settings) -> FastAPI:
         await desk.emit(f"incident.{kind}", held)
         return held
 
+    @app.post("/v1/people/{person_id}/look", status_code=201)
+    async def look(person_id: str, request: Request) -> Any:
+        desk.asked.append(("look", await request.json()))
+        return {"person_id": person_id}
+
     @app.get("/v1/people/{person_id}")
     async def person(person_id: str) -> Any:
         return desk.people.get(person_id) or JSONResponse({"code": "role_forbidden"}, 403)

@@ -36,6 +36,7 @@ export class Board extends EventTarget {
     this.health = snapshot.health ?? {};
     this.incidents = new Map((snapshot.incidents ?? []).map((incident) => [incident.id, incident]));
     this.provisional = new Map((snapshot.provisional ?? []).map((item) => [item.id, item]));
+    for (const incident of this.incidents.values()) this.#forgetPlace(incident);
     for (const position of snapshot.positions ?? []) this.#place(position);
     this.loaded = true;
     // After a gap, what is new and critical has to be heard as well.
@@ -82,6 +83,7 @@ export class Board extends EventTarget {
     const { timeline: _, ...rest } = incident;
     const merged = { ...held, ...rest };
     this.incidents.set(incident.id, merged);
+    this.#forgetPlace(merged);
     for (const [id, item] of this.provisional) if (answers(merged, item)) this.provisional.delete(id);
     if (merged.state !== "resolved") this.#alarmIfNew(held, merged);
     else this.#forgetOldest();
@@ -169,6 +171,14 @@ export class Board extends EventTarget {
     if (this.incidents.has(item.id) || [...this.incidents.values()].some((incident) => answers(incident, item))) return;
     this.provisional.set(item.id, item);
     this.#alarmIfNew(null, item);
+  }
+
+  /** Nothing shows her exactly any more: what was on the map of her goes. Who may still see it is sent it again. */
+  #forgetPlace({ victim_id: victim, place }) {
+    if (!place?.cell || [...this.incidents.values()].some((one) => one.victim_id === victim && Number.isFinite(one.place?.lat))) return;
+    const carrier = this.positions.get(victim)?.device_id ?? victim;
+    this.positions.delete(victim);
+    this.trails.delete(carrier);
   }
 
   #holdUnit(unit) {

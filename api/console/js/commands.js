@@ -14,6 +14,7 @@ export const OUTCOMES = [
 ];
 const FALSE_CAUSES = ["device_fault", "poor_signal", "charging", "accidental", "permitted_contact", "other"];
 const OUTCOMES_WHILE_INSIDE = ["custody", "suspension"];
+const LOOK_REASONS = ["welfare_check", "threat_reported", "medical", "missing", "device_fault", "other"];
 const NOTE_CHARS_MAX = 2000;
 
 export class Commands {
@@ -35,6 +36,11 @@ export class Commands {
     if (!incident || incident.provisional) return [];
     if (incident.state === "resolved") return ["note", "reopen"];
     return [...(incident.state === "open" ? ["acknowledge"] : []), "dispatch", "note", "resolve"];
+  }
+
+  /** Whether a role sends help, and so may look at an exact place; the API asks again. */
+  static maySend(role) {
+    return !role || ["dispatcher", "supervisor"].includes(role);
   }
 
   async load(id) {
@@ -83,6 +89,30 @@ export class Commands {
         unit_ids: [...form.querySelectorAll("input[name=unit]:checked")].map((input) => input.value),
         ...optionalNote(form),
       }),
+    });
+  }
+
+  /** See exactly where she is for ten minutes: a reason is wanted, and told. */
+  async ask_look(incident) {
+    const choices = LOOK_REASONS.map((reason) => choice("radio", "reason_code", reason, [h("span", {}, t(`reason.${reason}`))]));
+    await ask({
+      title: t("look.title"), confirm: t("command.look"),
+      body: h("div", { class: "stack" },
+        h("p", { class: "notice warn" }, icon("high"), h("span", {}, t("look.explain"))),
+        h("fieldset", { class: "choices two" }, h("legend", {}, t("look.reason_code")), choices),
+        h("label", { class: "note-field" }, h("span", {}, t("look.reason")), h("textarea", { name: "reason", rows: 2, maxlength: 1000, required: true }))),
+      submit: async (form) => {
+        const code = form.querySelector("input[name=reason_code]:checked")?.value;
+        const reason = form.querySelector("textarea[name=reason]").value.trim();
+        if (!code || !reason) throw worded(t("look.empty"));
+        try {
+          await this.#session.request(`/v1/people/${incident.victim_id}/look`, { method: "POST", body: { reason_code: code, reason } });
+        } catch (error) {
+          throw worded(problemWords(error), error);
+        }
+        toast(t("look.done"));
+        await this.load(incident.id).catch(() => {});
+      },
     });
   }
 

@@ -52,3 +52,6 @@ export function bounds(points) {
   const lats = points.map(([, lat]) => lat);
   return [[Math.min(...lons), Math.min(...lats)], [Math.max(...lons), Math.max(...lats)]];
 }
+
+/** The cell of a coarse place as a closed ring of [lon, lat]. */
+export const cellRing = ({ south, north, west, east }) => [[west, south], [east, south], [east, north], [west, north], [west, south]];

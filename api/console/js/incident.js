@@ -20,13 +20,15 @@ export class IncidentPanel {
   #commands;
   #close;
   #me;
+  #role;
   #board;
   #open;
   #parts;
 
-  /** `me()` is the id of whoever is signed in; `open(id)` chooses another incident. */
-  constructor({ root, records, board, commands, open, close, me }) {
+  /** `me()` is the id of whoever is signed in, `role()` her role; `open(id)` chooses another incident. */
+  constructor({ root, records, board, commands, open, close, me, role }) {
     this.#me = me;
+    this.#role = role;
     this.#board = board;
     this.#open = open;
     this.#root = root;
@@ -125,13 +127,15 @@ export class IncidentPanel {
       incident.inside && incident.inside_since && incident.state !== "resolved" && fact(t("fact.inside_since"), ageElement(h, incident.inside_since)),
       incident.type === "separation_unknown" && detail.silent && fact(t("fact.silent"), term("silent", detail.silent)),
       incident.type === "outage" && fact(t("fact.silent_devices"), t("fact.silent_of", { silent: detail.silent ?? 0, taken: detail.taken ?? 0, live: detail.live ?? 0 })),
-      Number.isFinite(incident.distance_m) && fact(t("fact.distance"), h("strong", { class: "big" }, metresText(incident.distance_m)),
+      Number.isFinite(incident.distance_m) && fact(t("fact.distance"), h("strong", { class: "big" }, incident.place?.cell ? `≈ ${metresText(incident.distance_m)}` : metresText(incident.distance_m)),
         order?.alert_m && h("span", { class: "muted" }, t("fact.alert", { radius: metresText(order.alert_m) }))),
       Number.isFinite(incident.closing_mps) && fact(t("fact.closing"), t(incident.closing_mps > 0.05 ? "fact.nearer" : incident.closing_mps < -0.05 ? "fact.farther" : "fact.steady"),
         Math.abs(incident.closing_mps) > 0.05 && h("span", { class: "muted" }, speedText(Math.abs(incident.closing_mps)))),
       Number.isFinite(incident.time_to_zone_s) && fact(t("fact.time_to_zone"), duration(incident.time_to_zone_s * 1000)),
       Number.isFinite(incident.p_within) && fact(t("fact.p_within"), percentText(incident.p_within)),
-      place && fact(t("fact.place"), place, incident.place.at && ageElement(h, incident.place.at, "ago")),
+      place && !incident.place.cell && fact(t("fact.place"), place, incident.place.at && ageElement(h, incident.place.at, "ago")),
+      incident.place?.cell && fact(t("fact.place"), h("strong", {}, place), this.#lookButton(incident), h("span", { class: "muted" }, t("place.cell"))),
+      detail.probing && fact(term("type", incident.type), t("fact.probing", { turns: detail.probing.turns })),
       order?.reference && fact(t("fact.order"), order.reference),
       incident.units?.length > 0 && fact(t("fact.units"), incident.units.map((unit) => unit.callsign ?? shortId(unit.unit_id ?? unit.id)).join(", ")),
       incident.attribution && incident.attribution !== "unknown" && fact(t("fact.attribution"), term("attribution", incident.attribution)),
@@ -151,6 +155,13 @@ export class IncidentPanel {
       const name = event.target.closest("[data-command]")?.dataset.command;
       if (name) this.#commands.run(name, incident.id);
     };
+  }
+
+  /** Where her place is coarse: the way to the exact one, for a reason. */
+  #lookButton(incident) {
+    if (incident.provisional || !incident.victim_id || !Commands.maySend(this.#role())) return null;
+    return h("button", { class: "button look", type: "button", dataset: { part: "look" }, onclick: () => this.#commands.ask_look(incident) },
+      icon("place"), h("span", {}, t("look.button")));
   }
 
   #told(timeline) {

@@ -46,7 +46,7 @@ class Console {
     });
     this.panel = new IncidentPanel({
       root: byId("incident"), records: this.records, board: this.board, commands: this.commands,
-      open: (id) => this.openPart(id), close: () => this.close(), me: () => this.session.userId,
+      open: (id) => this.openPart(id), close: () => this.close(), me: () => this.session.userId, role: () => this.session.role,
     });
     this.map = new MapView(byId("map"), config.map_style_url ?? null);
     this.map.addEventListener("grid", ({ detail }) => this.drawLegend(detail.step));
@@ -302,7 +302,7 @@ class Console {
       this.#mapping = false;
       const incident = this.selected && this.board.get(this.selected);
       if (incident) this.map.showIncident(this.view(incident));
-      else this.map.showOverview(this.overview(), (id) => this.open(id));
+      else this.map.showOverview(this.overview(), this.overviewCells(), (id) => this.open(id));
     });
   }
 
@@ -317,14 +317,25 @@ class Console {
       if (!Number.isFinite(fix?.lat)) return [];
       return [{ role, name: this.records.name(person), lat: fix.lat, lon: fix.lon, accuracy_m: fix.accuracy_m, at: fix.at, trail: this.board.trail(person) }];
     });
-    return { incident, parties, order: { ...this.records.order(incident.order_id), ...radii(incident.detail) }, zones: this.records.zones(incident.order_id) };
+    const shown = new Set(parties.map(({ role }) => role));
+    const cells = ["victim", "aggressor"].flatMap((role) => (told[role]?.cell && !shown.has(role) ? [{ role, cell: told[role].cell }] : []));
+    return { incident, parties, cells, order: { ...this.records.order(incident.order_id), ...radii(incident.detail) }, zones: this.records.zones(incident.order_id) };
   }
 
   overview() {
     return this.board.queue().flatMap((incident) => {
-      const fix = this.board.positions.get(incident.victim_id) ?? incident.place ?? incident.detail?.aggressor_place ?? this.board.positions.get(incident.aggressor_id);
+      const fixes = [this.board.positions.get(incident.victim_id), incident.place];
+      if (!incident.place?.cell) fixes.push(incident.detail?.aggressor_place, this.board.positions.get(incident.aggressor_id));
+      const fix = fixes.find((one) => Number.isFinite(one?.lat));
       return Number.isFinite(fix?.lat) ? [{ incident, lat: fix.lat, lon: fix.lon }] : [];
     });
+  }
+
+  /** The cells of those of whom nothing exact is known. */
+  overviewCells() {
+    const exact = new Set(this.overview().map(({ incident }) => incident.id));
+    return this.board.queue().flatMap((incident) =>
+      (incident.place?.cell && !exact.has(incident.id) ? [{ incident, role: "victim", cell: incident.place.cell }] : []));
   }
 
   drawLegend(step) {
@@ -333,7 +344,9 @@ class Console {
     const order = incident && this.records.order(incident.order_id);
     const ring = (name) => order?.[`${name}_m`] > 0 && h("span", { class: `legend ring-${name}` }, h("i"), `${t(`ring.${name}`)} ${metresText(order[`${name}_m`])}`);
     replace(byId("map-legend"),
-      incident && [ring("alert"), order?.warning_m > order?.alert_m && ring("warning")],
+      incident && (incident.place?.cell
+        ? h("span", { class: "legend cell" }, h("i"), t("map.cell"))
+        : [ring("alert"), order?.warning_m > order?.alert_m && ring("warning")]),
       this.gridStep && h("span", { class: "legend" }, t("map.grid", { step: metresText(this.gridStep) })));
   }
 

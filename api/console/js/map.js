@@ -4,7 +4,7 @@
  */
 
 import { h } from "./dom.js";
-import { bounds, circle, grid, metres, roundMetres } from "./geometry.js";
+import { bounds, cellRing, circle, grid, metres, roundMetres } from "./geometry.js";
 import { term, t } from "./i18n.js";
 import { icon } from "./icons.js";
 import { ago } from "./time.js";
@@ -20,7 +20,7 @@ const DISTANCE_ROOM_PX = 110;
 const OLD_FIX_MS = 120_000;
 
 const EMPTY = { type: "FeatureCollection", features: [] };
-const SOURCES = ["grid", "zones", "rings", "accuracy", "trails", "link"];
+const SOURCES = ["grid", "zones", "rings", "cells", "accuracy", "trails", "link"];
 
 export class MapView extends EventTarget {
   #container;
@@ -81,15 +81,19 @@ export class MapView extends EventTarget {
     else this.#map.setStyle(plainStyle(), { diff: false });
   }
 
-  /** One incident: `parties` [{role, name, lat, lon, accuracy_m, at, trail}], rings and zones of its order. */
+  /**
+   * One incident: `parties` [{role, name, lat, lon, accuracy_m, at, trail}], rings and zones of its order; `cells`
+   * [{role, cell}] of who is shown coarsely: a shape, and no pin in its middle where nobody is known to be.
+   */
   showIncident(view) {
     this.#draw = () => {
-      const { parties, order, zones, incident } = view;
+      const { parties, cells, order, zones, incident } = view;
       const victim = parties.find((party) => party.role === "victim");
       const aggressor = parties.find((party) => party.role === "aggressor");
       const at = victim ?? parties[0];
       this.#set("rings", at && victim ? rings(victim, order) : []);
       this.#set("zones", zones.map((zone) => feature(ground(zone), { kind: zone.properties?.kind ?? "exclusion" })));
+      this.#set("cells", cells.map(cellFeature));
       this.#set("accuracy", parties.filter((party) => party.accuracy_m > 0).map((party) =>
         feature({ type: "Polygon", coordinates: [circle([party.lon, party.lat], party.accuracy_m)] }, { role: party.role })));
       this.#set("trails", parties.filter((party) => party.trail.length > 1).map((party) =>
@@ -108,23 +112,26 @@ export class MapView extends EventTarget {
       this.#place(markers);
       this.#thin();
       const points = parties.map((party) => [party.lon, party.lat]);
+      points.push(...cells.flatMap(({ cell }) => cellRing(cell)));
       // The ring says more than two points do, as long as it does not make them one point.
       const apart = victim && aggressor ? metres(points[0], points[1]) : Infinity;
       if (victim && order?.alert_m > 0 && (parties.length === 1 || apart * 8 > order.alert_m)) points.push(...circle([victim.lon, victim.lat], order.alert_m));
-      this.#fitOnce(`incident:${incident.id}:${parties.map((party) => party.role)}:${order?.alert_m ?? ""}`, points);
+      this.#fitOnce(`incident:${incident.id}:${parties.map((party) => party.role)}:${cells.length}:${order?.alert_m ?? ""}`, points);
     };
     this.#draw();
   }
 
-  /** Every incident that has a place. `items` [{incident, lon, lat}]; `choose(id)` when one is pressed. */
-  showOverview(items, choose) {
+  /** Every incident that has a place: `items` [{incident, lon, lat}], and `cells` of the coarse ones; `choose(id)` when one is pressed. */
+  showOverview(items, cells, choose) {
     this.#draw = () => {
       for (const name of SOURCES) if (name !== "grid") this.#set(name, []);
       this.#place(items.map(({ incident, lon, lat }) => ({
         id: `incident:${incident.id}`, lon, lat, key: `${incident.severity}:${incident.type}:${incident.state}:${document.documentElement.lang}`,
         element: () => incidentMarker(incident, choose),
       })));
-      this.#fitOnce(`overview:${items.map(({ incident }) => incident.id)}`, items.map(({ lon, lat }) => [lon, lat]));
+      this.#set("cells", cells.map(cellFeature));
+      this.#fitOnce(`overview:${[...items, ...cells].map(({ incident }) => incident.id)}`,
+        [...items.map(({ lon, lat }) => [lon, lat]), ...cells.flatMap(({ cell }) => cellRing(cell))]);
     };
     this.#draw();
   }
@@ -150,6 +157,8 @@ export class MapView extends EventTarget {
       ["grid", "line", { "line-color": ink.grid, "line-width": 1 }],
       ["zones", "fill", { "fill-color": kind(ink.alert, ink.victim), "fill-opacity": 0.1 }],
       ["zones", "line", { "line-color": kind(ink.alert, ink.victim), "line-width": 1.5 }],
+      ["cells", "fill", { "fill-color": role(ink.victim, ink.aggressor), "fill-opacity": 0.14 }],
+      ["cells", "line", { "line-color": role(ink.victim, ink.aggressor), "line-width": 2, "line-dasharray": [4, 3] }],
       ["accuracy", "fill", { "fill-color": role(ink.victim, ink.aggressor), "fill-opacity": 0.16 }],
       ["rings", "fill", { "fill-color": ink.alert, "fill-opacity": ["match", ["get", "ring"], "alert", 0.07, 0] }],
       ["rings", "line", { "line-color": ink.alert, "line-width": 2.5 }, ["==", ["get", "ring"], "alert"]],
@@ -234,6 +243,7 @@ export class MapView extends EventTarget {
 }
 
 const feature = (geometry, properties) => ({ type: "Feature", geometry, properties });
+const cellFeature = ({ role, cell }) => feature({ type: "Polygon", coordinates: [cellRing(cell)] }, { role });
 const line = (...points) => feature({ type: "LineString", coordinates: points }, {});
 
 /** A zone's shape: a point with a radius is a circle. */

@@ -102,7 +102,7 @@ export class Queue {
           h("span", { class: `person ${role}`, title: t(`role.${role}`), lang: language() },
             icon(role), h("span", { class: "sr-only" }, `${t(`role.${role}`)}: `), h("span", { class: "person-name" }, this.#records.name(incident[`${role}_id`]))))),
         h("span", { class: "row-facts" },
-          Number.isFinite(incident.distance_m) && h("span", { class: "fact distance" }, icon("distance"), metresText(incident.distance_m)),
+          Number.isFinite(incident.distance_m) && h("span", { class: "fact distance" }, icon("distance"), `${incident.place?.cell ? "≈ " : ""}${metresText(incident.distance_m)}`),
           place && h("span", { class: "fact place" }, icon("place"), place),
           told.total > 0 && h("span", { class: `fact told${told.failed ? " bad" : ""}` }, icon("sent"), deliveryText(told)))),
     ];

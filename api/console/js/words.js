@@ -12,8 +12,9 @@ export function metresText(value) {
   return `${number(value / 1000, value < 10_000 ? 1 : 0)} ${t("unit.km")}`;
 }
 
-/** "43.23895, 76.94560 ±12 m". */
+/** "43.23895, 76.94560 ±12 m"; of a place that is shown coarsely that it is. */
 export function placeText(place) {
+  if (place?.cell) return t("place.district");
   if (!Number.isFinite(place?.lat) || !Number.isFinite(place?.lon)) return null;
   if (place.name) return place.name;
   const around = place.accuracy_m > 0 ? ` ±${metresText(place.accuracy_m)}` : "";

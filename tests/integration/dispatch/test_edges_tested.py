@@ -11,7 +11,7 @@ from core.actions.incidents import apply_transitions
 from core.actions.unit_of_work import act
 from core.clock import to_ms
 from core.domain.transition import Position
-from tests.integration.dispatch.conftest import NOW
+from .conftest import NOW
 
 Query = Callable[..., Awaitable[list[Any]]]
 SIDES = itertools.cycle([(43.21, 76.9), (43.19, 76.9)])
