@@ -154,7 +154,7 @@ async def test_a_socket_that_does_not_read_is_closed_and_its_cursor_resumes(
     async with api.feed(dispatcher(api, pair), 0, max_queue=1) as slow:
         async with act(database, NOW) as unit:
             for number in range(total):
-                unit.emit(pair.agency_id, "test", {"name": str(number), "ballast": "x" * 10_000})
+                unit.emit(pair.agency_id, "unit.updated", {"name": str(number), "ballast": "x" * 10_000})
         async with asyncio.timeout(15):
             while api.context.tail.connections:
                 await asyncio.sleep(0.05)
@@ -269,7 +269,7 @@ async def test_units_are_found_near_her_when_her_panic_told_no_place(
 async def test_an_action_that_fails_tells_nobody(pair: Any, database: Any, query: Query) -> None:
     with pytest.raises(QorganError):
         async with act(database, NOW) as unit:
-            unit.emit(pair.agency_id, "test", {})
+            unit.emit(pair.agency_id, "unit.updated", {})
             await unit.flush()
             raise QorganError("no")
     assert await query("SELECT 1 FROM feed") == []
