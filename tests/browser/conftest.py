@@ -7,6 +7,7 @@ the screen can be produced at will; a test against the real API is in `test_cons
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import itertools
 import json
@@ -108,6 +109,17 @@ class Desk:
         self.access_tokens = 0
         self.session_ended = False
         self.map_style_url: str | None = None
+        self.role: str | None = None
+        self.user_id = "0198c000-0000-7000-8000-000000000001"
+        self.sealed: list[dict[str, Any]] = []
+
+    @property
+    def token(self) -> str:
+        """The access token that holds now; with a role set it says whose it is, as the API's do."""
+        if self.role is None:
+            return f"access-{self.access_tokens}"
+        said = json.dumps({"role": self.role, "sub": self.user_id, "name": f"{self.role}-1"}).encode()
+        return f"a.{base64.urlsafe_b64encode(said).decode().rstrip('=')}.{self.access_tokens}"
 
     def make(self, number: int, **values: Any) -> dict[str, Any]:
         """An incident as the API gives it; `age_s` says how long ago it was opened."""
@@ -152,7 +164,7 @@ def scripted_api(desk: Desk, settings: Settings) -> FastAPI:
     mount(app, settings)
 
     def signed_in(request: Request) -> bool:
-        return request.headers.get("authorization") == f"Bearer access-{desk.access_tokens}" and not desk.session_ended
+        return request.headers.get("authorization") == f"Bearer {desk.token}" and not desk.session_ended
 
     @app.post("/v1/auth/token")
     async def token(request: Request) -> Any:
@@ -165,8 +177,7 @@ def scripted_api(desk: Desk, settings: Settings) -> FastAPI:
         if form["grant_type"] == "refresh_token" and not str(form["refresh_token"]).startswith("refresh-"):
             return wrong
         desk.access_tokens += 1
-        number = desk.access_tokens
-        return {"access_token": f"access-{number}", "refresh_token": f"refresh-{number}", "expires_in": 900}
+        return {"access_token": desk.token, "refresh_token": f"refresh-{desk.access_tokens}", "expires_in": 900}
 
     @app.get("/v1/board")
     async def board(request: Request) -> Any:
@@ -176,7 +187,8 @@ def scripted_api(desk: Desk, settings: Settings) -> FastAPI:
         if desk.refuse_board:
             return JSONResponse({"code": "store_unavailable"}, 503)
         open_ones = [one for one in desk.incidents.values() if one["state"] != "resolved"]
-        return {"cursor": desk.last_cursor, "incidents": open_ones, "units": desk.units, "health": desk.health}
+        held = {"cursor": desk.last_cursor, "incidents": open_ones, "units": desk.units, "health": desk.health}
+        return held | {"sealed": desk.sealed}
 
     @app.get("/v1/incidents/{incident_id}")
     async def incident(incident_id: str) -> Any:
@@ -226,7 +238,7 @@ def scripted_api(desk: Desk, settings: Settings) -> FastAPI:
     @app.websocket("/v1/feed")
     async def feed(websocket: WebSocket, after: str) -> None:
         await websocket.accept()
-        if desk.refuse_feed or (await websocket.receive_json())["token"] != f"access-{desk.access_tokens}":
+        if desk.refuse_feed or (await websocket.receive_json())["token"] != desk.token:
             await websocket.close(1008)
             return
         if desk.close_feed_with is not None:
@@ -276,6 +288,12 @@ async def browser(vendor: None) -> AsyncIterator[Browser]:
         launched = await playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(CHROMIUM_FLAGS))
         yield launched
         await launched.close()
+
+
+@pytest.fixture(scope="session")
+def low_contrast() -> str:
+    """The script that finds words that do not stand out."""
+    return (Path(__file__).parent / "low_contrast.js").read_text()
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ export class Board extends EventTarget {
   cursor = null;
   incidents = new Map();
   provisional = new Map();
+  sealed = new Map(); // what may be known of grave incidents in cases sealed from this user
   units = [];
   health = {};
   positions = new Map(); // person id → newest fix
@@ -30,18 +31,19 @@ export class Board extends EventTarget {
 
   /** Start anew from `GET /v1/board`. Trails are kept: they are only ever drawn. */
   load(snapshot) {
-    const known = this.loaded ? new Map(this.incidents) : null;
+    const known = this.loaded ? new Map([...this.sealed, ...this.incidents]) : null;
     this.cursor = String(snapshot.cursor ?? "0");
     this.units = snapshot.units ?? [];
     this.health = snapshot.health ?? {};
     this.incidents = new Map((snapshot.incidents ?? []).map((incident) => [incident.id, incident]));
     this.provisional = new Map((snapshot.provisional ?? []).map((item) => [item.id, item]));
+    this.sealed = new Map((snapshot.sealed ?? []).map((incident) => [incident.id, sealedIncident(incident)]));
     for (const incident of this.incidents.values()) this.#forgetPlace(incident);
     for (const position of snapshot.positions ?? []) this.#place(position);
     this.loaded = true;
     // After a gap, what is new and critical has to be heard as well.
     if (known) {
-      for (const incident of this.incidents.values()) this.#alarmIfNew(known.get(incident.id), incident);
+      for (const incident of [...this.incidents.values(), ...this.sealed.values()]) this.#alarmIfNew(known.get(incident.id), incident);
     }
     this.#changed();
   }
@@ -49,7 +51,7 @@ export class Board extends EventTarget {
   /** Forget everything, for whoever signs in next. */
   clear() {
     Object.assign(this, { loaded: false, cursor: null, units: [], health: {} });
-    for (const held of [this.incidents, this.provisional, this.positions, this.trails, this.deliveries]) held.clear();
+    for (const held of [this.incidents, this.provisional, this.sealed, this.positions, this.trails, this.deliveries]) held.clear();
     this.#changed();
   }
 
@@ -67,11 +69,12 @@ export class Board extends EventTarget {
     }
     if (kind === "health") this.holdHealth(data);
     else if (kind === "provisional") this.#holdProvisional(data, frame.at);
+    else if (kind === "incident.sealed") this.#holdSealed(data);
     else if (kind?.startsWith("incident.")) this.hold(data);
     else if (kind === "delivery.updated") this.holdDelivery(data?.incident_id, data);
     else if (kind?.startsWith("unit.")) this.#holdUnit(data);
     else if (kind?.startsWith("notice.")) this.dispatchEvent(new CustomEvent("notice", { detail: { kind, data: data ?? {} } }));
-    this.#changed({ kind, id: data?.incident_id ?? data?.id });
+    this.#changed({ kind, id: data?.incident_id ?? data?.id, orderId: data?.order_id });
     return true;
   }
 
@@ -82,10 +85,12 @@ export class Board extends EventTarget {
     if (held && held.version > incident.version) return;
     const { timeline: _, ...rest } = incident;
     const merged = { ...held, ...rest };
+    const before = held ?? this.sealed.get(incident.id);
+    this.sealed.delete(incident.id);
     this.incidents.set(incident.id, merged);
     this.#forgetPlace(merged);
     for (const [id, item] of this.provisional) if (answers(merged, item)) this.provisional.delete(id);
-    if (merged.state !== "resolved") this.#alarmIfNew(held, merged);
+    if (merged.state !== "resolved") this.#alarmIfNew(before, merged);
     else this.#forgetOldest();
     this.#changed({ kind: "incident.updated", id: incident.id });
   }
@@ -135,13 +140,13 @@ export class Board extends EventTarget {
   }
 
   get(id) {
-    return this.incidents.get(id) ?? this.provisional.get(id) ?? null;
+    return this.incidents.get(id) ?? this.provisional.get(id) ?? this.sealed.get(id) ?? null;
   }
 
   /** What needs somebody, the most urgent first: severity, then state, then who has waited longest. */
   queue() {
     const open = [...this.incidents.values()].filter((incident) => incident.state !== "resolved");
-    return [...open, ...this.provisional.values()].sort(byUrgency);
+    return [...open, ...this.provisional.values(), ...this.sealed.values()].sort(byUrgency);
   }
 
   #forgetOldest() {
@@ -171,6 +176,18 @@ export class Board extends EventTarget {
     if (this.incidents.has(item.id) || [...this.incidents.values()].some((incident) => answers(incident, item))) return;
     this.provisional.set(item.id, item);
     this.#alarmIfNew(null, item);
+  }
+
+  /** Something grave waits in a case sealed from this user, or is over. */
+  #holdSealed(data) {
+    if (!data?.id) return;
+    const before = this.incidents.get(data.id) ?? this.sealed.get(data.id);
+    this.incidents.delete(data.id); // the glass has shut again
+    this.sealed.delete(data.id);
+    if (data.state === "resolved") return;
+    const incident = sealedIncident(data);
+    this.sealed.set(data.id, incident);
+    this.#alarmIfNew(before, incident);
   }
 
   /** Nothing shows her exactly any more: what was on the map of her goes. Who may still see it is sent it again. */
@@ -207,6 +224,9 @@ export class Board extends EventTarget {
     this.dispatchEvent(new CustomEvent("change", { detail }));
   }
 }
+
+/** An incident as far as it may be known while its case is sealed. */
+export const sealedIncident = ({ id, type, severity, state, opened_at }) => ({ id, type, severity, state, opened_at, occurred_at: opened_at, sealed: true });
 
 /** Cursors are numbers too large for JavaScript's own, written as strings. */
 export function isAfter(left, right) {

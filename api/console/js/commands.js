@@ -33,7 +33,7 @@ export class Commands {
 
   /** Which commands an incident's state allows. */
   static allowed(incident) {
-    if (!incident || incident.provisional) return [];
+    if (!incident || incident.provisional || incident.sealed) return [];
     if (incident.state === "resolved") return ["note", "reopen"];
     return [...(incident.state === "open" ? ["acknowledge"] : []), "dispatch", "note", "resolve"];
   }

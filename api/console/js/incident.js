@@ -5,7 +5,9 @@ import { h, replace } from "./dom.js";
 import { episodeList, othersOf, pairsInDark } from "./episode.js";
 import { has, t, term } from "./i18n.js";
 import { icon } from "./icons.js";
+import { orderFacts } from "./order.js";
 import { shortId } from "./records.js";
+import { sealedCard } from "./sealed.js";
 import { ageElement, clockTime, duration } from "./time.js";
 import { metresText, percentText, placeText, speedText } from "./words.js";
 
@@ -23,10 +25,12 @@ export class IncidentPanel {
   #role;
   #board;
   #open;
+  #glass;
   #parts;
 
-  /** `me()` is the id of whoever is signed in, `role()` her role; `open(id)` chooses another incident. */
-  constructor({ root, records, board, commands, open, close, me, role }) {
+  /** `me()` is the id of whoever is signed in, `role()` her role; `open(id)` chooses another incident, `glass(id)` asks to open a sealed one. */
+  constructor({ root, records, board, commands, open, close, me, glass, role }) {
+    this.#glass = glass;
     this.#me = me;
     this.#role = role;
     this.#board = board;
@@ -43,6 +47,12 @@ export class IncidentPanel {
       this.#parts = null;
       this.#root.dataset.id = "";
       replace(this.#root, h("div", { class: "empty" }, icon("shield", "icon-large"), h("strong", {}, t("incident.none")), h("p", {}, t("incident.none.more"))));
+      return;
+    }
+    if (incident.sealed) {
+      this.#parts = null;
+      this.#root.dataset.id = incident.id;
+      this.#keepFocus(this.#root, () => replace(this.#root, sealedCard(incident, { close: this.#close, open: this.#glass })));
       return;
     }
     if (this.#root.dataset.id !== incident.id || !this.#parts) this.#frame(incident);
@@ -137,11 +147,12 @@ export class IncidentPanel {
       incident.place?.cell && fact(t("fact.place"), h("strong", {}, place), this.#lookButton(incident), h("span", { class: "muted" }, t("place.cell"))),
       detail.probing && fact(term("type", incident.type), t("fact.probing", { turns: detail.probing.turns })),
       order?.reference && fact(t("fact.order"), order.reference),
+      orderFacts(incident, order).map(([name, values]) => fact(name, values)),
       incident.units?.length > 0 && fact(t("fact.units"), incident.units.map((unit) => unit.callsign ?? shortId(unit.unit_id ?? unit.id)).join(", ")),
       incident.attribution && incident.attribution !== "unknown" && fact(t("fact.attribution"), term("attribution", incident.attribution)),
       incident.assurance && fact(t("fact.assurance"), term("assurance", incident.assurance)),
       fact(t("fact.id"), h("span", { class: "mono", title: incident.id }, shortId(incident.id))),
-    ].filter(Boolean).flat();
+    ].filter(Boolean).flat(2);
   }
 
   #drawActions(root, incident) {

@@ -3,6 +3,7 @@
 import { Alarm } from "./sound.js";
 import { Board } from "./board.js";
 import { Commands, problemWords } from "./commands.js";
+import { Desk } from "./desk.js";
 import { Feed } from "./feed.js";
 import { IncidentPanel } from "./incident.js";
 import { MapView } from "./map.js";
@@ -12,6 +13,7 @@ import { Session } from "./session.js";
 import { Security } from "./security.js";
 import { SignIn } from "./signin.js";
 import { ask, show, toast } from "./dialog.js";
+import { breakGlass } from "./sealed.js";
 import { drawBanner, drawHealth, drawLink } from "./link.js";
 import { byId, h, replace } from "./dom.js";
 import * as i18n from "./i18n.js";
@@ -23,7 +25,6 @@ import { toggleTheme } from "./theme.js";
 
 const { t, term } = i18n;
 const TICK_MS = 1000;
-const WATCHES_USERS = new Set(["supervisor", "admin"]); // who hears of guesses at others' passwords
 const TOLD_LOOKUPS_MAX = 25; // timelines read in advance, for the messages shown in the queue
 
 class Console {
@@ -34,6 +35,7 @@ class Console {
   feed = new Feed(this.session, this.board, globalThis.qorganQuietMs); // tests are less patient
   commands = new Commands(this.session, this.board, (incident) => this.loaded(incident));
   selected = null;
+  selectedSealed = false;
   timeline = null;
   failed = null;
   #drawing = false;
@@ -46,8 +48,10 @@ class Console {
     });
     this.panel = new IncidentPanel({
       root: byId("incident"), records: this.records, board: this.board, commands: this.commands,
-      open: (id) => this.openPart(id), close: () => this.close(), me: () => this.session.userId, role: () => this.session.role,
+      open: (id) => this.openPart(id), close: () => this.close(), me: () => this.session.userId,
+      glass: (id) => this.breakGlass(id), role: () => this.session.role,
     });
+    this.desk = new Desk(this.session, this.records);
     this.map = new MapView(byId("map"), config.map_style_url ?? null);
     this.map.addEventListener("grid", ({ detail }) => this.drawLegend(detail.step));
     this.board.addEventListener("change", ({ detail }) => this.changed(detail));
@@ -87,7 +91,9 @@ class Console {
   async enter() {
     this.show("workplace");
     replace(byId("who"), icon("person"), h("span", {}, this.session.username ?? ""));
+    this.desk.start();
     this.redraw();
+    if (this.desk.alone) return;
     this.feed.start();
     if (this.map.started) return;
     this.map.started = true;
@@ -101,6 +107,7 @@ class Console {
 
   leave(asked) {
     this.feed.stop();
+    this.desk.stop();
     this.alarm.keep(false);
     this.close();
     this.board.clear();
@@ -122,6 +129,7 @@ class Console {
     if (!incident) return;
     if (this.selected !== id) {
       this.selected = id;
+      this.selectedSealed = Boolean(incident.sealed);
       this.timeline = null;
       this.failed = null;
     }
@@ -129,7 +137,7 @@ class Console {
     this.draw();
     this.map.resize();
     if (focus) this.panel.focus();
-    if (incident.provisional) this.timeline = [];
+    if (incident.provisional || incident.sealed) this.timeline = [];
     else this.refresh(id);
   }
 
@@ -141,6 +149,16 @@ class Console {
     } catch (error) {
       toast(problemWords(error), { bad: true });
     }
+  }
+
+  /** Open a sealed case to see its incident, for a reason that somebody reviews. */
+  async breakGlass(id) {
+    await breakGlass(this.session, id, async () => {
+      this.records.clear(); // what was hidden may have been asked for
+      if (this.selected === id) await this.refresh(id);
+      else this.open(id);
+    });
+    if (this.board.get(id)?.sealed === undefined) this.panel.focus();
   }
 
   async refresh(id) {
@@ -180,19 +198,27 @@ class Console {
 
   act(name) {
     const id = this.selected ?? document.activeElement?.closest?.("li[data-id]")?.dataset.id;
-    if (id) this.commands.run(name, id);
+    if (id && name !== "glass") this.commands.run(name, id);
+    else if (this.board.get(id)?.sealed) this.breakGlass(id);
+    else return false;
   }
 
   // News -------------------------------------------------------------------------------------------------------
 
-  changed({ id } = {}) {
+  changed({ id, kind, orderId } = {}) {
+    this.desk.hear(kind);
+    if (/^(order|suspension)\./.test(kind)) this.records.forget(`/v1/orders/${orderId}`);
     const selected = this.selected && this.board.get(this.selected);
     if (this.selected && !selected) {
       // A provisional alert became an incident of its own: go on with that one.
       const next = this.board.queue().find((incident) => !incident.provisional);
       if (byId("workplace").dataset.room === "incident" && next) this.open(next.id);
       else this.close();
-    } else if (selected && id === this.selected && !selected.provisional && !this.commands.busy) {
+    } else if (selected && Boolean(selected.sealed) !== this.selectedSealed) {
+      this.selectedSealed = Boolean(selected.sealed);
+      this.timeline = selected.sealed ? [] : null;
+      if (!selected.sealed) this.refresh(this.selected);
+    } else if (selected && id === this.selected && !selected.provisional && !selected.sealed && !this.commands.busy) {
       this.later(() => this.refreshQuietly(id));
     }
     this.draw();
@@ -221,7 +247,7 @@ class Console {
 
   raise(incident) {
     this.alarm.ring();
-    const words = [term("severity", incident.severity), term("type", incident.type), this.records.name(incident.victim_id),
+    const words = [term("severity", incident.severity), term("type", incident.type), incident.sealed && t("sealed"), this.records.name(incident.victim_id),
       Number.isFinite(incident.distance_m) && metresText(incident.distance_m)];
     byId("announcer").textContent = words.filter(Boolean).join(", ");
   }
@@ -229,7 +255,6 @@ class Console {
   /** What somebody should know and that is no incident. */
   tell({ kind, data }) {
     const key = `notice.${kind.slice("notice.".length)}`;
-    if (data.user_id && data.user_id !== this.session.userId && !WATCHES_USERS.has(this.session.role)) return;
     if (!i18n.has(key)) return;
     const words = t(key, { user: data.username ?? "", order: this.records.order(data.order_id)?.reference ?? (data.order_id ? shortId(data.order_id) : "—") });
     toast(words, { bad: kind === "notice.welfare_check" || Boolean(data.user_id) });
@@ -241,7 +266,7 @@ class Console {
     if (this.looking) return;
     this.looking = true;
     for (const incident of this.board.queue().slice(0, TOLD_LOOKUPS_MAX)) {
-      if (incident.provisional || this.board.deliveries.has(incident.id)) continue;
+      if (incident.provisional || incident.sealed || this.board.deliveries.has(incident.id)) continue;
       try {
         const whole = await this.session.request(`/v1/incidents/${incident.id}`);
         this.board.holdTimeline(incident.id, whole.timeline);
@@ -259,6 +284,7 @@ class Console {
     this.drawTools();
     this.draw();
     this.drawStatus();
+    this.desk.draw();
   }
 
   /** Draw once before the next frame, however many events ask for it. */
@@ -374,7 +400,7 @@ class Console {
   }
 
   help() {
-    const keys = [["J K ↑ ↓", "move"], ["Enter", "open"], ["A", "acknowledge"], ["D", "dispatch"], ["N", "note"], ["R", "resolve"],
+    const keys = [["J K ↑ ↓", "move"], ["Enter", "open"], ["A", "acknowledge"], ["D", "dispatch"], ["N", "note"], ["R", "resolve"], ["B", "glass"],
       ["F", "fit"], ["M", "mute"], ["T", "theme"], ["Esc", "close"], ["?", "help"]];
     ask({
       title: t("help.title"),
@@ -407,12 +433,13 @@ class Console {
     const actions = {
       KeyJ: () => this.step(1), KeyK: () => this.step(-1), ArrowDown: () => this.step(1), ArrowUp: () => this.step(-1),
       KeyA: () => this.act("acknowledge"), KeyD: () => this.act("dispatch"), KeyN: () => this.act("note"), KeyR: () => this.act("resolve"),
-      KeyO: () => this.act("reopen"), KeyF: () => this.map.fit(), KeyM: () => this.alarm.toggle(), KeyT: toggleTheme,
+      KeyO: () => this.act("reopen"), KeyB: () => this.act("glass"), KeyF: () => this.map.fit(), KeyM: () => this.alarm.toggle(), KeyT: toggleTheme,
       Escape: () => this.selected ? this.close() : false, "?": () => this.help(),
     };
     listen(Object.fromEntries(Object.entries(actions).map(([key, run]) => [key, here(run)])));
     setInterval(() => {
       tick();
+      if (this.desk.alone) return;
       if (this.feed.status !== "live") this.drawStatus();
       else this.drawLegend();
     }, TICK_MS);

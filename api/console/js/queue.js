@@ -69,7 +69,7 @@ export class Queue {
       row = h("li", { dataset: { id: incident.id } }, h("button", { type: "button", onclick: () => this.#choose(incident.id) }));
       this.#rows.set(incident.id, row);
     }
-    row.className = `row sev-${incident.severity} state-${incident.state}${incident.provisional ? " provisional" : ""}`;
+    row.className = `row sev-${incident.severity} state-${incident.state}${incident.provisional ? " provisional" : ""}${incident.sealed ? " sealed" : ""}`;
     Object.assign(row.dataset, { severity: incident.severity, state: incident.state });
     const button = row.firstChild;
     if (selected) button.setAttribute("aria-current", "true");
@@ -94,10 +94,12 @@ export class Queue {
           incident.provisional
             ? h("span", { class: "tag provisional-tag" }, t("provisional"))
             : h("span", { class: `tag state ${incident.state}` }, term("state", incident.state)),
+          incident.sealed && h("span", { class: "tag sealed-tag" }, icon("lock"), t("sealed")),
           incident.exercise && h("span", { class: "tag exercise" }, t("exercise")),
           incident.retrospective && h("span", { class: "tag" }, t("retrospective")),
           others > 0 && h("span", { class: "tag" }, t("episode.more", { n: others })),
           incident.do_not_call && h("span", { class: "tag nocall" }, icon("nocall"), t("do_not_call.short"))),
+        incident.sealed && h("span", { class: "row-facts" }, t("sealed.row")),
         names.length > 0 && h("span", { class: "row-people" }, names.map((role) =>
           h("span", { class: `person ${role}`, title: t(`role.${role}`), lang: language() },
             icon(role), h("span", { class: "sr-only" }, `${t(`role.${role}`)}: `), h("span", { class: "person-name" }, this.#records.name(incident[`${role}_id`]))))),

@@ -35,6 +35,11 @@ export class Records extends EventTarget {
     return null;
   }
 
+  /** Forget a record, so that the next look asks for it anew. */
+  forget(path) {
+    this.#held.delete(path);
+  }
+
   person(id) {
     return id ? this.get(`/v1/people/${id}`) : null;
   }

@@ -45,6 +45,18 @@ export function clockTime(at) {
   return `${new Intl.DateTimeFormat("ru", { day: "2-digit", month: "2-digit" }).format(moment)} ${time}`;
 }
 
+/** A moment as civil time where it counts ("14.05.2026, 18:00 GMT+5"): a deadline is not the reader's local time. */
+export function civilTime(at, zone) {
+  const moment = new Date(at);
+  if (Number.isNaN(moment.getTime())) return t("time.unknown");
+  const fields = { day: "2-digit", month: "2-digit", year: "numeric", hour: "2-digit", minute: "2-digit", timeZoneName: "short" };
+  try {
+    return new Intl.DateTimeFormat("ru", { ...fields, timeZone: zone ?? undefined }).format(moment);
+  } catch {
+    return new Intl.DateTimeFormat("ru", fields).format(moment); // a zone this browser does not know
+  }
+}
+
 /** A `<time>` whose text is an age and which `tick` keeps right. */
 export function ageElement(make, at, mode = "age") {
   const element = make("time", {
