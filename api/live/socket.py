@@ -99,7 +99,7 @@ async def read_token(socket: WebSocket) -> str:
 def _token_of(frame: str | bytes) -> str:
     try:
         token = msgspec.json.decode(frame)["token"]
-    except (msgspec.DecodeError, KeyError, TypeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, KeyError, TypeError, UnicodeDecodeError, RecursionError):
         token = None
     if not isinstance(token, str) or not token:
         raise NotAuthenticated('The first frame must be {"token": …}.', code="credentials_missing")

@@ -14,8 +14,9 @@ from api.deps import Context
 from api.schemas.base import MAX_LIST_ITEMS, Body, Page, View, page_of
 from core.actions import evidence_exports as exports
 from core.actions.unit_of_work import act
-from core.errors import NotAllowed
+from core.errors import NotAllowed, NotFound
 from core.postgres import evidence_exports as store
+from core.postgres import incidents
 
 router = APIRouter(prefix="/v1", tags=["evidence"])
 
@@ -61,6 +62,8 @@ async def list_evidence(
 ) -> dict[str, Any]:
     """The exports of an incident, newest first."""
     async with context.database.connection(actor.scope) as connection:
+        if await incidents.find(connection, actor.agency_id, incident_id) is None:
+            raise NotFound("There is no such incident.")
         found = await store.of_incident(connection, actor.agency_id, incident_id, limit)
     return {**page_of(found, limit), "next": None}
 

@@ -14,8 +14,9 @@ from api.schemas.people import NewUnit, UnitChange, UnitView
 from core.actions import records, units
 from core.actions.unit_of_work import act
 from core.errors import InvalidInput
+from core.postgres.database import Connection
 from core.postgres.table import Record
-from core.postgres.units import UNITS
+from core.postgres.units import UNITS, as_told
 
 router = APIRouter(prefix="/v1/units", tags=["units"])
 
@@ -27,6 +28,10 @@ def check_position(body: NewUnit | UnitChange) -> bool:
     return body.lat is not None
 
 
+async def _told(connection: Connection, record: Record) -> Record:
+    return (await as_told(connection, [record]))[0]
+
+
 @router.post("", status_code=201, response_model=UnitView)
 async def create_unit(body: NewUnit, actor: Supervisor, context: Context, response: Response) -> Record:
     """Enter a unit."""
@@ -36,7 +41,7 @@ async def create_unit(body: NewUnit, actor: Supervisor, context: Context, respon
         if not await records.claim(unit, actor, UNITS, body.id, values):
             assert body.id is not None
             response.status_code = 200
-            return await UNITS.get(unit.connection, actor.agency_id, body.id)
+            return await _told(unit.connection, await UNITS.get(unit.connection, actor.agency_id, body.id))
         return await units.add(unit, actor, body.id, {**values, **stamp})
 
 
@@ -45,6 +50,7 @@ async def list_units(actor: FieldReader, context: Context, paging: Paging) -> di
     """Your agency's units."""
     async with context.database.connection(actor.scope) as connection:
         found = await UNITS.page(connection, actor.agency_id, after=paging.after, limit=paging.limit)
+        found = await as_told(connection, found)
     return page_of(found, paging.limit)
 
 
@@ -52,7 +58,7 @@ async def list_units(actor: FieldReader, context: Context, paging: Paging) -> di
 async def read_unit(unit_id: uuid.UUID, actor: FieldReader, context: Context) -> Record:
     """One unit."""
     async with context.database.connection(actor.scope) as connection:
-        return await UNITS.get(connection, actor.agency_id, unit_id)
+        return await _told(connection, await UNITS.get(connection, actor.agency_id, unit_id))
 
 
 @router.patch("/{unit_id}", response_model=UnitView)
@@ -62,4 +68,4 @@ async def update_unit(unit_id: uuid.UUID, body: UnitChange, actor: Dispatch, con
     if check_position(body):
         values["position_at"] = now
     async with act(context.database, now, actor.scope) as unit:
-        return await units.change(unit, actor, unit_id, values)
+        return await _told(unit.connection, await units.change(unit, actor, unit_id, values))

@@ -12,19 +12,29 @@ from core.clock import rfc3339
 from core.postgres import incidents
 from core.postgres.board import unit_json
 from core.postgres.table import Record
-from core.postgres.units import UNITS, incidents_of
+from core.postgres.units import UNITS, hidden_ids, incidents_of
 
 UNDER_WAY: Final = frozenset({"en_route", "on_scene"})
 """States of a unit that its incident keeps the time of."""
 
 
 async def add(unit: Unit, asker: records.Asker, unit_id: uuid.UUID | None, values: Mapping[str, Any]) -> Record:
-    """Enter a unit that `records.claim` found new."""
+    """Enter a unit that `records.claim` found new; raises NotFound for a conflict with nobody of the agency."""
+    await records.check_people(unit, asker.agency_id, list(values.get("conflicts", ())))
     return _told(unit, await records.insert(unit, asker, UNITS, unit_id, values))
 
 
 async def change(unit: Unit, asker: records.Asker, unit_id: uuid.UUID, values: Mapping[str, Any]) -> Record:
-    """Change a unit; raises NotFound. On its way or there, the incidents it was sent to say since when."""
+    """Change a unit; raises NotFound. On its way or there, the incidents it was sent to say since when.
+
+    Conflicts that are hidden from who asks stay: she can take back only those she knows of.
+    """
+    if "conflicts" in values:
+        await records.check_people(unit, asker.agency_id, list(values["conflicts"]))
+        before = await UNITS.get(unit.connection, asker.agency_id, unit_id, lock=True)
+        hidden = await hidden_ids(unit.connection)
+        kept = [one for one in before["conflicts"] if one in hidden]
+        values = {**values, "conflicts": [*values["conflicts"], *kept]}
     record = _told(unit, await records.change(unit, asker, UNITS, unit_id, values))
     if record["status"] in UNDER_WAY and "status" in values:
         await _note_step(unit, record)

@@ -21,7 +21,7 @@ PARTY_BOUND: Final = 2_000
 
 
 def unit_json(row: Any) -> dict[str, Any]:
-    """A unit as the board, the feed and `/v1/units` show it."""
+    """A unit as the board and the feed show it; whom its crew is related to is told by `/v1/units` alone."""
     return {
         "id": str(row["id"]),
         "agency_id": str(row["agency_id"]),
@@ -32,7 +32,6 @@ def unit_json(row: Any) -> dict[str, Any]:
         "position_at": rfc3339(row["position_at"]) if row["position_at"] else None,
         "capabilities": list(row["capabilities"]),
         "shift_ends_at": rfc3339(row["shift_ends_at"]) if row["shift_ends_at"] else None,
-        "conflicts": [str(person_id) for person_id in row["conflicts"]],
     }
 
 

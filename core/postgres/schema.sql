@@ -2140,3 +2140,19 @@ GRANT EXECUTE ON FUNCTION shown_from, shown_longer TO qorgan_api;
 GRANT EXECUTE ON FUNCTION held_fixes TO qorgan_api, qorgan_device;
 GRANT EXECUTE ON FUNCTION is_incident_held, held_fixes, end_of_order, drop_ping_day, count_ping_day, cut_audit
     TO qorgan_retention;
+
+-- Every id of whom the current user is related to. Unlike what is sealed, nobody reviews or audits that of her own kin.
+CREATE FUNCTION related_ids() RETURNS uuid[] LANGUAGE sql STABLE
+    AS $$
+        SELECT CASE current_setting('qorgan.hides', true)
+            WHEN 'false' THEN '{}'::uuid[]
+            WHEN 'true' THEN (SELECT h.related FROM hidden_from(current_app_user(), current_agency()) AS h)
+            END
+    $$;
+
+SELECT secure_by(
+    'break_glass',
+    'agency_id = (SELECT current_agency()) AND NOT (array_append(case_ids, asked_id) && (SELECT related_ids()))',
+    'SELECT, INSERT, UPDATE');
+CREATE POLICY not_of_kin ON audit AS RESTRICTIVE FOR SELECT TO qorgan_api
+    USING (NOT (array_append(person_ids, subject_id) && (SELECT related_ids())));

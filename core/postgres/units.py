@@ -6,7 +6,7 @@ import uuid
 from typing import Final
 
 from core.postgres.database import Connection
-from core.postgres.table import Table
+from core.postgres.table import Record, Table
 
 UNITS: Final = Table(
     "unit",
@@ -29,3 +29,16 @@ async def incidents_of(connection: Connection, agency_id: uuid.UUID, unit_id: uu
         unit_id,
     )
     return [row["id"] for row in rows]
+
+
+async def as_told(connection: Connection, found: list[Record]) -> list[Record]:
+    """Units as the scope's user may know them: of `conflicts`, less whom she may not know of."""
+    if not any(unit["conflicts"] for unit in found):
+        return found
+    hidden = await hidden_ids(connection)
+    return [{**unit, "conflicts": [one for one in unit["conflicts"] if one not in hidden]} for unit in found]
+
+
+async def hidden_ids(connection: Connection) -> frozenset[uuid.UUID]:
+    """Every id that is hidden from the scope's user."""
+    return frozenset(await connection.fetchval("SELECT hidden_ids()"))
