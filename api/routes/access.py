@@ -109,6 +109,7 @@ class GlassView(View):
     reviewed_at: datetime | None
     verdict: Literal["justified", "unjustified"] | None
     review_note: str | None
+    username: str | None = Field(None, description="Whose it was, in the list.")
 
 
 class GlassQuery(PageQuery):

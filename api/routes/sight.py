@@ -78,6 +78,7 @@ class LookView(View):
     reviewed_at: datetime | None
     verdict: Literal["justified", "unjustified"] | None
     review_note: str | None
+    username: str | None = Field(None, description="Whose it was, in the list.")
 
 
 class NewLookView(LookView):

@@ -18,6 +18,8 @@ GLASS: Final = (
     "id, user_id, asked_kind, asked_id, case_ids, reason_code, reason, from_at, until_at, reviewed_by, reviewed_at,"
     " verdict, review_note"
 )
+BY_NAME: Final = "(SELECT username FROM app_user WHERE app_user.id = user_id) AS username"
+"""Who it was, for whoever reviews it."""
 
 
 async def add_conflict(
@@ -125,7 +127,7 @@ async def broken_glass(
 ) -> list[Record]:
     """Broken glass of the scope's agency in the order of ids, reviewed or not."""
     rows = await connection.fetch(
-        f"SELECT {GLASS} FROM break_glass WHERE ($1::boolean IS NULL OR (reviewed_at IS NOT NULL) = $1)"  # noqa: S608
+        f"SELECT {GLASS}, {BY_NAME} FROM break_glass WHERE ($1::boolean IS NULL OR (reviewed_at IS NOT NULL) = $1)"  # noqa: S608
         " AND ($2::uuid IS NULL OR id > $2) ORDER BY id LIMIT $3",
         reviewed,
         after,

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from core.domain.sight import UNLOCKING, Coarse
+from core.postgres.access import BY_NAME
 from core.postgres.database import Connection
 from core.postgres.table import Record
 
@@ -136,7 +137,7 @@ async def add_look(connection: Connection, values: Record) -> Record:
 async def looks(connection: Connection, reviewed: bool | None, after: uuid.UUID | None, limit: int) -> list[Record]:
     """Reasoned looks of the scope's agency in the order of ids, reviewed or not."""
     rows = await connection.fetch(
-        f"SELECT {LOOK} FROM person_look WHERE ($1::boolean IS NULL OR (reviewed_at IS NOT NULL) = $1)"  # noqa: S608
+        f"SELECT {LOOK}, {BY_NAME} FROM person_look WHERE ($1::boolean IS NULL OR (reviewed_at IS NOT NULL) = $1)"  # noqa: S608
         " AND ($2::uuid IS NULL OR id > $2) ORDER BY id LIMIT $3",
         reviewed,
         after,

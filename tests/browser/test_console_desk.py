@@ -170,7 +170,9 @@ async def test_a_supervisor_reviews_what_others_opened_and_not_what_she_did(cons
     )
     own = make_use(2, console.desk.user_id, "I took the shift over", asked_kind="case", asked_id="c")
     office.lists["break-glass"] = [glass | {"username": "night-2"}, own]
-    office.lists["looks"] = [make_use(3, glass["user_id"], "she asked to be found", person_id="p")]
+    office.lists["looks"] = [
+        make_use(3, glass["user_id"], "she asked to be found", person_id="p", reason_code="missing")
+    ]
     await console.desk.emit("access.break_glass", {"id": glass["id"], "user_id": glass["user_id"]})
     await expect(console.page.locator("#toasts")).to_contain_text("opened a sealed case")
     await expect(console.page.locator("#reviews")).to_have_attribute("data-count", "2")
@@ -178,6 +180,7 @@ async def test_a_supervisor_reviews_what_others_opened_and_not_what_she_did(cons
     first = console.dialog.locator(".review", has_text="nobody was on duty")
     await expect(first).to_contain_text("night-2")
     await expect(console.dialog.locator(".review", has_text="I took the shift over")).to_contain_text("Somebody else")
+    await expect(console.dialog.locator(".review", has_text="asked to be found")).to_contain_text("Missing")
     await first.get_by_role("textbox").fill("It was only me")
     await first.get_by_role("button", name="Not justified").press("Enter")
     await expect(console.dialog.locator(".review")).to_have_count(2)

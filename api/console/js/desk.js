@@ -32,6 +32,7 @@ export class Desk {
     return this.#session.role === "caseworker";
   }
 
+  /** Start what this user's role has; again, when it has become known. */
   start() {
     byId("workplace").dataset.desk = this.alone ? "alone" : "beside";
     this.tasks.start();

@@ -59,7 +59,10 @@ class Console {
     this.board.addEventListener("notice", ({ detail }) => this.tell(detail));
     this.board.addEventListener("alarm", ({ detail }) => this.raise(detail));
     this.records.addEventListener("change", () => this.draw());
-    this.feed.addEventListener("status", () => this.drawStatus());
+    this.feed.addEventListener("status", ({ detail }) => {
+      if (detail === "live" || detail === "forbidden") this.desk.start(); // her role may have been unknown until now
+      this.drawStatus();
+    });
     this.alarm.addEventListener("change", () => this.drawTools());
     this.session.addEventListener("ended", ({ detail }) => this.leave(detail.asked));
     document.addEventListener("qorgan:language", () => this.redraw());

@@ -120,7 +120,7 @@ export class ReviewList {
     const own = this.#reviews.isOwn(use);
     const row = h("li", { class: `task review${own ? "" : " due"}`, dataset: { id: use.id } },
       h("div", { class: "task-head" }, icon(use.kind === "glass" ? "glass" : "eye"), h("strong", {}, t(`reviews.${use.kind}`)),
-        h("span", { class: "tag" }, term("glass.reason", use.reason_code))),
+        h("span", { class: "tag" }, term(`${use.kind}.reason`, use.reason_code))),
       h("blockquote", {}, use.reason),
       h("p", { class: "muted" }, [
         own ? t("timeline.you") : use.username ?? t("timeline.user", { id: shortId(use.user_id) }),

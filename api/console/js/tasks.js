@@ -229,7 +229,7 @@ export class TaskList {
 const group = (name) => h("section", { class: name }, h("h3"), h("ul", { class: "task-list" }));
 
 /** An age to the hour or the minute: seconds would make every row restless. */
-const rough = (ms) => duration(Math.floor(ms / 60_000) * 60_000).replace(new RegExp(` 0 ${t("time.s")}$`), "");
+const rough = (ms) => duration(Math.floor(ms / 60_000) * 60_000).replace(/ 0 \S+$/, "");
 
 function say(element, words) {
   element.textContent = words;

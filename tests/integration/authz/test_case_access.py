@@ -152,6 +152,7 @@ async def test_glass_is_broken_for_a_reason_for_a_while_and_in_the_open(
 
     waiting = (await office.call(here.scope("supervisor"), "GET", "/v1/break-glass?reviewed=false")).json()["items"]
     assert [glass["reason"] for glass in waiting] == [REASON["reason"]]
+    assert waiting[0]["username"]
     review = f"/v1/break-glass/{waiting[0]['id']}/review"
     verdict = {"verdict": "justified"}
     assert (await office.call(dispatcher, "POST", review, verdict)).status_code == 403
