@@ -158,7 +158,7 @@ async def test_a_dispatch_names_the_unit_sent(page: Page, real: RealDesk) -> Non
     await real.breach()
     await sign_in(page, real)
     await page.locator("li.row").get_by_role("button").click()
-    await page.get_by_role("button", name="Dispatch").click()
+    await page.locator("#incident").get_by_role("button", name="Dispatch").click()
     dialog = page.locator("#dialog")
     await dialog.get_by_role("checkbox").first.check()
     await dialog.get_by_role("button", name="Dispatch").click()
