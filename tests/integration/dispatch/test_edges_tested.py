@@ -11,6 +11,7 @@ from core.actions.incidents import apply_transitions
 from core.actions.unit_of_work import act
 from core.clock import to_ms
 from core.domain.transition import Position
+
 from .conftest import NOW
 
 Query = Callable[..., Awaitable[list[Any]]]

@@ -15,6 +15,7 @@ from core.clock import to_ms
 from core.domain import sight
 from core.redis import keys
 from core.redis.live import LiveFix
+
 from .conftest import NOW
 
 Query = Callable[..., Awaitable[list[Any]]]
