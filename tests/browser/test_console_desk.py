@@ -278,6 +278,18 @@ async def test_an_incident_says_how_its_order_stands(console: Any) -> None:
     await expect(facts).to_contain_text("Expired")
 
 
+async def test_a_caseworkers_tasks_fit_a_phone(console: Any, office: Office, low_contrast: str) -> None:
+    await console.page.set_viewport_size({"width": 390, "height": 844})
+    console.desk.role = "caseworker"
+    office.lists["tasks"] = [make_task(1, "order_expired", -1), make_task(2, "order_expiring", 50)]
+    await office.open()
+    await console.sign_in()
+    await expect(console.page.locator(".task")).to_have_count(2)
+    widths = "[...document.querySelectorAll('.desk, .task, .task-form')].map((one) => one.scrollWidth - one.clientWidth)"
+    assert set(await console.page.evaluate(widths)) == {0}
+    assert await console.page.evaluate(low_contrast) == []
+
+
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 async def test_on_a_phone_every_panel_fits_and_stands_out(
     console: Any, office: Office, scheme: Any, low_contrast: str
