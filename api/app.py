@@ -7,6 +7,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from api.bounds import Bounds
 from api.deps import ApiContext
+from api.description import describe, tell_repeats
 from api.errors import add_handlers
 from api.live import own_socket
 from api.live import socket as live_socket
@@ -115,7 +116,9 @@ def create_app(context: ApiContext) -> FastAPI:
     add_handlers(app)
     for router in ROUTERS:
         tell_who_may(router)
+        tell_repeats(router)
         app.include_router(router)
+    describe(app)
     mount_console(app, context)
     if origins := [origin.strip() for origin in context.settings.cors_origins.split(",") if origin.strip()]:
         app.add_middleware(

@@ -96,7 +96,7 @@ async def read_publication(
 async def read_chain(
     actor: Auditor,
     context: Context,
-    after: Annotated[int, Query(ge=0)] = 0,
+    after: Annotated[int, Query(ge=0, lt=1 << 62)] = 0,
     limit: Annotated[int, Query(ge=1, le=LINES_MAX)] = 100,
 ) -> dict[str, Any]:
     """Your agency's signed checkpoints, to be kept where nobody of the agency can change them."""

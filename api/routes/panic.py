@@ -50,7 +50,7 @@ PANIC_BODY: dict[str, Any] = {
 }
 
 
-@router.post("", status_code=201, openapi_extra=PANIC_BODY | ANYONE)
+@router.post("", status_code=201, openapi_extra=PANIC_BODY | ANYONE, responses={200: {"description": "Taken before."}})
 async def press(request: Request, context: Context) -> JSONResponse:
     """Take a panic: 201, or 200 for one that was taken before. An aggressor's device gets 403."""
     started = time.perf_counter()
