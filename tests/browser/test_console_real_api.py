@@ -6,6 +6,7 @@ import contextlib
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -21,6 +22,7 @@ from core.actions.unit_of_work import act
 from core.clock import now_ms, utc_now
 from core.domain.transition import Position, Transition, transition_id
 from core.postgres.database import Database
+from core.postgres.logins import GROUPS, url_as
 from core.redis.client import connect
 from core.settings import Settings
 from core.vault import load_vault
@@ -71,10 +73,24 @@ class RealDesk:
             )
             await apply_transitions(unit, [transition])
 
+    async def seal(self) -> None:
+        """Seal the pair's order; its caseworker is named."""
+        async with self.database.transaction() as connection:
+            case_id = await connection.fetchval(
+                "UPDATE protection_order SET sealed = true WHERE id = $1 RETURNING case_id",
+                uuid.UUID(self.world["pairs"][0]["order_id"]),
+            )
+            await connection.execute(
+                "INSERT INTO case_named_user (case_id, user_id, agency_id, named_at)"
+                " SELECT $1, id, agency_id, $2 FROM app_user WHERE role = 'caseworker'",
+                case_id,
+                utc_now(),
+            )
+
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def real(settings: Settings) -> AsyncIterator[RealDesk]:
-    """The demo's agency behind a real API on a free port."""
+async def real(settings: Settings, logins: dict[str, str]) -> AsyncIterator[RealDesk]:
+    """The demo's agency behind a real API on a free port, which sees by row-level security as it would at work."""
     assert settings.database_url is not None
     assert settings.redis_url is not None
     async with contextlib.AsyncExitStack() as stack:
@@ -84,8 +100,17 @@ async def real(settings: Settings) -> AsyncIterator[RealDesk]:
         redis_client = connect(settings.redis_url.get_secret_value())
         stack.push_async_callback(redis_client.aclose)
         world = await seed_demo(database, settings, utc_now())
-        registry, tail = Registry(database, utc_now), FeedTail(settings, database, redis_client, utc_now)
-        context = ApiContext(settings, database, redis_client, utc_now, registry=registry, tail=tail)
+        posts = {}
+        for kind in ("api", "device"):
+            login = urlsplit(logins[kind])
+            url = url_as(settings.database_url.get_secret_value(), str(login.username), str(login.password))
+            posts[kind] = Database(url, size=4, role=GROUPS[kind], vault=load_vault(settings))
+            await posts[kind].open()
+            stack.push_async_callback(posts[kind].close)
+        registry, tail = Registry(posts["device"], utc_now), FeedTail(settings, posts["device"], redis_client, utc_now)
+        context = ApiContext(
+            settings, posts["api"], redis_client, utc_now, device_database=posts["device"], registry=registry, tail=tail
+        )
         server = HttpServer(create_app(context), bind("127.0.0.1", 0), 200)
         for service in (registry, tail, server):
             await service.start()
@@ -147,6 +172,26 @@ async def test_two_dispatchers_see_each_other_s_work_and_the_slower_is_told(page
     await page.get_by_role("button", name="Acknowledge").click()
     await expect(page.locator("#toasts")).to_contain_text("Somebody else changed this incident.")
     await expect(page.locator("li.row")).to_have_attribute("data-state", "acknowledged")
+
+
+async def test_a_sealed_case_rings_without_names_until_its_glass_is_broken(page: Page, real: RealDesk) -> None:
+    await real.seal()
+    await sign_in(page, real)
+    await expect(page.locator("#link")).to_have_attribute("data-status", "live")
+    await real.breach()
+    row, panel, dialog = page.locator("li.row"), page.locator("#incident"), page.locator("#dialog")
+    await expect(row).to_contain_text("Sealed")
+    await expect(page.locator("#sound")).to_have_attribute("data-rings", "1")
+    await row.get_by_role("button").click()
+    await expect(panel).not_to_contain_text("Әсем Үлгібай")
+    await panel.get_by_role("button", name="Break the glass").click()
+    await dialog.get_by_label("Emergency").check()
+    await dialog.get_by_role("textbox").fill("Nobody of the named is on duty.")
+    await dialog.get_by_role("button", name="Break the glass").click()
+    await expect(panel).to_contain_text("Әсем Үлгібай")
+    await expect(row).to_contain_text("320 m")
+    await panel.get_by_role("button", name="Acknowledge").click()
+    await expect(row).to_have_attribute("data-state", "acknowledged")
 
 
 async def test_an_auditor_is_told_that_the_console_is_not_for_her(page: Page, real: RealDesk) -> None:
