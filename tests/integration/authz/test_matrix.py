@@ -5,6 +5,7 @@ ended and missing tokens, and devices. What may pass is what the route says of i
 from __future__ import annotations
 
 import collections
+import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -35,6 +36,11 @@ OUTSIDE: Final = {"PUT /v1/sign-in-provider"}
 """Asks a machine elsewhere when it passes: asked only by who may not."""
 UNMADE: Final = (409, 422)
 """Allowed, and its state or a sample body forbids it: it got past who asks."""
+OVER_SEALS: Final = {
+    "GET /v1/audit", "GET /v1/reports/looks",  # somebody has to audit what is sealed too: ids, no identity
+    "POST /v1/break-glass", "GET /v1/break-glass", "POST /v1/break-glass/{glass_id}/review",
+}  # fmt: skip
+"""Tell ids of sealed cases, rightly: who opened what was sealed is there to be reviewed by who could not."""
 SPECIAL: Final[dict[str, tuple[int, ...]]] = {
     "GET /v1/sign-in-provider": (404,),  # the agency has none
     "DELETE /v1/sign-in-provider": (404,),
@@ -217,6 +223,29 @@ async def test_who_is_related_to_her_is_told_nothing_of_the_case(stage: Stage) -
             if answer.is_success and names_her and operation.method != "GET" and "conflicts" not in operation.path:
                 findings.append(f"{operation.name} as {role}: {answer.status_code} {answer.text[:160]}")
             if found := leaks(answer, here.of_case):
+                findings.append(f"{operation.name} as {role}: {answer.status_code} tells {found}")
+    assert not findings, told(findings)
+
+
+async def test_a_sealed_case_is_told_to_nobody_who_is_not_named(stage: Stage, database: Database) -> None:
+    here = stage.here
+    case_id = uuid.UUID(here.places["case_id"])
+    async with database.transaction() as connection:
+        await connection.execute("DELETE FROM break_glass WHERE agency_id = $1", here.agency_id)
+        await connection.execute("DELETE FROM case_named_user WHERE case_id = $1", case_id)
+        await connection.execute(
+            "INSERT INTO case_named_user (case_id, user_id, agency_id, named_at) VALUES ($1, $2, $3, $4)",
+            case_id, here.users["caseworker"], here.agency_id, utc_now(),
+        )  # fmt: skip
+        await connection.execute("UPDATE protection_order SET sealed = true WHERE case_id = $1", case_id)
+    findings: list[str] = []
+    for operation in stage.operations:
+        if operation.name in OUTSIDE | OVER_SEALS:
+            continue
+        told_of = here.of_case - ({here.places["incident_id"]} if operation.path == "/v1/board" else set())
+        for role in sorted(set(operation.who) & USERS - {"caseworker"}):
+            answer = await stage.ask(operation, stage.token(role), here.places)
+            if found := leaks(answer, told_of):
                 findings.append(f"{operation.name} as {role}: {answer.status_code} tells {found}")
     assert not findings, told(findings)
 

@@ -196,7 +196,7 @@ async def test_frames_that_break_the_protocol_end_their_own_socket_alone(served:
         f"Sec-WebSocket-Key: {secrets.token_urlsafe(12)}\r\nSec-WebSocket-Version: 13\r\n"
         f"Authorization: Bearer {token}\r\n\r\n"
     ).encode()
-    games = [
+    games: list[list[tuple[int, bytes, dict[str, Any]]]] = [
         [(0, b"no beginning", {})],
         [(1, b"one", {"final": False}), (1, b"two before the end", {})],
         [(1, b"one", {"final": False})] + [(0, b"x" * 100, {"final": False})] * 30,
