@@ -36,11 +36,12 @@ class Confirmation(Body):
     code: Annotated[str, Field(min_length=1, max_length=20)]
 
 
-def _user(actor: Actor) -> Who:
+def user_of(actor: Actor) -> Who:
+    """The user who asks, as the audit names her."""
     return Who("user", actor.user_id, actor.address, actor.role, actor.session_id, actor.purpose)
 
 
-def _wearer(device: Any, request: Request) -> tuple[Who, uuid.UUID]:
+def wearer_of(device: Any, request: Request) -> tuple[Who, uuid.UUID]:
     """The device that asks and whom it is worn by. Raises NotAllowed for nobody's."""
     if device.person_id is None:
         raise NotAllowed("This device has no such page.", code="device_forbidden")
@@ -50,7 +51,7 @@ def _wearer(device: Any, request: Request) -> tuple[Who, uuid.UUID]:
 @router.post("/me/erasure", status_code=202, response_model=ErasureView)
 async def ask_own(device: ProtectedDevice, request: Request, context: Context) -> dict[str, Any]:
     """Ask to be erased: a code goes to your safe contact. Asked again, a new code goes, at most every ten minutes."""
-    who, person_id = _wearer(device, request)
+    who, person_id = wearer_of(device, request)
     async with act(context.device_database, context.clock()) as unit:
         return await erasure.ask(unit, who, device.agency_id, person_id)
 
@@ -58,7 +59,7 @@ async def ask_own(device: ProtectedDevice, request: Request, context: Context) -
 @router.get("/me/erasure", response_model=ErasureView)
 async def read_own(device: ProtectedDevice, request: Request, context: Context) -> dict[str, Any]:
     """Your latest request to be erased."""
-    _, person_id = _wearer(device, request)
+    _, person_id = wearer_of(device, request)
     async with act(context.device_database, context.clock()) as unit:
         return await erasure.state_of(unit, device.agency_id, person_id)
 
@@ -68,7 +69,7 @@ async def confirm_own(
     body: Confirmation, device: ProtectedDevice, request: Request, context: Context
 ) -> dict[str, Any]:
     """Confirm it with the code that reached your safe contact; five tries a code."""
-    who, person_id = _wearer(device, request)
+    who, person_id = wearer_of(device, request)
     async with act(context.device_database, context.clock()) as unit:
         held = await erasure.confirm(unit, who, device.agency_id, person_id, body.code)
         state = await erasure.state_of(unit, device.agency_id, person_id)
@@ -79,7 +80,7 @@ async def confirm_own(
 @router.delete("/me/erasure", status_code=204)
 async def withdraw_own(device: ProtectedDevice, request: Request, context: Context) -> None:
     """Withdraw it."""
-    who, person_id = _wearer(device, request)
+    who, person_id = wearer_of(device, request)
     async with act(context.device_database, context.clock()) as unit:
         await erasure.withdraw(unit, who, device.agency_id, person_id)
 
@@ -88,7 +89,7 @@ async def withdraw_own(device: ProtectedDevice, request: Request, context: Conte
 async def ask_for(person_id: uuid.UUID, actor: Manager, context: Context) -> dict[str, Any]:
     """Ask on a person's behalf: a code goes to her safe contact, and she tells it to you."""
     async with act(context.database, context.clock(), actor.scope) as unit:
-        return await erasure.ask(unit, _user(actor), actor.agency_id, person_id)
+        return await erasure.ask(unit, user_of(actor), actor.agency_id, person_id)
 
 
 @router.get("/people/{person_id}/erasure", response_model=ErasureView)
@@ -102,7 +103,7 @@ async def read_for(person_id: uuid.UUID, actor: Manager, context: Context) -> di
 async def confirm_for(person_id: uuid.UUID, body: Confirmation, actor: Manager, context: Context) -> dict[str, Any]:
     """Confirm it with the code that she was sent."""
     async with act(context.database, context.clock(), actor.scope) as unit:
-        held = await erasure.confirm(unit, _user(actor), actor.agency_id, person_id, body.code)
+        held = await erasure.confirm(unit, user_of(actor), actor.agency_id, person_id, body.code)
         state = await erasure.state_of(unit, actor.agency_id, person_id)
     erasure.check_confirmed(held)
     return state
@@ -112,4 +113,4 @@ async def confirm_for(person_id: uuid.UUID, body: Confirmation, actor: Manager, 
 async def withdraw_for(person_id: uuid.UUID, actor: Manager, context: Context) -> None:
     """Withdraw it, as she wishes."""
     async with act(context.database, context.clock(), actor.scope) as unit:
-        await erasure.withdraw(unit, _user(actor), actor.agency_id, person_id)
+        await erasure.withdraw(unit, user_of(actor), actor.agency_id, person_id)

@@ -30,7 +30,7 @@ LATE_MAX: Final = timedelta(days=7)
 
 Json = dict[str, Any]
 
-_PINGS: Final = (
+PING_COLUMNS: Final = (
     "device_number, live_at, seq, at, received_at, flags, lat, lon, accuracy_m, speed_mps, heading_deg, altitude_m,"
     " battery_pct"
 )
@@ -124,18 +124,18 @@ async def device_numbers(connection: Connection, about: Parties) -> dict[int, st
 async def fixes_of(connection: Connection, about: Parties) -> list[Fix]:
     """The incident's own copy of the fixes, in the order they were received; empty while there is none."""
     rows = await connection.fetch(
-        f"SELECT party, {_PINGS}, heard FROM incident_fix WHERE incident_id = $1"  # noqa: S608 - our own columns
+        f"SELECT party, {PING_COLUMNS}, heard FROM incident_fix WHERE incident_id = $1"  # noqa: S608 - our own columns
         " ORDER BY received_at, live_at, device_number, seq",
         about.incident_id,
     )
-    return _in_log_order([_fix(row, row["party"]) for row in rows])
+    return _in_log_order([fix_of(row, row["party"]) for row in rows])
 
 
 async def history_of(connection: Connection, numbers: Mapping[int, str], since: datetime, until: datetime) -> list[Fix]:
     """What history has of devices (number → party) received or lived in [since, until), in the order of the log."""
     rows = await connection.fetch(
         f"""
-        SELECT {_PINGS}, (SELECT h.heard FROM ping_heard h
+        SELECT {PING_COLUMNS}, (SELECT h.heard FROM ping_heard h
             WHERE h.device_number = ping.device_number AND h.live_at = ping.live_at LIMIT 1) AS heard
         FROM ping WHERE role IN (0, 1, 2) AND device_number = ANY ($1::bigint[])
         AND live_at >= $2::timestamptz - $4::interval AND live_at < $3
@@ -146,7 +146,7 @@ async def history_of(connection: Connection, numbers: Mapping[int, str], since: 
         until,
         LATE_MAX,
     )
-    return _in_log_order([_fix(row, numbers[row["device_number"]]) for row in rows])
+    return _in_log_order([fix_of(row, numbers[row["device_number"]]) for row in rows])
 
 
 def _in_log_order(fixes: list[Fix]) -> list[Fix]:
@@ -154,7 +154,9 @@ def _in_log_order(fixes: list[Fix]) -> list[Fix]:
     return sorted(fixes, key=lambda each: (each.received_ms, each.place or far, each.at_ms, each.device))
 
 
-def _fix(row: Any, party: str) -> Fix:
+def fix_of(row: Any, party: str) -> Fix:
+    """A stored ping (`PING_COLUMNS` and `heard`) as a fix."""
+
     def told(name: str) -> float | None:
         value = row[name]
         return float(value) if math.isfinite(value) else None
@@ -188,8 +190,8 @@ async def copy_fixes(connection: Connection, about: Parties, numbers: Mapping[in
     """Copy the window's fixes out of history; what is copied stays as it is. How many were new."""
     status: str = await connection.execute(
         f"""
-        INSERT INTO incident_fix (incident_id, agency_id, party, {_PINGS}, heard)
-        SELECT $1, $2, who.party, {", ".join(f"ping.{name}" for name in _PINGS.split(", "))},
+        INSERT INTO incident_fix (incident_id, agency_id, party, {PING_COLUMNS}, heard)
+        SELECT $1, $2, who.party, {", ".join(f"ping.{name}" for name in PING_COLUMNS.split(", "))},
             (SELECT h.heard FROM ping_heard h
              WHERE h.device_number = ping.device_number AND h.live_at = ping.live_at LIMIT 1)
         FROM unnest($3::bigint[], $4::text[]) AS who (number, party)

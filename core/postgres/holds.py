@@ -77,3 +77,27 @@ async def lift_own(connection: Connection, person_id: uuid.UUID, now: datetime) 
         "UPDATE own_hold SET lifted_at = $2 WHERE person_id = $1 AND lifted_at IS NULL", person_id, now
     )
     return bool(status == "UPDATE 1")
+
+
+async def lift_own_over(connection: Connection, person_id: uuid.UUID, now: datetime) -> None:
+    """Take away her own hold that has run out, so that a new one begins anew."""
+    await connection.execute(
+        "UPDATE own_hold SET lifted_at = $2 WHERE person_id = $1 AND lifted_at IS NULL AND ends_at <= $2",
+        person_id,
+        now,
+    )
+
+
+async def is_there(
+    connection: Connection, agency_id: uuid.UUID, case_id: uuid.UUID | None, incident_id: uuid.UUID | None
+) -> bool:
+    """Whether a case and an incident, as far as they are named, are the agency's."""
+    return bool(
+        await connection.fetchval(
+            "SELECT ($2::uuid IS NULL OR EXISTS (SELECT FROM protection_case WHERE id = $2 AND agency_id = $1))"
+            " AND ($3::uuid IS NULL OR EXISTS (SELECT FROM incident WHERE id = $3 AND agency_id = $1))",
+            agency_id,
+            case_id,
+            incident_id,
+        )
+    )

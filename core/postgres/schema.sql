@@ -2156,3 +2156,6 @@ SELECT secure_by(
     'SELECT, INSERT, UPDATE');
 CREATE POLICY not_of_kin ON audit AS RESTRICTIVE FOR SELECT TO qorgan_api
     USING (NOT (array_append(person_ids, subject_id) && (SELECT related_ids())));
+
+-- A device that holds its wearer's fixes has to know for how long.
+SELECT secure_by_agency('retention_policy', device => 'SELECT');
