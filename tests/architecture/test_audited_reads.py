@@ -23,8 +23,8 @@ TELLS_NOBODY = {
     "reports.report_deliveries", "retention.read_retention", "retention.report_retention", "reports.report_devices", "reports.report_incidents",
     # ids of cases, orders and people, and nothing of theirs
     "access.list_broken_glass", "access.list_conflicts", "access.list_named_users", "erasure.read_for",
-    "evidence.list_evidence", "evidence.read_evidence", "handovers.list_handovers", "sight.list_looks", "suspensions.list_suspensions",
-    "suspensions.read_suspension", "tasks.list_tasks",
+    "evidence.list_evidence", "evidence.read_evidence", "handovers.list_handovers", "sight.list_looks",
+    "suspensions.list_suspensions", "suspensions.read_suspension", "tasks.list_tasks",
 }  # fmt: skip
 
 
