@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from core.actions import retention
+from core.actions.sealing import seal
 from core.ids import new_id
+from core.postgres import audit, retention_sweeps
 from core.postgres import retention as store
-from core.postgres import retention_sweeps
 from tests.integration.retention.conftest import ROOM, Land
 
 JUDGED, UNJUDGED, WHOLE = 1095, 1825, 3650
@@ -270,3 +271,22 @@ async def test_what_a_restored_backup_brings_back_goes_with_the_next_run(land: L
         )
     await land.run()
     assert await land.count("incident_fix") == 0
+
+
+async def test_the_audits_beginning_is_cut_signed_and_the_rest_holds(land: Land) -> None:
+    side = await land.side("Here")
+    async with land.database.transaction() as connection:
+        for days in (4_000, 3_900, 10):
+            await audit.write(
+                connection, land.now - timedelta(days=days), agency_id=side.agency_id, actor_kind="service",
+                actor_id=None, action="order.expired",
+            )  # fmt: skip
+    await seal(land.posts.sealer, land.now)
+    run = await land.run()
+    assert run.failed == []
+    (cut,) = await land.rows("SELECT agency_id, position FROM audit_cut")
+    assert (cut["agency_id"], cut["position"]) == (side.agency_id, 2)
+    left = await land.rows("SELECT at FROM audit WHERE action = 'order.expired'")
+    assert [row["at"] for row in left] == [land.now - timedelta(days=10)]
+    (told,) = await land.rows("SELECT count FROM retention_erased WHERE rule = 'audit'")
+    assert told["count"] == 2
