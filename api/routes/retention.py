@@ -178,11 +178,11 @@ async def list_legal_holds(actor: Reporter, context: Context, paging: Paging) ->
     return page_of(found, paging.limit)
 
 
-@router.post("/holds/{hold_id}/lift", response_model=LegalHoldView)
-async def lift_legal_hold(hold_id: uuid.UUID, body: Lift, actor: Reporter, context: Context) -> Record:
+@router.post("/holds/{legal_hold_id}/lift", response_model=LegalHoldView)
+async def lift_legal_hold(legal_hold_id: uuid.UUID, body: Lift, actor: Reporter, context: Context) -> Record:
     """Let the rules go on with what was held; copies of fixes whose time is over go with the next run. Audited."""
     async with act(context.database, context.clock(), actor.scope) as unit:
-        return await actions.lift(unit, actor, hold_id, body.reason)
+        return await actions.lift(unit, actor, legal_hold_id, body.reason)
 
 
 @router.post("/me/hold", response_model=OwnHoldView)

@@ -37,6 +37,7 @@ WHOLE: Final[dict[str, Json]] = {
     "POST /v1/audit/holds": {
         "person_id": "person_id", "user_id": "user_id", "reason": "court_order", "reference": "A-1", "ends_at": "later",
     },
+    "POST /v1/holds": {"person_id": "aggressor_id", "reason": "inquiry", "reference": "A-1"},
     "POST /v1/suspensions": {"order_id": "order_id", "reason": "hearing", "ends_at": "later"},
     "POST /v1/units": {"callsign": "One more", "conflicts": ["person_id"]},
     "PATCH /v1/units/{unit_id}": {"conflicts": ["person_id"]},

@@ -155,6 +155,8 @@ async def _papers(make: Maker, mark: str, now: datetime) -> None:
     await make.make("outcome_id", "/v1/court-outcomes", outcome)
     hold = {"person_id": places["victim_id"], "reason": "court_order", "reference": f"inquiry {mark}"}
     await make.make("hold_id", "/v1/audit/holds", {**hold, "ends_at": later})
+    legal = {"person_id": places["aggressor_id"], "reason": "inquiry", "reference": f"file {mark}"}
+    await make.make("legal_hold_id", "/v1/holds", legal)
     evidence = f"/v1/incidents/{places['incident_id']}/evidence"
     await make.make("export_id", evidence, {"reason": f"For the court {mark}"})
     look = {"reason_code": "missing", "reason": REASON}
