@@ -27,7 +27,7 @@ from core.actions.panics import PanicResult, ask_cancel, take_panic
 from core.actions.unit_of_work import Unit, act
 from core.clock import Clock, from_ms, to_ms
 from core.domain.panic import CancelIn, PanicIn
-from core.errors import NotAllowed, QorganError, StoreUnavailable, Unavailable
+from core.errors import KeyUnavailable, NotAllowed, QorganError, StoreUnavailable, Unavailable
 from core.ids import new_id
 from core.key_rings import KeyLost
 from core.metrics import PANICS, POISON
@@ -102,6 +102,8 @@ class PanicDesk:
         result = await self._within_a_second(self._commit(panic), place)
         if result is not None:
             PANICS.labels("postgres").inc()
+            if place is None and not result.complete:
+                await self._pushed(payload)
             return PanicAnswer(result.panic_id, result.incident_id, result.state, result.received_at, result.created)
         pushed = await self._pushed(payload)
         self._show(panic)
@@ -145,29 +147,35 @@ class PanicDesk:
         if error is not None and not isinstance(error, QorganError):
             log.error("panic_not_committed", error=type(error).__name__)
         if place is not None and self._journal is not None:
-            if error is None or isinstance(error, NotAllowed):
+            if isinstance(error, NotAllowed) or (error is None and getattr(task.result(), "complete", True)):
                 self._journal.settle(place)
             else:
                 self._journal.release(place)
 
     async def _commit(self, panic: PanicIn) -> PanicResult:
-        """One transaction; tried again when it failed for another reason than the store's absence, at last bare: the
-        press itself is what counts, whatever it was that PostgreSQL could not hold."""
+        """One transaction; tried again when it failed for another reason than the store's absence, then bare: the
+        press itself is what counts, whatever it was that PostgreSQL could not hold. Where only keys are missing, at
+        last without them: the incident is on every board, and the drain brings the rest."""
         bare = msgspec.structs.replace(
             panic, body={}, note=None, client_id=None, at_ms=None, lat=None, lon=None, accuracy_m=None
         )
-        for attempt in (panic, panic):
+        for attempt in (panic, panic, bare):
             try:
                 return await self._transaction(attempt)
+            except KeyUnavailable:
+                log.error("panic_lacks_keys")
+                break
             except (NotAllowed, Unavailable):
                 raise
             except Exception as error:
+                if attempt is bare:
+                    raise
                 log.error("panic_attempt_failed", error=type(error).__name__)
-        return await self._transaction(bare)
+        return await self._transaction(panic, keyless=True)
 
-    async def _transaction(self, panic: PanicIn) -> PanicResult:
+    async def _transaction(self, panic: PanicIn, *, keyless: bool = False) -> PanicResult:
         async with act(self._database, self.clock(), timeout_s=POSTGRES_WAIT_S) as unit:
-            return await take_panic(unit, panic)
+            return await take_panic(unit, panic, keyless=keyless)
 
     async def _commit_cancel(self, wish: CancelIn) -> bool:
         async with act(self._database, self.clock(), timeout_s=POSTGRES_WAIT_S) as unit:
@@ -327,9 +335,8 @@ class PanicDesk:
             return False
         try:
             if isinstance(record, PanicIn):
-                await self._commit(record)
-            else:
-                await self._commit_cancel(record)
+                return (await self._commit(record)).complete
+            await self._commit_cancel(record)
         except NotAllowed:
             return True
         except StoreUnavailable:

@@ -10,6 +10,7 @@
     ├── TooMany             beyond a stated rate                     (429)
     ├── Unavailable         a store or a peer is away; try again     (503)
     │   └── StoreUnavailable
+    │       └── KeyUnavailable  what is sealed opens or closes for nobody now   (503)
     ├── Misconfigured       the operator has to change something     (exit status 1)
     └── LeaseLost           another worker owns the shard now        (internal)
 
@@ -157,6 +158,10 @@ class StoreUnavailable(Unavailable):
     """PostgreSQL or Redis did not answer in time."""
 
     code = "store_unavailable"
+
+
+class KeyUnavailable(StoreUnavailable):
+    """A data key cannot be had: the key service is away, or the key was lost; PostgreSQL itself may be well."""
 
 
 class Misconfigured(QorganError):  # noqa: N818

@@ -18,12 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
+import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from core.domain.sealing import KEY_BYTES, NONCE_BYTES, Owner
 from core.errors import Misconfigured
 from core.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 FILE_NAME: Final = "vault.keys"
 KEY_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -87,8 +90,11 @@ class LocalRing:
         with contextlib.suppress(OSError):  # gone for a moment or for good: the keys in memory go on
             changed_at = self._path.stat().st_mtime_ns
             if changed_at != self._read_at:
-                self._take(read_key_file(self._path))
                 self._read_at = changed_at
+                try:
+                    self._take(read_key_file(self._path))
+                except Misconfigured as error:  # being edited, or damaged: the same
+                    log.error("key_file_not_read", reason=error.detail)
 
     async def current_id(self) -> str:
         self._look_again()

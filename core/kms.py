@@ -8,6 +8,9 @@
 
 with the token in `X-Vault-Token`; a ciphertext is `vault:v<version>:<base64>`. The key-encryption key never leaves the
 service. A data key is sent together with its owner, and comes back only for that owner.
+
+A service that does not answer is left alone for a moment, so that nobody waits for it twice; meanwhile a key that was
+unwrapped within the hour goes on. It is found by its wrapped form alone, which an erased person has not any more.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from typing import Any, Final
 import httpx
 
 from core.domain.sealing import HEADER_BYTES, KEY_BYTES, Owner
-from core.errors import Misconfigured, StoreUnavailable
+from core.errors import KeyUnavailable, Misconfigured
 from core.key_rings import KeyLost, Wrapped
 from core.settings import Settings
 
@@ -32,7 +35,11 @@ BATCH: Final = 500
 """Data keys sent at once."""
 KEPT_S: Final = 30.0
 """How long an unwrapped data key is kept for the same wrapped one: an erased key is no longer there to be asked for."""
+KEPT_AWAY_S: Final = 3600.0
+"""How long it is kept for while the service is away."""
 KEPT_MAX: Final = 10_000
+AWAY_S: Final = 1.0
+"""How long a service that did not answer is not asked again."""
 CLIENT_ERRORS: Final = range(400, 500)
 TOO_MANY: Final = 429
 
@@ -46,6 +53,8 @@ class TransitRing:
         )
         self._name = key_name
         self._kept: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
+        """Digest of owner and wrapped key → when it was unwrapped, the key."""
+        self._asked_again_at = 0.0
 
     @classmethod
     def of(cls, settings: Settings) -> TransitRing:
@@ -62,7 +71,7 @@ class TransitRing:
         try:
             return f"{self._name}:v{int(answer['latest_version'])}"
         except (KeyError, TypeError, ValueError):
-            raise StoreUnavailable("The key service does not tell its key's version.") from None
+            raise KeyUnavailable("The key service does not tell its key's version.") from None
 
     async def wrap(self, keys: Sequence[tuple[Owner, bytes]]) -> list[Wrapped]:
         texts = await self._batch(
@@ -73,16 +82,26 @@ class TransitRing:
     async def unwrap(self, keys: Sequence[tuple[Owner, Wrapped]]) -> list[bytes]:
         now = time.monotonic()
         digests = [hashlib.sha256(owner.header + wrapped.blob).digest() for owner, wrapped in keys]
-        missing = [n for n, digest in enumerate(digests) if self._kept.get(digest, (0.0, b""))[0] < now]
-        texts = await self._batch("decrypt", "ciphertext", [keys[n][1].blob.decode() for n in missing], "plaintext")
+        missing = [n for n, digest in enumerate(digests) if not self._at_hand(digest, now - KEPT_S)]
+        try:
+            texts = await self._batch("decrypt", "ciphertext", [keys[n][1].blob.decode() for n in missing], "plaintext")
+        except KeyUnavailable:
+            if not all(self._at_hand(digest, now - KEPT_AWAY_S) for digest in digests):
+                raise
+            return [self._kept[digest][1] for digest in digests]
         found = {digests[n]: self._own(keys[n][0], text) for n, text in zip(missing, texts, strict=True)}
         opened = [found.get(digest) or self._kept[digest][1] for digest in digests]
         for digest, key in found.items():
-            self._kept[digest] = (now + KEPT_S, key)
+            self._kept[digest] = (now, key)
             self._kept.move_to_end(digest)
-        while self._kept and (len(self._kept) > KEPT_MAX or next(iter(self._kept.values()))[0] < now):
+        while self._kept and (len(self._kept) > KEPT_MAX or next(iter(self._kept.values()))[0] < now - KEPT_AWAY_S):
             self._kept.popitem(last=False)
         return opened
+
+    def _at_hand(self, digest: bytes, since: float) -> bool:
+        """Whether a key was unwrapped after a moment of the monotonic clock."""
+        kept = self._kept.get(digest)
+        return kept is not None and kept[0] >= since
 
     async def rewrap(self, keys: Sequence[tuple[Owner, Wrapped]]) -> list[Wrapped]:
         texts = await self._batch("rewrap", "ciphertext", [wrapped.blob.decode() for _, wrapped in keys], "ciphertext")
@@ -114,7 +133,7 @@ class TransitRing:
             data = await self._ask("POST", f"{verb}/{self._name}", {"batch_input": [{given: value} for value in part]})
             answers = data.get("batch_results")
             if not isinstance(answers, list) or len(answers) != len(part):
-                raise StoreUnavailable("The key service answered something else than was asked.")
+                raise KeyUnavailable("The key service answered something else than was asked.")
             for answer in answers:
                 if not isinstance(answer, dict) or not isinstance(answer.get(wanted), str):
                     raise KeyLost("the key service does not open a data key")
@@ -122,12 +141,15 @@ class TransitRing:
         return results
 
     async def _ask(self, method: str, path: str, body: Any) -> dict[str, Any]:
-        """The `data` of the answer. Raises KeyLost (the service refuses the key), StoreUnavailable."""
+        """The `data` of the answer. Raises KeyLost (the service refuses the key), KeyUnavailable."""
+        if time.monotonic() < self._asked_again_at:
+            raise KeyUnavailable("The key service did not answer just now; try again shortly.")
         try:
             response = await self._client.request(method, path, json=body)
             answer = response.json() if response.content else {}
         except (httpx.HTTPError, ValueError) as error:
-            raise StoreUnavailable("The key service does not answer; try again shortly.") from error
+            self._asked_again_at = time.monotonic() + AWAY_S
+            raise KeyUnavailable("The key service does not answer; try again shortly.") from error
         if response.status_code == 400:
             # One bad entry of a batch makes the whole answer 400, with every entry's own result in it.
             data = answer.get("data")
@@ -135,6 +157,6 @@ class TransitRing:
                 return data
             raise KeyLost("the key service refuses what was sent")
         if not response.is_success:
-            raise StoreUnavailable(f"The key service answers {response.status_code}; look at its token and policy.")
+            raise KeyUnavailable(f"The key service answers {response.status_code}; look at its token and policy.")
         data = answer.get("data") if isinstance(answer, dict) else None
         return data if isinstance(data, dict) else {}

@@ -29,14 +29,19 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from core.domain.sealing import HEADER_BYTES, KEY_BYTES, NONCE_BYTES, Owner, Spot, agency
-from core.key_rings import KeyRing, Wrapped, load_ring
+from core.errors import StoreUnavailable
+from core.key_rings import KeyLost, KeyRing, LocalRing, Wrapped, load_ring
 from core.settings import Settings
+from core.token_key import derived_key
 
 KEPT_S: Final = 2.0
 """Longest an unwrapped data key is kept."""
 KEPT_MAX: Final = 20_000
 MAX_KEY_ID: Final = 100
 """Characters of a key-encryption key's id; less than any letter's code, so that no text looks sealed."""
+
+SPARE_ID: Final = "qorgan:spare"
+"""Under which what travels is wrapped while the key service is away; no key of a ring can be called so."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -91,22 +96,34 @@ class Traveller:
     LENGTH: Final = struct.Struct("<H")
     OPENED_MAX: Final = 64
 
-    def __init__(self, ring: KeyRing) -> None:
+    def __init__(self, ring: KeyRing, spare: KeyRing | None = None) -> None:
+        """`spare` wraps where the ring does not answer: no panic is refused for a key service that is away."""
         self._ring = ring
+        self._spare = spare
         self._prefix = b""
         self._cipher: AESGCM | None = None
         self._opened: OrderedDict[bytes, AESGCM] = OrderedDict()
 
     async def prepare(self) -> None:
-        """Have a key to seal with; a second call does nothing. Raises StoreUnavailable when the ring is away."""
+        """Have a key to seal with; a second call does nothing. Raises StoreUnavailable when the ring is away and
+        there is no spare."""
         if self._cipher is not None:
             return
         key = AESGCM.generate_key(KEY_BYTES * 8)
-        (wrapped,) = await self._ring.wrap([(self.OWNER, key)])
+        wrapped = await self._wrap(key)
         key_id = wrapped.key_id.encode()
         self._prefix = bytes((len(key_id),)) + key_id + self.LENGTH.pack(len(wrapped.blob)) + wrapped.blob
         self._cipher = AESGCM(key)
         self._opened[self._prefix] = self._cipher
+
+    async def _wrap(self, key: bytes) -> Wrapped:
+        try:
+            (wrapped,) = await self._ring.wrap([(self.OWNER, key)])
+        except (StoreUnavailable, KeyLost):
+            if self._spare is None:
+                raise
+            (wrapped,) = await self._spare.wrap([(self.OWNER, key)])
+        return wrapped
 
     def seal(self, payload: bytes) -> bytes:
         """The payload sealed; `prepare` must have been awaited. Takes microseconds and no input or output."""
@@ -119,7 +136,8 @@ class Traveller:
         prefix, wrapped = self._prefix_of(sealed)
         cipher = self._opened.get(prefix)
         if cipher is None:
-            (key,) = await self._ring.unwrap([(self.OWNER, wrapped)])
+            ring = self._spare if self._spare is not None and wrapped.key_id == SPARE_ID else self._ring
+            (key,) = await ring.unwrap([(self.OWNER, wrapped)])
             cipher = self._opened[prefix] = AESGCM(key)
             if len(self._opened) > self.OPENED_MAX:
                 self._opened.popitem(last=False)
@@ -155,10 +173,16 @@ class Vault:
     """Unwraps data keys, and keeps them for a moment."""
 
     def __init__(
-        self, ring: KeyRing, *, kept_s: float = KEPT_S, monotonic: Callable[[], float] = time.monotonic
+        self,
+        ring: KeyRing,
+        *,
+        spare: KeyRing | None = None,
+        kept_s: float = KEPT_S,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`spare` wraps what travels while the ring is away; rows are never sealed with it."""
         self.ring = ring
-        self.traveller = Traveller(ring)
+        self.traveller = Traveller(ring, spare)
         self._kept_s = kept_s
         self._monotonic = monotonic
         self._kept: OrderedDict[Owner, tuple[float, Dek]] = OrderedDict()
@@ -217,4 +241,7 @@ class Vault:
 
 def load_vault(settings: Settings) -> Vault:
     """The vault of this process. Raises Misconfigured."""
-    return Vault(load_ring(settings))
+    ring = load_ring(settings)
+    if isinstance(ring, LocalRing):
+        return Vault(ring)
+    return Vault(ring, spare=LocalRing({SPARE_ID: derived_key(settings, "what travels")}))

@@ -227,6 +227,8 @@ def _message(claimed: Claimed, sent_at: datetime) -> Message:
     """The delivery, rendered; Permanent when its template and data do not fit each other, or nobody is left to tell."""
     if claimed.erased:
         raise Permanent("who it was for was erased")
+    if claimed.spoilt:
+        raise Retryable("its address does not open; see docs/encryption.md")
     if not isinstance(claimed.data, dict):
         raise Permanent("the delivery's data is no object")
     try:

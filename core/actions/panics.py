@@ -34,6 +34,8 @@ class PanicResult:
     received_at: datetime
     created: bool
     """False when this panic was known already."""
+    complete: bool = True
+    """False while nobody was messaged and her words are not kept, for want of keys: bring it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +59,26 @@ class _Presser:
         return not TOKEN_DOUBTS & set(self.doubts)
 
 
-async def take_panic(unit: Unit, panic: PanicIn) -> PanicResult:
+async def take_panic(unit: Unit, panic: PanicIn, *, keyless: bool = False) -> PanicResult:
     """Make a panic's rows, or find them made; the incident it opens or folds into.
+
+    `keyless` asks for no key: the incident is on every board and its deadlines run, while messages and what she wrote
+    wait (`detail.untold`) until the same panic is brought again with keys at hand.
 
     Raises NotAllowed `device_forbidden` for an aggressor's device, and nothing else for what was sent.
     """
     presser = await _presser(unit, panic)
     panic_id = panic.id
     await store.lock_id(unit.connection, panic_id)
-    known = await store.find(unit.connection, panic_id)
+    known = await store.find(unit.connection, panic_id, words=not keyless)
     if known is not None and known["device_id"] != presser.device_id:
         # Two devices under one id: the second is a panic of its own, whatever its sender meant.
         panic_id = derived_id("panic", panic.id, presser.device_id or panic.token_digest or panic.source)
         await store.lock_id(unit.connection, panic_id)
-        known = await store.find(unit.connection, panic_id)
+        known = await store.find(unit.connection, panic_id, words=not keyless)
     if known is not None:
-        return await _repeat(unit, panic, known)
-    return await _new(unit, panic, panic_id, presser)
+        return await _repeat(unit, panic, known, presser, keyless=keyless)
+    return await _new(unit, panic, panic_id, presser, keyless=keyless)
 
 
 async def _presser(unit: Unit, panic: PanicIn) -> _Presser:
@@ -95,22 +100,25 @@ async def _presser(unit: Unit, panic: PanicIn) -> _Presser:
     return _Presser(row["agency_id"], row["id"], row, subject, tuple(doubts))
 
 
-async def _new(unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser: _Presser) -> PanicResult:
+async def _new(unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser: _Presser, *, keyless: bool) -> PanicResult:
+    if keyless:
+        panic = msgspec.structs.replace(panic, note=None, body={})
     opening = await _opening_row(unit, panic, panic_id, presser)
+    if keyless:
+        opening["detail"]["untold"] = True
     key = (presser.subject, "panic")
     found, opened = await incident_store.claim(unit.connection, {key}, {key: opening})
     row = found[key]
-    contacts_told = False
-    if presser.known and not row["detail"].get("contacts_told"):
-        contacts_told = await tell_contacts(unit, notice_of(row, panic_id)) > 0
+    contacts_told = False if keyless else await _tell_contacts(unit, row, panic_id, presser)
     if key in opened:
-        await tell(unit, [notice_of(row, panic_id)])
+        if not keyless:
+            await tell(unit, [notice_of(row, panic_id)])
         counter = INCIDENTS_OPENED.labels(row["type"], row["severity"])
         unit.after_commit(counter.inc)
     else:
         _press_again(unit, row, panic, presser)
-    if contacts_told:
-        row["detail"] = {**row["detail"], "contacts_told": True}
+        if keyless:
+            row["detail"]["untold"] = True
     if contacts_told or key not in opened:
         await incident_store.update_many(unit.connection, [row])
     await store.insert(unit.connection, _panic_values(unit, panic, panic_id, presser, row), presser.sealer_id)
@@ -128,7 +136,19 @@ async def _new(unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser: _Presse
     )
     kind = "incident.opened" if key in opened else "incident.updated"
     unit.emit(row["agency_id"], kind, incident_store.incident_json(row))
-    return PanicResult(panic_id, row["id"], row["state"], from_ms(panic.received_ms), created=True)
+    return PanicResult(
+        panic_id, row["id"], row["state"], from_ms(panic.received_ms), created=True, complete=not keyless
+    )
+
+
+async def _tell_contacts(unit: Unit, row: Row, panic_id: uuid.UUID, presser: _Presser) -> bool:
+    """Have her contacts told, once an incident; whether there was somebody to tell."""
+    if not presser.known or row["detail"].get("contacts_told"):
+        return False
+    if not await tell_contacts(unit, notice_of(row, panic_id)):
+        return False
+    row["detail"] = {**row["detail"], "contacts_told": True}
+    return True
 
 
 async def _opening_row(unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser: _Presser) -> Row:
@@ -218,12 +238,16 @@ def _panic_values(unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser: _Pre
     }
 
 
-async def _repeat(unit: Unit, panic: PanicIn, known: dict[str, Any]) -> PanicResult:
+async def _repeat(
+    unit: Unit, panic: PanicIn, known: dict[str, Any], presser: _Presser, *, keyless: bool
+) -> PanicResult:
     """The same panic again: what differs becomes a line of the timeline, once."""
+    if known["untold"]:
+        return await _complete(unit, panic, known, presser, keyless=keyless)
     result = PanicResult(
         known["id"], known["incident_id"], known["incident_state"], known["received_at"], created=False
     )
-    if panic.body == known["body"]:
+    if keyless or panic.body == known["body"]:
         return result
     digest = hashlib.sha256(msgspec.json.encode(panic.body, order="sorted")).hexdigest()
     line_id = derived_id("timeline", known["id"], digest)
@@ -244,6 +268,38 @@ async def _repeat(unit: Unit, panic: PanicIn, known: dict[str, Any]) -> PanicRes
         {row["id"]: (row["victim_id"], row["agency_id"])},
     )
     row["place"] = _place(panic) or row["place"]
+    row["updated_at"] = unit.now
+    await incident_store.update_many(unit.connection, [row])
+    unit.emit(row["agency_id"], "incident.updated", incident_store.incident_json(row))
+    return result
+
+
+async def _complete(
+    unit: Unit, panic: PanicIn, known: dict[str, Any], presser: _Presser, *, keyless: bool
+) -> PanicResult:
+    """The same panic once there are keys: her words are kept, and whoever is to be told is told, once."""
+    row = await incident_store.lock(unit.connection, known["agency_id"], known["incident_id"])
+    assert row is not None
+    result = PanicResult(
+        known["id"], row["id"], row["state"], known["received_at"], created=False,
+        complete=not (keyless and row["detail"].get("untold")),
+    )  # fmt: skip
+    if keyless or not row["detail"].get("untold"):
+        return result
+    words = {"note": panic.note, "body": panic.body}
+    await store.keep_words(unit.connection, known["id"], presser.agency_id, presser.sealer_id, words, unit.now)
+    row["detail"] = {name: value for name, value in row["detail"].items() if name != "untold"}
+    if row["state"] != "resolved":
+        await _tell_contacts(unit, row, known["id"], presser)
+        await tell(unit, [notice_of(row, known["id"])])
+    if panic.note is not None:
+        line_id = derived_id("timeline", known["id"], "words")
+        data = {"panic_id": str(known["id"]), "note": panic.note}
+        await incident_store.add_lines(
+            unit.connection,
+            [(line_id, row["id"], from_ms(panic.received_ms), "panic_again", None, data)],
+            {row["id"]: (presser.sealer_id, presser.agency_id)},
+        )
     row["updated_at"] = unit.now
     await incident_store.update_many(unit.connection, [row])
     unit.emit(row["agency_id"], "incident.updated", incident_store.incident_json(row))

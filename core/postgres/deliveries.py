@@ -50,6 +50,8 @@ class Claimed:
     """The same for every delivery to one address; None: it was queued plain."""
     erased: bool = False
     """Who it was for was erased meanwhile: there is no address any more."""
+    spoilt: bool = False
+    """Its address does not open: it was changed, or its key was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,8 @@ async def claim_due(
     A delivery whose former lease has run out, or whose holder gave its last beat before `dead_before`, is claimed
     again; its lost attempt is recorded as `abandoned`.
     Addresses in `busy_addresses`, and those whose digest is in `busy_digests`, are passed over: they have enough under
-    way. Raises StoreUnavailable, and claims nothing, when sealed addresses cannot be opened now.
+    way. What does not open is claimed as `spoilt`, and keeps nothing else from going out. Raises StoreUnavailable, and
+    claims nothing, when the key service is away.
     """
     rows = await connection.fetch(
         CLAIM, channel, now, limit, leased_until, list(busy_addresses), holder, dead_before, list(busy_digests)
@@ -147,7 +150,7 @@ async def claim_due(
 async def _opened(connection: Any, rows: Sequence[Any]) -> list[Claimed]:
     """Deliveries with what was sealed of them."""
     sealed = [row for row in rows if row["target_sealed"] is not None]
-    targets = await keys.open_all(
+    targets = await keys.open_each(
         connection, [(Spot("delivery", "target", row["id"]), row["target_sealed"]) for row in sealed]
     )
     by_id = {row["id"]: target for row, target in zip(sealed, targets, strict=True)}
@@ -155,7 +158,9 @@ async def _opened(connection: Any, rows: Sequence[Any]) -> list[Claimed]:
     for row in rows:
         values = {name: value for name, value in row.items() if name != "target_sealed"}
         target = by_id.get(row["id"])
-        if target is keys.ERASED:
+        if target is keys.SPOILT:
+            values |= {"address": "", "secret": None, "spoilt": True}
+        elif target is keys.ERASED:
             values |= {"address": "", "secret": None, "erased": True}
         elif target is not None:
             values |= {"address": target["address"], "secret": target["secret"]}

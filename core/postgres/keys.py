@@ -11,12 +11,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal
 
+import structlog
+
 from core.domain.sealing import AGENCY, HEADER_BYTES, PERSON, Owner, Spot, agency, owner_of, person
-from core.errors import Conflict, Misconfigured, StoreUnavailable
+from core.errors import Conflict, KeyUnavailable, Misconfigured
 from core.key_rings import KeyLost, Wrapped
 from core.postgres.bulk import copy_rows
 from core.postgres.database import Connection
 from core.vault import Dek, Unsealable, Vault
+
+log = structlog.get_logger(__name__)
 
 
 class Erased:
@@ -30,6 +34,16 @@ class Erased:
 
 
 ERASED: Final = Erased()
+
+
+class Spoilt(Erased):
+    """What a value reads as that does not open: it was changed, moved, or its key was lost."""
+
+    def __repr__(self) -> str:
+        return "SPOILT"
+
+
+SPOILT: Final = Spoilt()
 
 
 def vault_of(connection: Connection) -> Vault:
@@ -50,8 +64,16 @@ _FIND: Final = f"""
 async def find(connection: Connection, owners: Iterable[Owner]) -> dict[Owner, Dek | None]:
     """The keys there are: from memory, else with one query. None: erased; an owner without a key is left out.
 
-    Raises StoreUnavailable when a key cannot be unwrapped.
+    Raises KeyUnavailable when a key cannot be unwrapped.
     """
+    try:
+        return await _find(connection, owners)
+    except KeyLost as error:
+        raise KeyUnavailable(f"A data key does not open: {error}.") from error
+
+
+async def _find(connection: Connection, owners: Iterable[Owner]) -> dict[Owner, Dek | None]:
+    """The same; raises KeyLost for one that does not open."""
     vault = vault_of(connection)
     wanted = set(owners)
     found: dict[Owner, Dek | None] = dict(vault.kept(wanted))
@@ -62,14 +84,26 @@ async def find(connection: Connection, owners: Iterable[Owner]) -> dict[Owner, D
             [owner.id for owner in missing if owner.kind == PERSON],
             [owner.id for owner in missing if owner.kind == AGENCY],
         )
-        found |= await learn(connection, [(Owner(r["kind"], r["id"]), r["kek_id"], r["wrapped"]) for r in rows])
+        found |= await _learn(connection, [(Owner(r["kind"], r["id"]), r["kek_id"], r["wrapped"]) for r in rows])
     return found
 
 
 async def learn(
     connection: Connection, rows: Iterable[tuple[Owner, str | None, bytes | None]]
 ) -> dict[Owner, Dek | None]:
-    """The keys of rows that were read with something else: (owner, id of what wrapped it, wrapped key or None)."""
+    """The keys of rows that were read with something else: (owner, id of what wrapped it, wrapped key or None).
+
+    Raises KeyUnavailable.
+    """
+    try:
+        return await _learn(connection, rows)
+    except KeyLost as error:
+        raise KeyUnavailable(f"A data key does not open: {error}.") from error
+
+
+async def _learn(
+    connection: Connection, rows: Iterable[tuple[Owner, str | None, bytes | None]]
+) -> dict[Owner, Dek | None]:
     wrapped: dict[Owner, Wrapped] = {}
     found: dict[Owner, Dek | None] = {}
     for owner, kek_id, blob in rows:
@@ -77,10 +111,7 @@ async def learn(
             found[owner] = None
         else:
             wrapped[owner] = Wrapped(kek_id, blob)
-    try:
-        return found | await vault_of(connection).unwrap(wrapped)
-    except KeyLost as error:
-        raise StoreUnavailable(f"A data key does not open: {error}.") from error
+    return found | await vault_of(connection).unwrap(wrapped)
 
 
 async def ensure(connection: Connection, owners: Mapping[Owner, uuid.UUID], now: datetime) -> dict[Owner, Dek]:
@@ -155,21 +186,48 @@ async def copy_new(
 async def open_all(connection: Connection, values: Sequence[tuple[Spot, bytes]]) -> list[Any]:
     """The values in their order, opened with one look at the keys; ERASED where the key is gone.
 
-    Raises StoreUnavailable when one does not open: it was changed, or its key was lost.
+    Raises KeyUnavailable when one does not open: it was changed, or its key was lost.
     """
+    try:
+        return await _open(connection, values)
+    except _DOES_NOT_OPEN as error:
+        raise KeyUnavailable("Something sealed does not open; see docs/encryption.md.") from error
+
+
+async def open_each(connection: Connection, values: Sequence[tuple[Spot, bytes]]) -> list[Any]:
+    """The same for where help depends on it: SPOILT stands for what does not open, and all the rest opens.
+
+    One changed row or lost key then silences itself alone. Raises KeyUnavailable when the key service is away.
+    """
+    try:
+        return await _open(connection, values)
+    except _DOES_NOT_OPEN:
+        pass
+    opened: list[Any] = []
+    for spot, sealed in values:
+        try:
+            opened += await _open(connection, [(spot, sealed)])
+        except _DOES_NOT_OPEN as error:
+            log.error("sealed_value_spoilt", table=spot.table, column=spot.column, row=str(spot.row), reason=str(error))
+            opened.append(SPOILT)
+    return opened
+
+
+_DOES_NOT_OPEN: Final = (KeyLost, Unsealable, ValueError)
+
+
+async def _open(connection: Connection, values: Sequence[tuple[Spot, bytes]]) -> list[Any]:
+    """As `open_all`; raises KeyLost, Unsealable, and ValueError for what is no sealed value."""
     if not values:
         return []
-    try:
-        owners = {sealed[:HEADER_BYTES]: sealed for _, sealed in values}
-        by_header = {header: owner_of(sealed) for header, sealed in owners.items()}
-        found = await find(connection, by_header.values())
-        deks = {header: found.get(owner) for header, owner in by_header.items()}
-        opened: list[Any] = []
-        for spot, sealed in values:
-            dek = deks[sealed[:HEADER_BYTES]]
-            opened.append(dek.open(spot, sealed) if dek is not None else ERASED)
-    except (Unsealable, ValueError) as error:
-        raise StoreUnavailable("Something sealed does not open; see docs/encryption.md.") from error
+    owners = {sealed[:HEADER_BYTES]: sealed for _, sealed in values}
+    by_header = {header: owner_of(sealed) for header, sealed in owners.items()}
+    found = await _find(connection, by_header.values())
+    deks = {header: found.get(owner) for header, owner in by_header.items()}
+    opened: list[Any] = []
+    for spot, sealed in values:
+        dek = deks[sealed[:HEADER_BYTES]]
+        opened.append(dek.open(spot, sealed) if dek is not None else ERASED)
     return opened
 
 

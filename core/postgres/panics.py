@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from core.domain.sealing import Owner, Spot, agency, person
+from core.domain.sealing import PERSON, Owner, Spot, agency, person
+from core.errors import KeyUnavailable
+from core.key_rings import KeyLost
 from core.postgres import keys
 from core.postgres.database import Connection
 
@@ -23,13 +25,19 @@ async def lock_id(connection: Connection, panic_id: uuid.UUID) -> None:
     await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1::uuid::text, $2))", panic_id, LOCK_SEED)
 
 
-async def find(connection: Connection, panic_id: uuid.UUID) -> dict[str, Any] | None:
-    """A panic with its incident's agency and state."""
+async def find(connection: Connection, panic_id: uuid.UUID, *, words: bool = True) -> dict[str, Any] | None:
+    """A panic with its incident's agency and state, and whether somebody is still to be told (`untold`).
+
+    Without `words` it asks for no key, and does not tell what she wrote.
+    """
     row = await connection.fetchrow(
-        "SELECT p.*, i.state AS incident_state FROM panic p JOIN incident i ON i.id = p.incident_id WHERE p.id = $1",
+        "SELECT p.*, i.state AS incident_state, i.detail ? 'untold' AS untold"
+        " FROM panic p JOIN incident i ON i.id = p.incident_id WHERE p.id = $1",
         panic_id,
     )
-    return (await open_rows(connection, [row]))[0] if row is not None else None
+    if row is None or not words:
+        return dict(row) if row is not None else None
+    return (await open_rows(connection, [row]))[0]
 
 
 async def open_rows(connection: Connection, rows: Sequence[Any]) -> list[dict[str, Any]]:
@@ -71,6 +79,23 @@ async def recent_of_devices(
         limit,
     )
     return [dict(row) for row in rows]
+
+
+async def keep_words(
+    connection: Connection, panic_id: uuid.UUID, agency_id: uuid.UUID, sealer_id: uuid.UUID | None,
+    words: dict[str, Any], now: datetime,
+) -> None:  # fmt: skip
+    """Keep what she wrote, `note` and `body`, of a panic that was taken while nothing could be sealed."""
+    private = {Spot("panic", name, panic_id): words[name] for name in PRIVATE if words[name]}
+    if private:
+        sealed = await keys.seal_for(connection, sealer_id, agency_id, private, now)
+        by_name = {spot.column: blob for spot, blob in sealed.items()}
+        await connection.execute(
+            "UPDATE panic SET note_sealed = $2, body_sealed = $3 WHERE id = $1",
+            panic_id,
+            by_name.get("note"),
+            by_name.get("body"),
+        )
 
 
 async def insert(connection: Connection, values: dict[str, Any], sealer_id: uuid.UUID | None) -> None:
@@ -128,13 +153,32 @@ async def presser(
         owners.append((person(row["person_id"]), row["kek_id"], row["wrapped"]))
     if row["agency_wrapped"] is not None:
         owners.append((agency(row["agency_id"]), row["agency_kek_id"], row["agency_wrapped"]))
-    await keys.learn(connection, owners)
+    lost = await _learn_both(connection, owners)
     return {
         **{name: row[name] for name in ("id", "role", "person_id", "agency_id", "language", "hazards", "needs")},
         "holds": row["holds"],
         "revoked": row["revoked"],
-        "erased": row["has_key"] and row["wrapped"] is None,
+        "erased": lost or (row["has_key"] and row["wrapped"] is None),
     }
+
+
+async def _learn_both(connection: Connection, owners: Sequence[tuple[Owner, str | None, bytes | None]]) -> bool:
+    """Have both keys at hand; whether hers is lost, so that her agency's has to seal what she sends.
+
+    While the key service is away it leaves it at that: whoever needs a key asks again, and knows what to do without.
+    """
+    try:
+        await keys.learn(connection, owners)
+    except KeyUnavailable as error:
+        if not isinstance(error.__cause__, KeyLost):
+            return False
+    else:
+        return False
+    try:
+        await keys.learn(connection, [one for one in owners if one[0].kind == PERSON])
+    except KeyUnavailable as error:
+        return isinstance(error.__cause__, KeyLost)
+    return False
 
 
 async def orders_protecting(connection: Connection, person_id: uuid.UUID) -> list[dict[str, Any]]:

@@ -1,4 +1,7 @@
-"""Who is to be told of an incident: agencies' routes, a victim's phone, a person's contacts."""
+"""Who is to be told of an incident: agencies' routes, a victim's phone, a person's contacts.
+
+Whoever can be read is told: a row that does not open keeps nobody else from hearing of it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ async def agency_routes(connection: Connection, agency_ids: Sequence[uuid.UUID])
         " WHERE agency_id = ANY($1) AND enabled ORDER BY id",
         agency_ids,
     )
-    return await ROUTES.read(connection, rows)
+    return await ROUTES.read_what_opens(connection, rows)
 
 
 async def push_devices(connection: Connection, person_ids: Sequence[uuid.UUID]) -> list[dict[str, Any]]:
@@ -31,7 +34,7 @@ async def push_devices(connection: Connection, person_ids: Sequence[uuid.UUID]) 
         " AND d.status IN ('registered', 'active') ORDER BY d.id",
         person_ids,
     )
-    return [phone for phone in await DEVICES.read(connection, rows) if phone["push_token"] is not None]
+    return [phone for phone in await DEVICES.read_what_opens(connection, rows) if phone["push_token"] is not None]
 
 
 async def contacts(connection: Connection, person_id: uuid.UUID) -> list[dict[str, Any]]:
@@ -41,4 +44,4 @@ async def contacts(connection: Connection, person_id: uuid.UUID) -> list[dict[st
         " AND consented_at IS NOT NULL AND revoked_at IS NULL AND NOT linked_to_aggressor ORDER BY id",
         person_id,
     )
-    return await CONTACTS.read(connection, rows)
+    return await CONTACTS.read_what_opens(connection, rows)

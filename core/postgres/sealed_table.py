@@ -23,6 +23,8 @@ SUFFIX: Final = "_sealed"
 FindPerson = Callable[[Connection, uuid.UUID, Mapping[str, Any]], Awaitable[uuid.UUID | None]]
 """(connection, row, values being written) → the person whose key seals; None: her agency's does."""
 
+Opening = Callable[[Connection, Sequence[tuple[Spot, bytes]]], Awaitable[list[Any]]]
+
 
 async def nobody(_: Connection, __: uuid.UUID, ___: Mapping[str, Any]) -> uuid.UUID | None:
     """The agency's own key."""
@@ -98,6 +100,13 @@ class SealedTable(Table):
             raise NotFound(f"There is no {self.noun} with this id.")
 
     async def read(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Record]:
+        return await self._read(connection, rows, keys.open_all)
+
+    async def read_what_opens(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Record]:
+        """The same for whoever is called to help: what does not open reads as absent, and keeps nobody else away."""
+        return await self._read(connection, rows, keys.open_each)
+
+    async def _read(self, connection: Connection, rows: Sequence[Mapping[str, Any]], opening: Opening) -> list[Record]:
         sealed = [
             (place, name, row[name + SUFFIX])
             for place, row in enumerate(rows)
@@ -105,11 +114,11 @@ class SealedTable(Table):
             if row[name + SUFFIX] is not None
         ]
         records = [{name: value for name, value in row.items() if not name.endswith(SUFFIX)} for row in rows]
-        opened = await keys.open_all(
+        opened = await opening(
             connection, [(Spot(self.name, name, rows[place]["id"]), blob) for place, name, blob in sealed]
         )
         for (place, name, _), value in zip(sealed, opened, strict=True):
-            records[place][name] = None if value is keys.ERASED else value
+            records[place][name] = None if isinstance(value, keys.Erased) else value
         for record in records:
             for name, value in self.absent.items():
                 if record[name] is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,16 @@ from core.actions.unit_of_work import Unit
 from core.clock import to_ms, utc_now
 from core.domain import panic as panic_domain
 from core.domain.panic import PanicIn
+from core.domain.sealing import AGENCY, Owner
+from core.errors import KeyUnavailable
 from core.ids import token_digest
-from core.key_rings import LocalRing
+from core.key_rings import KeyRing, LocalRing, Wrapped
+from core.postgres import deliveries
 from core.postgres.database import Database
 from core.postgres.panics import find
 from core.redis import keys as redis_keys
 from core.settings import Settings
-from core.vault import Vault
+from core.vault import SPARE_ID, Vault
 
 NOTE = "ол есікті бұзып жатыр"
 
@@ -142,3 +146,128 @@ async def test_while_its_key_is_not_here_a_record_waits_and_is_never_given_up(
     await mended.drain(orphans=True)
     await mended.close()
     assert len(await query("SELECT 1 FROM panic")) == 1
+
+
+class Away:
+    """A ring whose key service is away until it is `back`."""
+
+    def __init__(self, ring: KeyRing) -> None:
+        self.ring = ring
+        self.back = False
+
+    async def current_id(self) -> str:
+        return await self._there().current_id()
+
+    async def wrap(self, keys: Sequence[tuple[Owner, bytes]]) -> list[Wrapped]:
+        return await self._there().wrap(keys)
+
+    async def unwrap(self, keys: Sequence[tuple[Owner, Wrapped]]) -> list[bytes]:
+        return await self._there().unwrap(keys) if keys else []
+
+    async def rewrap(self, keys: Sequence[tuple[Owner, Wrapped]]) -> list[Wrapped]:
+        return await self._there().rewrap(keys)
+
+    async def aclose(self) -> None:
+        return
+
+    def _there(self) -> KeyRing:
+        if not self.back:
+            raise KeyUnavailable("The key service does not answer; try again shortly.")
+        return self.ring
+
+
+async def test_while_the_key_service_is_away_a_panic_is_on_the_board_and_its_messages_follow_once(
+    phone: Any, posts: Any, vault: Vault, settings: Settings, redis_client: Any, query: Any
+) -> None:
+    ring = Away(vault.ring)
+    without = Vault(ring, spare=LocalRing({SPARE_ID: bytes(32)}))
+    database = Database(posts.device.url, size=2, vault=without)
+    desk = PanicDesk(settings, database, redis_client, None, None, utc_now)
+    await desk.open()
+    panic = press(phone)
+    answer = await desk.take(panic)
+    assert answer.incident_id is not None
+    [incident] = await query("SELECT state, detail FROM incident")
+    assert (incident["state"], incident["detail"]["untold"]) == ("open", True)
+    assert [row["kind"] for row in await query("SELECT kind FROM feed")] == ["incident.opened"]
+    await desk.drain(orphans=False)
+    assert await query("SELECT 1 FROM delivery") == []
+    assert await query("SELECT 1 FROM panic WHERE body_sealed IS NOT NULL") == []
+
+    ring.back = True
+    for _ in range(2):
+        await desk.drain(orphans=False)
+    assert sorted(row["audience"] for row in await query("SELECT audience FROM delivery")) == ["contact", "dispatcher"]
+    [incident] = await query("SELECT detail FROM incident")
+    assert "untold" not in incident["detail"]
+    async with posts.device.transaction() as connection:
+        kept = await find(connection, panic.id)
+    assert kept is not None
+    assert (kept["note"], kept["body"]) == (NOTE, panic.body)
+    await desk.close()
+    await database.close()
+    assert list((settings.data_dir / "journal").glob("*.journal")) == [], "nothing waits any more"
+
+
+async def test_one_contact_or_route_that_does_not_open_keeps_nobody_else_from_being_told(
+    phone: Any, office: Any, posts: Any, database: Database, query: Any
+) -> None:
+    [contact] = await query("SELECT person_id FROM contact")
+    brother = {
+        "person_id": str(contact["person_id"]), "name": "Бауырым",
+        "channels": [{"channel": "email", "address": "brother@example.org"}],
+        "verified_at": "2026-01-01T00:00:00Z", "consented_at": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+    spoilt = (await office.post("/v1/contacts", brother)).json()["id"]
+    async with database.connection() as connection:
+        await connection.execute(
+            "UPDATE contact SET channels_sealed = set_byte(channels_sealed, 40, 255 - get_byte(channels_sealed, 40))"
+            " WHERE id = $1",
+            uuid.UUID(spoilt),
+        )
+        await connection.execute(
+            "UPDATE notification_route SET secret_sealed = set_byte(secret_sealed, 0, 9)",
+        )
+    async with posts.device.transaction() as connection:
+        unit = Unit(connection, utc_now())
+        await take_panic(unit, press(phone))
+        await unit.flush()
+    assert sorted(row["audience"] for row in await query("SELECT audience FROM delivery")) == ["contact", "dispatcher"]
+
+
+async def test_a_person_whose_key_is_lost_is_helped_all_the_same(
+    phone: Any, posts: Any, database: Database, query: Any
+) -> None:
+    async with database.connection() as connection:
+        await connection.execute("UPDATE person_key SET kek_id = 'gone'")
+    fresh = Database(posts.device.url, size=2, vault=Vault(posts.device.vault.ring))
+    async with fresh.transaction() as connection:
+        unit = Unit(connection, utc_now())
+        await take_panic(unit, press(phone))
+        await unit.flush()
+    await fresh.close()
+    assert [row["audience"] for row in await query("SELECT audience FROM delivery")] == ["dispatcher"]
+    [row] = await query("SELECT get_byte(note_sealed, 0) AS kind FROM panic")
+    assert row["kind"] == AGENCY, "her words are kept with her agency's key"
+
+
+async def test_one_message_that_does_not_open_holds_up_no_other(
+    phone: Any, posts: Any, database: Database, query: Any
+) -> None:
+    async with posts.device.transaction() as connection:
+        unit = Unit(connection, utc_now())
+        await take_panic(unit, press(phone))
+        await unit.flush()
+    async with database.connection() as connection:
+        await connection.execute("UPDATE delivery SET channel = 'probe'")
+        await connection.execute("UPDATE person_key SET wrapped = set_byte(wrapped, 20, 255 - get_byte(wrapped, 20))")
+    worker = Database(posts.worker.url, size=2, vault=Vault(posts.worker.vault.ring))
+    async with worker.transaction() as connection:
+        now = utc_now()
+        claimed = await deliveries.claim_due(
+            connection, channel="probe", now=now, leased_until=now, holder="test", limit=10
+        )
+    await worker.close()
+    assert {one.audience: (one.spoilt, one.address) for one in claimed} == {
+        "contact": (True, ""), "dispatcher": (False, "https://desk.example"),
+    }  # fmt: skip

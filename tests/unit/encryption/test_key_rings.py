@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from core.domain.sealing import Owner, agency, person
-from core.errors import Misconfigured, StoreUnavailable
+from core.errors import KeyUnavailable, Misconfigured, StoreUnavailable
 from core.key_rings import (
     KeyLost,
     KeyRing,
@@ -26,7 +26,7 @@ from core.key_rings import (
 )
 from core.kms import TransitRing
 from core.settings import Settings
-from core.vault import Traveller, Unsealable, Vault
+from core.vault import SPARE_ID, Traveller, Unsealable, Vault
 from tests.key_service import TOKEN, KeyService
 
 HER, HIM = person(uuid.uuid4()), person(uuid.uuid4())
@@ -156,6 +156,44 @@ async def test_a_key_service_that_refuses_or_is_away_is_a_store_that_is_away(key
     with pytest.raises(StoreUnavailable):
         await away.current_id()
     await away.aclose()
+
+
+async def test_while_the_key_service_is_away_keys_of_the_last_hour_go_on_and_nobody_waits_for_it_twice(
+    key_service: KeyService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = 1000.0
+    monkeypatch.setattr("core.kms.time.monotonic", lambda: moment)
+    ring = TransitRing(key_service.url, key_service.name, TOKEN)
+    hers, his = await ring.wrap(KEYS)
+    assert await ring.unwrap([(HER, hers)]) == [KEYS[0][1]]
+    key_service.close()
+    moment += 3000
+    assert await ring.unwrap([(HER, hers)]) == [KEYS[0][1]]
+    with pytest.raises(KeyUnavailable, match="just now"):
+        await ring.unwrap([(HIM, his)])
+    moment += 3000
+    with pytest.raises(KeyUnavailable, match="does not answer"):
+        await ring.unwrap([(HER, hers)])
+    await ring.aclose()
+
+
+async def test_what_travels_is_sealed_with_a_spare_key_while_the_key_service_is_away() -> None:
+    away = TransitRing("http://127.0.0.1:1/v1/transit", "qorgan", TOKEN)
+    spare = LocalRing({SPARE_ID: bytes(32)})
+    sender = Traveller(away, spare)
+    await sender.prepare()
+    sealed = sender.seal(b"press")
+    assert b"press" not in sealed
+    assert await Traveller(away, LocalRing({SPARE_ID: bytes(32)})).open(sealed) == b"press"
+    await away.aclose()
+
+
+def test_a_key_file_that_is_being_edited_leaves_the_keys_in_memory_as_they_are(tmp_path: Path) -> None:
+    ring = load_ring(settings(tmp_path))
+    assert isinstance(ring, LocalRing)
+    (tmp_path / "vault.keys").write_text("k2:half")
+    ring._look_again()
+    assert ring.key_ids == ("k1",)
 
 
 def test_the_key_service_needs_its_token(tmp_path: Path) -> None:
