@@ -66,7 +66,9 @@ MEANINGS = {
     "version_stale": "Someone changed it meanwhile; load it again and decide anew.",
     "state_forbids": "Its state does not allow this.",
     "still_inside": "He is still inside; resolve with outcome custody or suspension, or wait.",
-    "unit_in_conflict": "A unit is in conflict with a party; send another, or a supervisor sends it with `override_reason`.",
+    "unit_in_conflict": (
+        "A unit is in conflict with a party; send another, or a supervisor sends it with `override_reason`."
+    ),
     "already_exists": "It exists already.",
     "person_erased": "The person was erased; nothing is kept of her, and nothing can be.",
     "legal_hold": "What is kept of the person is wanted in court; it is erased once the hold is lifted.",

@@ -11,7 +11,8 @@ NOTES = ("note(", "fetch(unit, actor")
 """What a route that writes its row calls: the row itself, or the action that writes it."""
 TELLS_NOBODY = {
     # the asker's own
-    "auth.read_options", "erasure.read_own", "retention.read_own_hold", "me.read_me", "me.read_own_looks", "me.read_protection", "panic.status",
+    "auth.read_options", "erasure.read_own", "retention.read_own_hold", "me.read_me", "me.read_own_looks",
+    "me.read_protection", "panic.status",
     "second_factors.list_passkeys", "second_factors.read_factors", "sessions.list_own_sessions",
     # the agency's, its staff's and its units'
     "agencies.list_agencies", "agencies.list_routes", "agencies.read_agency", "gateways.list_gateways",
@@ -20,7 +21,8 @@ TELLS_NOBODY = {
     # counts, words, machines and proofs
     "audit.read_chain", "audit.read_publication", "gaps.report_gaps", "legal_grounds.list_grounds",
     "maintenance.report_maintenance", "operations.healthz", "operations.metrics", "operations.readyz",
-    "reports.report_deliveries", "retention.read_retention", "retention.report_retention", "reports.report_devices", "reports.report_incidents",
+    "reports.report_deliveries", "retention.read_retention", "retention.report_retention", "reports.report_devices",
+    "reports.report_incidents",
     # ids of cases, orders and people, and nothing of theirs
     "access.list_broken_glass", "access.list_conflicts", "access.list_named_users", "erasure.read_for",
     "evidence.list_evidence", "evidence.read_evidence", "handovers.list_handovers", "sight.list_looks",

@@ -285,7 +285,9 @@ async def test_a_caseworkers_tasks_fit_a_phone(console: Any, office: Office, low
     await office.open()
     await console.sign_in()
     await expect(console.page.locator(".task")).to_have_count(2)
-    widths = "[...document.querySelectorAll('.desk, .task, .task-form')].map((one) => one.scrollWidth - one.clientWidth)"
+    widths = (
+        "[...document.querySelectorAll('.desk, .task, .task-form')].map((one) => one.scrollWidth - one.clientWidth)"
+    )
     assert set(await console.page.evaluate(widths)) == {0}
     assert await console.page.evaluate(low_contrast) == []
 

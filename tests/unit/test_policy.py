@@ -57,7 +57,8 @@ def test_every_value_is_explained_to_a_dispatcher_with_its_default_and_bounds(na
     _, unit, told_default, bounds, _ = ROWS[name]
     assert told_default == ("alert + max(alert, 1000)" if default is None else f"{default:g}")
     assert bounds == f"{least:g} – {most:.0f}" if most > 1 else f"{least:g} – {most:g}"
-    assert unit == {"m": "metres", "s": "seconds", "count": "times", "deg": "degrees"}.get(name.rsplit("_", 1)[-1], "probability")
+    units = {"m": "metres", "s": "seconds", "count": "times", "deg": "degrees"}
+    assert unit == units.get(name.rsplit("_", 1)[-1], "probability")
     section = re.search(rf"### `{name}`: .+?(?=\n##)", PAGE, re.DOTALL)
     assert section, f"docs/policy.md has no section on {name}"
     assert "*Too low" in section[0], "say what goes wrong"

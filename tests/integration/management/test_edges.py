@@ -41,8 +41,11 @@ ELSEWHERE = "https://app.example"
 def process_of(context: ApiContext, address: str = "192.0.2.1", **changes: Any) -> httpx.AsyncClient:
     """A client of another process of the same installation."""
     other = ApiContext(
-        context.settings.model_copy(update=changes), context.database, context.redis,
-        device_database=context.device_database, registry=context.registry
+        context.settings.model_copy(update=changes),
+        context.database,
+        context.redis,
+        device_database=context.device_database,
+        registry=context.registry,
     )
     other.panic_desk = context.panic_desk
     transport = httpx.ASGITransport(create_app(other), client=(address, 1))
