@@ -113,7 +113,12 @@ def test_keys_come_from_a_secret_too(tmp_path: Path) -> None:
     assert not (tmp_path / "vault.keys").exists()
 
 
-@pytest.mark.parametrize("text", ["", "k1", "k1:AAAA", "k 1:x", new_key_line("a") + "," + new_key_line("a")])
+TWICE = ",".join(["a:" + "A" * 43 + "="] * 2)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "k1", "k1:AAAA", "k 1:x", TWICE], ids=["none", "no key", "short", "blank", "twice"]
+)
 def test_what_is_no_list_of_keys_is_refused_without_repeating_it(text: str) -> None:
     with pytest.raises(Misconfigured) as refused:
         read_keys(text, "QORGAN_KEYS")
