@@ -54,7 +54,8 @@ def check_username(username: str) -> str:
 def check_password(password: str, username: str = "") -> str:
     """The password; raises InvalidInput `password_weak`, and never repeats it."""
     if (words := weakness(password, username)) is not None:
-        raise InvalidInput(words, code="password_weak")
+        told = [{"field": "body.password", "problem": words}]  # as every field that is wrong is told
+        raise InvalidInput(words, code="password_weak", errors=told)
     return password
 
 

@@ -1,5 +1,5 @@
 -- The audit says why and in which session, about whom, and is chained; roles may add to it and nothing else.
--- depends: 0012_evidence
+-- depends: 0006_evidence
 
 -- migrate: apply
 

@@ -190,7 +190,10 @@ async def test_an_order_entered_while_a_policy_is_being_set_goes_by_the_new_one(
     class Supervisor:
         user_id = office.users["supervisor"]["id"]
         agency_id = office.agency_id
+        role = "supervisor"
         address = ""
+        session_id = None
+        purpose = ""
 
     async with act(office.database, office.context.clock()) as unit:
         await set_policy(unit, Supervisor(), {"hold_s": 240.0})

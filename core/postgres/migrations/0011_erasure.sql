@@ -1,5 +1,5 @@
 -- Erasing a person: her key is destroyed, and what cannot be sealed (where she was, whom she wears) goes row by row.
--- depends: 0011_device_keys
+-- depends: 0010_device_keys
 
 -- migrate: apply
 

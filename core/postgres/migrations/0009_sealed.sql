@@ -1,5 +1,5 @@
 -- What names, places or describes a person is sealed with her own key; erasing the key erases her.
--- depends: 0005_sign_in
+-- depends: 0008_sign_in
 
 -- migrate: apply
 

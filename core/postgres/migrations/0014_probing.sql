@@ -1,5 +1,5 @@
 -- Who sees that an edge is being tested puts it on the caseworkers' list.
--- depends: 0014_sight
+-- depends: 0013_sight
 
 -- migrate: apply
 

@@ -1,5 +1,5 @@
 -- Least sight: reasoned looks, the cells people are shown in, and who tests where the edge is.
--- depends: 0010_statistics
+-- depends: 0012_statistics
 
 -- migrate: apply
 

@@ -1,5 +1,5 @@
 -- Retention: agencies' periods, holds, copies of what is held, who wore what when, and what was erased by which rule.
--- depends: 0015_probing
+-- depends: 0014_probing
 
 -- migrate: apply
 

@@ -1,5 +1,5 @@
 -- Figures without identities: calls for help, what courts decided, and coarse attributes that stay when a person is erased.
--- depends: 0013_erasure
+-- depends: 0011_erasure
 
 -- migrate: apply
 

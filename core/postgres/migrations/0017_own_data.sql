@@ -1,5 +1,5 @@
 -- A device that holds its wearer's fixes has to know for how long.
--- depends: 0017_kin
+-- depends: 0016_kin
 
 -- migrate: apply
 

@@ -1,5 +1,5 @@
 -- What is written of a case in the audit and on the list of broken glass is hidden from who is related to it.
--- depends: 0016_retention
+-- depends: 0015_retention
 
 -- migrate: apply
 

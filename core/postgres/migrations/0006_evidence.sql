@@ -1,5 +1,5 @@
 -- What evidence is made of: configuration as it was judged by, ticks, and an incident's own copy of its fixes.
--- depends: 0008_orders
+-- depends: 0005_orders
 
 -- migrate: apply
 

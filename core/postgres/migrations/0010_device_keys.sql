@@ -1,5 +1,5 @@
 -- Keys by which devices sign their pings.
--- depends: 0006_sealed
+-- depends: 0009_sealed
 
 -- migrate: apply
 
