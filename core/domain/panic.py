@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -66,6 +67,29 @@ PanicRecord = PanicIn | CancelIn
 
 TOKEN_DOUBTS: Final = frozenset({"no_token", "unknown_token", "revoked_token", "expired_token"})
 """Doubts about who pressed, rather than about what was sent."""
+
+CANCELLED: Final = "cancelled"
+"""What a panic is called before her device, her contacts and their pages once cancelling was asked for."""
+
+
+def appearance(state: str, detail: Mapping[str, Any]) -> str:
+    """The state that her devices, her contacts and their pages and links are shown: never whether the PIN was right.
+
+    `state` and `detail` are the incident's. The same after a right PIN, after duress, and after a PIN that could not
+    be checked: whoever compares them learns nothing. Dispatchers see the incident as it is, and not this.
+    """
+    if is_quiet(detail) or detail.get("cancel_asked_at"):
+        return CANCELLED
+    return state
+
+
+def is_quiet(detail: Mapping[str, Any]) -> bool:
+    """Whether nothing goes to her phone and her contacts any more: whoever forced her may be holding it.
+
+    True after duress, and after a PIN that could not be checked, which may have been the duress PIN.
+    """
+    return bool(detail.get("duress") or detail.get("cancel_unverified"))
+
 
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder(PanicIn | CancelIn).decode
