@@ -1,0 +1,119 @@
+"""Panics as they go into PostgreSQL and are looked up there, over a pool of the desk's own."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from core.actions.panics import PanicResult, ask_cancel, take_panic
+from core.actions.unit_of_work import Unit, act
+from core.clock import Clock, to_ms
+from core.domain.panic import CancelIn, PanicIn
+from core.errors import KeyUnavailable, NotAllowed, Unavailable
+from core.ids import new_id
+from core.metrics import POISON
+from core.postgres import panics as store
+from core.postgres.database import Database
+
+log = structlog.get_logger(__name__)
+
+POOL_SIZE: Final = 4
+COMMAND_TIMEOUT_S: Final = 5.0
+POSTGRES_WAIT_S: Final = 1.0
+"""How long a panic waits for PostgreSQL before it is answered without it."""
+LOOK_WAIT_S: Final = 5.0
+"""How long a look at a panic waits for PostgreSQL: nobody is kept from help by it."""
+
+
+class _RolledBack(Exception):  # noqa: N818
+    """Ends a rehearsal."""
+
+
+class PanicRows:
+    """A panic's transactions."""
+
+    def __init__(self, database: Database, clock: Clock, index: int = 0) -> None:
+        self.clock = clock
+        self.default_agency: uuid.UUID | None = None
+        """Whose a panic is of which nobody knows whose it is; None until it was looked up."""
+        self._database = database.another(
+            size=POOL_SIZE, application=f"qorgan-panic-{index}", command_timeout_s=COMMAND_TIMEOUT_S
+        )
+
+    async def close(self) -> None:
+        """Close the pool."""
+        await self._database.close()
+
+    async def commit(self, panic: PanicIn) -> PanicResult:
+        """One transaction; tried again when it failed for another reason than the store's absence, then bare: the
+        press itself is what counts, whatever it was that PostgreSQL could not hold. Where only keys are missing, at
+        last without them: the incident is on every board, and the drain brings the rest."""
+        bare = msgspec.structs.replace(
+            panic, body={}, note=None, client_id=None, at_ms=None, lat=None, lon=None, accuracy_m=None
+        )
+        for attempt in (panic, panic, bare):
+            try:
+                return await self._transaction(attempt)
+            except KeyUnavailable:
+                log.error("panic_lacks_keys")
+                break
+            except (NotAllowed, Unavailable):
+                raise
+            except Exception as error:
+                if attempt is bare:
+                    raise
+                log.error("panic_attempt_failed", error=type(error).__name__)
+        return await self._transaction(panic, keyless=True)
+
+    async def _transaction(self, panic: PanicIn, *, keyless: bool = False) -> PanicResult:
+        async with act(self._database, self.clock(), timeout_s=POSTGRES_WAIT_S) as unit:
+            return await take_panic(unit, panic, keyless=keyless)
+
+    async def commit_cancel(self, wish: CancelIn) -> bool:
+        """Note a wish to cancel."""
+        async with act(self._database, self.clock(), timeout_s=POSTGRES_WAIT_S) as unit:
+            await ask_cancel(unit, wish)
+        return True
+
+    async def find(self, client_id: str, device_id: uuid.UUID) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+        """A device's panic and who was told of it; None when PostgreSQL knows none. Raises StoreUnavailable."""
+        async with self._database.connection(timeout_s=LOOK_WAIT_S) as connection:
+            panic = await store.find_of_device(connection, client_id, device_id)
+            if panic is None:
+                return None
+            return panic, list(await store.told(connection, panic["incident_id"]))
+
+    async def look_up_default_agency(self) -> None:
+        """Have `default_agency`; a second call does nothing. Raises StoreUnavailable."""
+        if self.default_agency is None:
+            async with self._database.connection(timeout_s=POSTGRES_WAIT_S) as connection:
+                self.default_agency = await store.first_agency(connection)
+
+    async def rehearse(self) -> None:
+        """Take a panic and roll it back: the first real one in hours finds a connection and plans ready.
+
+        Panics are rare, so without this nearly every one would pay for connecting and planning.
+        """
+        now = self.clock()
+        panic = PanicIn(
+            id=new_id(), client_id=None, received_ms=to_ms(now), token_digest=None, source="rehearsal",
+            agency_id=self.default_agency,
+        )  # fmt: skip
+        try:
+            async with self._database.transaction(timeout_s=POSTGRES_WAIT_S) as connection:
+                unit = Unit(connection, now)
+                await take_panic(unit, panic)
+                await unit.flush()
+                raise _RolledBack
+        except (_RolledBack, Unavailable):
+            return
+
+    async def set_aside(self, payload: bytes, error: Exception) -> None:
+        """Keep what is no panic record at all; `payload` is sealed. Raises StoreUnavailable."""
+        log.error("panic_set_aside", error=type(error).__name__)
+        async with self._database.transaction(timeout_s=POSTGRES_WAIT_S) as connection:
+            await store.set_aside(connection, payload, type(error).__name__, self.clock())
+        POISON.labels("panic").inc()
