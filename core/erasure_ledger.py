@@ -52,7 +52,13 @@ class ErasureLedger:
         self._trusted = trusted
 
     def append(self, erasures: Sequence[Erasure]) -> None:
-        """Add lines and have them on disk. Raises OSError, and Misconfigured when the file was changed."""
+        """Add lines and have them on disk. Raises Misconfigured when it cannot be written, or was changed."""
+        try:
+            self._append(erasures)
+        except OSError as error:
+            raise Misconfigured(f"The erasure ledger {self.path} cannot be written: {error.strerror}.") from error
+
+    def _append(self, erasures: Sequence[Erasure]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         with os.fdopen(descriptor, "r+b") as file:

@@ -13,7 +13,7 @@ from api.auth import Actor, Manager, ProtectedDevice, client_address
 from api.deps import Context
 from api.schemas.base import Body, View
 from core.actions import erasure
-from core.actions.erasure import Who
+from core.actions.erasure import TOLD_ON_DEVICES, Who
 from core.actions.unit_of_work import act
 from core.errors import NotAllowed
 
@@ -28,6 +28,11 @@ class ErasureView(View):
     asked_at: datetime
     due_at: datetime = Field(description="When it is carried out, if it is confirmed by then and nothing is held.")
     confirmed_at: datetime | None
+    held_for: Literal["legal_hold", "order", "incident", "other"] | None = Field(
+        default=None,
+        description="Why it waits though it is due: a court's hold, an order that keeps this person away, an incident"
+        " that is not over. A person's own device is told of a hold, else `other`.",
+    )
 
 
 class Confirmation(Body):
@@ -61,7 +66,7 @@ async def read_own(device: ProtectedDevice, request: Request, context: Context) 
     """Your latest request to be erased."""
     _, person_id = wearer_of(device, request)
     async with act(context.device_database, context.clock()) as unit:
-        return await erasure.state_of(unit, device.agency_id, person_id)
+        return await erasure.state_of(unit, device.agency_id, person_id, TOLD_ON_DEVICES)
 
 
 @router.post("/me/erasure/confirm", response_model=ErasureView)
@@ -72,7 +77,7 @@ async def confirm_own(
     who, person_id = wearer_of(device, request)
     async with act(context.device_database, context.clock()) as unit:
         held = await erasure.confirm(unit, who, device.agency_id, person_id, body.code)
-        state = await erasure.state_of(unit, device.agency_id, person_id)
+        state = await erasure.state_of(unit, device.agency_id, person_id, TOLD_ON_DEVICES)
     erasure.check_confirmed(held)
     return state
 

@@ -11,6 +11,7 @@ import asyncio
 import hmac
 import secrets
 import uuid
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -42,6 +43,10 @@ CODE_PAUSE: Final = timedelta(minutes=10)
 """Between two codes: nobody floods her safe channel."""
 SAFE_CHANNELS: Final = ("email", "sms")
 """Channels of a safe contact over which a code can be sent."""
+REASONS: Final = ("legal_hold", "order", "incident")
+"""Why a request waits: she is wanted in court, an order keeps this person away, something is not over."""
+TOLD_ON_DEVICES: Final = ("legal_hold",)
+"""Of these what a person's own device is told: that an incident is open may be what another pressed."""
 BATCH: Final = 20
 INTERVAL_S: Final = 30.0
 RULE: Final = "request"
@@ -85,7 +90,7 @@ async def ask(unit: Unit, who: Who, agency_id: uuid.UUID, person_id: uuid.UUID) 
     if request["confirmed_at"] is None and request["code_sent_at"] <= unit.now - CODE_PAUSE:
         await _send_code(unit, request, record)
     await _note(unit, who, request, "erasure.asked")
-    return await state_of(unit, agency_id, person_id)
+    return await state_of(unit, agency_id, person_id, TOLD_ON_DEVICES if who.kind == "device" else REASONS)
 
 
 async def _open_request(unit: Unit, who: Who, agency_id: uuid.UUID, person_id: uuid.UUID) -> dict[str, Any]:
@@ -176,8 +181,13 @@ async def _waiting(unit: Unit, agency_id: uuid.UUID, person_id: uuid.UUID) -> di
     return request
 
 
-async def state_of(unit: Unit, agency_id: uuid.UUID, person_id: uuid.UUID) -> dict[str, Any]:
-    """A person's latest request as it may be told: its state and moments. Raises NotFound when she never made one."""
+async def state_of(
+    unit: Unit, agency_id: uuid.UUID, person_id: uuid.UUID, tell_reasons: Collection[str] = REASONS
+) -> dict[str, Any]:
+    """A person's latest request as it may be told: its state, moments, and of `tell_reasons` why it waits.
+
+    Raises NotFound when she never made one.
+    """
     await PEOPLE.get(unit.connection, agency_id, person_id)
     request = await erasures.latest(unit.connection, person_id)
     if request is None:
@@ -186,7 +196,9 @@ async def state_of(unit: Unit, agency_id: uuid.UUID, person_id: uuid.UUID) -> di
     state = next((name for name, column in ends.items() if request[column] is not None), "asked")
     if state == "confirmed" and request["held_at"] is not None:
         state = "held"
-    return {"state": state, **{name: request[name] for name in ("id", "asked_at", "due_at", "confirmed_at")}}
+    reason = request["held_for"] if state == "held" else None
+    told = {name: request[name] for name in ("id", "asked_at", "due_at", "confirmed_at")}
+    return {"state": state, "held_for": reason if reason in tell_reasons else reason and "other", **told}
 
 
 def _is_open(request: dict[str, Any]) -> bool:
@@ -207,44 +219,59 @@ async def _note(unit: Unit, who: Who, request: dict[str, Any], action: str) -> N
 async def carry_out_due(database: Database, client: Client, ledger: ErasureLedger, now: datetime) -> int:
     """Erase everybody whose request is due and may be carried out; returns how many.
 
-    Each is one transaction: rows, then Redis, then the ledger, then the commit. What fails is tried again; who stands
-    in the ledger is erased at the next start at the latest.
+    Each is one transaction: rows, then Redis, then the ledger, then the commit. What fails is tried again, and keeps
+    no other from being erased; who stands in the ledger is erased at the next start at the latest.
     """
     async with database.transaction() as connection:
         await erasures.lapse(connection, now)
         found = await erasures.due(connection, now, BATCH)
     erased = 0
     for request_id in found:
-        async with act(database, now) as unit:
-            worn = await erasures.worn(unit.connection, request_id)
-            done = await erasures.carry_out(unit.connection, request_id, now)
-            if done is None:
-                continue
-            person_id, agency_id = done
-            await compile_people(unit.connection, [person_id], now)
-            await audit.write(
-                unit.connection, now, agency_id=agency_id, actor_kind="service", actor_id="erasure",
-                action="person.erased", subject_kind="person", subject_id=person_id, person_ids=[person_id],
-                detail={"rule": RULE},
-            )  # fmt: skip
-            await forget(client, worn, [person_id])
-            await asyncio.to_thread(ledger.append, [Erasure(person_id, agency_id, now, RULE)])
-            erased += 1
+        try:
+            erased += await _carry_out(database, client, ledger, request_id, now)
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # one that cannot be carried out keeps nobody else waiting
+            log.error("erasure_failed", request=str(request_id), error=type(error).__name__)
     return erased
+
+
+async def _carry_out(
+    database: Database, client: Client, ledger: ErasureLedger, request_id: uuid.UUID, now: datetime
+) -> bool:
+    async with act(database, now) as unit:
+        worn = await erasures.worn(unit.connection, request_id)
+        done = await erasures.carry_out(unit.connection, request_id, now)
+        if done is None:
+            return False
+        person_id, agency_id = done
+        await compile_people(unit.connection, [person_id], now)
+        await audit.write(
+            unit.connection, now, agency_id=agency_id, actor_kind="service", actor_id="erasure",
+            action="person.erased", subject_kind="person", subject_id=person_id, person_ids=[person_id],
+            detail={"rule": RULE},
+        )  # fmt: skip
+        await forget(client, worn, [person_id])
+        await asyncio.to_thread(ledger.append, [Erasure(person_id, agency_id, now, RULE)])
+    return True
 
 
 async def apply_ledger(database: Database, client: Client | None, ledger: ErasureLedger, now: datetime) -> int:
     """Erase again whoever stands in the ledger and is there all the same, as after a restored backup; returns how many.
 
-    Who was erased in the database and does not stand in the ledger is written there: the ledger was lost, not the deed.
+    Who was held since, or is in an incident opened since, was not erased then and waits (SQL `unapplied_erasures`). Who
+    was erased in the database and does not stand in the ledger is written there: the ledger was lost, not the deed.
     Needs the tables' owner. Raises Misconfigured when the ledger was changed, StoreUnavailable.
     """
     stated = await asyncio.to_thread(ledger.read)
     async with database.connection() as connection:
-        there = set(await erasures.not_erased(connection, [one.person_id for one in stated]))
+        there = set(await erasures.unapplied(connection, _lines(stated)))
         missing = await erasures.erased_besides(connection, [one.person_id for one in stated])
     for one in {one.person_id: one for one in stated if one.person_id in there}.values():
         async with database.transaction() as connection:
+            await erasures.lock_person(connection, one.person_id)
+            if not await erasures.unapplied(connection, [(one.person_id, one.at)]):
+                continue
             worn = await erasures.worn_by(connection, [one.person_id])
             await erasures.erase(connection, one.person_id, one.at)
             await compile_people(connection, [one.person_id], now)
@@ -267,7 +294,20 @@ async def count_unapplied(database: Database, ledger: ErasureLedger) -> int:
     if not stated:
         return 0
     async with database.connection() as connection:
-        return len(await erasures.not_erased(connection, [one.person_id for one in stated]))
+        return len(await erasures.unapplied(connection, _lines(stated)))
+
+
+async def silence_unapplied(database: Database, ledger: ErasureLedger) -> int:
+    """Cancel what waits to be sent to or about people who stand in the ledger and are there all the same."""
+    stated = await asyncio.to_thread(ledger.read)
+    if not stated:
+        return 0
+    async with database.transaction() as connection:
+        return await erasures.keep_silent(connection, await erasures.unapplied(connection, _lines(stated)))
+
+
+def _lines(stated: Sequence[Erasure]) -> list[tuple[uuid.UUID, datetime]]:
+    return [(one.person_id, one.at) for one in stated]
 
 
 class ErasureClock(Loop):

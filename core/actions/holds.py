@@ -23,7 +23,7 @@ from core.postgres.table import Record
 async def place(unit: Unit, asker: Asker, values: Mapping[str, Any]) -> Record:
     """Keep everything of a person, a case or an incident from being erased until it is lifted; audited.
 
-    Raises NotFound for what is not the agency's.
+    Raises NotFound for what is not the agency's; Conflict `person_erased` for who was erased a moment ago.
     """
     await holds.lock(unit.connection)
     if values.get("person_id") is not None:
@@ -36,6 +36,9 @@ async def place(unit: Unit, asker: Asker, values: Mapping[str, Any]) -> Record:
             "id": new_id(), "agency_id": asker.agency_id, **values, "placed_by": asker.user_id, "placed_at": unit.now,
         },
     )  # fmt: skip
+    # The row waited for an erasure that was under way; whoever asks afterwards waits for this.
+    if hold["person_id"] is not None and await holds.is_erased(unit.connection, hold["person_id"]):
+        raise Conflict("The person was erased; nothing is kept of her.", code="person_erased")
     await _note(unit, asker, "legal_hold.placed", hold, reason=hold["reason"])
     return hold
 

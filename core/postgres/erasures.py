@@ -14,7 +14,7 @@ from core.postgres.keys import vault_of
 _OPEN: Final = "num_nonnulls(withdrawn_at, lapsed_at, erased_at) = 0"
 _COLUMNS: Final = (
     "id, agency_id, person_id, asked_at, asked_by, due_at, code_digest, code_tries, code_sent_at, confirmed_at,"
-    " withdrawn_at, lapsed_at, erased_at, held_at"
+    " withdrawn_at, lapsed_at, erased_at, held_at, held_for"
 )
 
 
@@ -103,12 +103,29 @@ async def erase(connection: Connection, person_id: uuid.UUID, at: datetime) -> N
     vault_of(connection).forget(person(person_id))
 
 
-async def not_erased(connection: Connection, person_ids: Sequence[uuid.UUID]) -> list[uuid.UUID]:
-    """Which of these people are there and not erased."""
+async def unapplied(connection: Connection, lines: Sequence[tuple[uuid.UUID, datetime]]) -> list[uuid.UUID]:
+    """Who of (person, moment of her erasure) is there all the same, and may not be; SQL `unapplied_erasures`."""
     rows = await connection.fetch(
-        "SELECT id FROM person WHERE id = ANY ($1::uuid[]) AND erased_at IS NULL ORDER BY id", list(person_ids)
+        "SELECT id FROM unapplied_erasures($1, $2) AS id", [one for one, _ in lines], [at for _, at in lines]
     )
     return [row["id"] for row in rows]
+
+
+async def lock_person(connection: Connection, person_id: uuid.UUID) -> None:
+    """Keep holds and incidents of a person from being made until this transaction ends."""
+    await connection.execute("SELECT FROM person WHERE id = $1 FOR UPDATE", person_id)
+
+
+async def keep_silent(connection: Connection, person_ids: Sequence[uuid.UUID]) -> int:
+    """Cancel messages to people, or to their contacts about them, that wait to be sent; returns how many."""
+    status = await connection.execute(
+        "UPDATE delivery SET state = 'cancelled' WHERE state IN ('queued', 'sending')"
+        " AND audience IN ('victim', 'contact') AND (recipient = ANY ($1::text[])"
+        " OR incident_id IN (SELECT id FROM incident WHERE victim_id = ANY ($2::uuid[])))",
+        [f"person:{person_id}" for person_id in person_ids],
+        list(person_ids),
+    )
+    return int(status.split()[-1])
 
 
 async def erased_besides(

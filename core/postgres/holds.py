@@ -32,6 +32,11 @@ async def is_held(connection: Connection, person_id: uuid.UUID) -> bool:
     return bool(await connection.fetchval("SELECT is_held($1)", person_id))
 
 
+async def is_erased(connection: Connection, person_id: uuid.UUID) -> bool:
+    """Whether a person was erased."""
+    return bool(await connection.fetchval("SELECT erased_at IS NOT NULL FROM person WHERE id = $1", person_id))
+
+
 async def people_of(connection: Connection, hold: dict[str, Any]) -> Sequence[uuid.UUID]:
     """Whose fixes a legal hold that stands keeps."""
     rows = await connection.fetch(

@@ -729,7 +729,8 @@ CREATE TABLE erasure_request (
     lapsed_at timestamptz,
     erased_at timestamptz,
     held_at timestamptz,
-    code_sent_at timestamptz NOT NULL
+    code_sent_at timestamptz NOT NULL,
+    held_for text CHECK (held_for IN ('legal_hold', 'order', 'incident'))
 );
 CREATE UNIQUE INDEX erasure_request_open ON erasure_request (person_id)
     WHERE num_nonnulls(withdrawn_at, lapsed_at, erased_at) = 0;
@@ -1597,7 +1598,6 @@ CREATE FUNCTION erase_person(asked uuid, moment timestamptz) RETURNS void
         her_incidents uuid[] := ARRAY(SELECT id FROM incident WHERE victim_id = asked);
         his_incidents uuid[] := ARRAY(SELECT id FROM incident WHERE aggressor_id = asked);
         her_orders uuid[] := ARRAY(SELECT id FROM protection_order WHERE victim_id = asked);
-        worn record;
     BEGIN
         IF her_number IS NULL THEN
             RETURN;
@@ -1615,22 +1615,10 @@ CREATE FUNCTION erase_person(asked uuid, moment timestamptz) RETURNS void
             WHERE id = asked OR id IN (SELECT c.id FROM contact c WHERE c.person_id = asked) OR id = ANY (her_orders);
         DELETE FROM contact WHERE person_id = asked;
 
-        -- Where she was, while she wore what she wears and what she wore before, as the audit tells.
-        FOR worn IN
-            SELECT d.number, coalesce(d.fitted_at, d.created_at) AS since, 'infinity'::timestamptz AS until
-            FROM device d WHERE d.person_id = asked
-            UNION ALL
-            SELECT d.number, f.at, coalesce((
-                SELECT min(n.at) FROM audit n WHERE n.subject_id = f.subject_id AND n.at > f.at
-                AND n.action IN ('device.fitted', 'device.returned')), 'infinity')
-            FROM audit f JOIN device d ON d.id = f.subject_id
-            WHERE f.action = 'device.fitted' AND f.subject_kind = 'device' AND f.detail ->> 'person_id' = asked::text
-        LOOP
-            DELETE FROM ping p
-                WHERE p.device_number = worn.number AND p.live_at >= worn.since AND p.live_at < worn.until;
-            DELETE FROM ping_heard p
-                WHERE p.device_number = worn.number AND p.live_at >= worn.since AND p.live_at < worn.until;
-        END LOOP;
+        -- Where she was goes with `erased_at` (erase_copies); what her devices heard goes here.
+        DELETE FROM ping_heard p USING wearing w
+            WHERE w.person_id = asked AND p.device_number = w.device_number
+            AND p.live_at >= w.since AND p.live_at < w.until;
         DELETE FROM enrolment WHERE device_id IN (SELECT d.id FROM device d WHERE d.person_id = asked);
         UPDATE bearer_token SET revoked_at = coalesce(revoked_at, moment), changed_xid = pg_current_xact_id()
             WHERE device_id IN (SELECT d.id FROM device d WHERE d.person_id = asked);
@@ -1687,7 +1675,21 @@ CREATE FUNCTION erase_person(asked uuid, moment timestamptz) RETURNS void
     END
     $$;
 
--- Carries a request out if it may be: confirmed, due, not withdrawn, nothing held. The person, or null.
+-- What keeps a person from being erased just now, the weightiest first; null: nothing.
+CREATE FUNCTION erasure_obstacle(asked uuid) RETURNS text
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$
+        SELECT CASE
+            WHEN is_held(asked) THEN 'legal_hold'
+            WHEN EXISTS (SELECT FROM protection_order
+                WHERE aggressor_id = asked AND status NOT IN ('revoked', 'expired')) THEN 'order'
+            WHEN EXISTS (SELECT FROM incident WHERE victim_id = asked AND state <> 'resolved')
+                OR EXISTS (SELECT FROM incident WHERE aggressor_id = asked AND state <> 'resolved') THEN 'incident'
+            END
+    $$;
+
+-- Carries a request out if it may be: confirmed, due, not withdrawn, nothing in its way. The person, or null. Her row
+-- is locked first: who holds her, or opens an incident of hers, at the same moment comes wholly before or after.
 CREATE FUNCTION carry_out_erasure(request uuid, moment timestamptz) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
     AS $$
@@ -1699,8 +1701,10 @@ CREATE FUNCTION carry_out_erasure(request uuid, moment timestamptz) RETURNS uuid
             OR found.confirmed_at IS NULL OR found.due_at > moment THEN
             RETURN NULL;
         END IF;
-        IF is_held(found.person_id) THEN
-            UPDATE erasure_request SET held_at = coalesce(held_at, moment) WHERE id = request;
+        PERFORM FROM person WHERE id = found.person_id FOR UPDATE;
+        obstacle := erasure_obstacle(found.person_id);
+        IF obstacle IS NOT NULL THEN
+            UPDATE erasure_request SET held_at = coalesce(held_at, moment), held_for = obstacle WHERE id = request;
             RETURN NULL;
         END IF;
         PERFORM erase_person(found.person_id, moment);
@@ -1709,9 +1713,47 @@ CREATE FUNCTION carry_out_erasure(request uuid, moment timestamptz) RETURNS uuid
     END
     $$;
 
-REVOKE EXECUTE ON FUNCTION is_held, erase_person, carry_out_erasure FROM PUBLIC;
+-- A hold and an erasure of one it covers wait for each other.
+CREATE FUNCTION lock_held() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$
+    BEGIN
+        PERFORM FROM person WHERE id IN (
+            SELECT NEW.person_id
+            UNION SELECT p FROM protection_order o, unnest(ARRAY[o.victim_id, o.aggressor_id] || o.protected_person_ids) p
+                WHERE o.case_id = NEW.case_id
+            UNION SELECT p FROM incident i, unnest(ARRAY[i.victim_id, i.aggressor_id]) p WHERE i.id = NEW.incident_id)
+            ORDER BY id FOR KEY SHARE;
+        RETURN NEW;
+    END
+    $$;
+CREATE TRIGGER waits_for_erasure BEFORE INSERT ON legal_hold FOR EACH ROW EXECUTE FUNCTION lock_held();
+
+-- Who of these was erased at a moment (the latest that is known) and is there all the same. A hold placed, an incident
+-- opened, a request withdrawn since show that it never came to that: such a one waits, as who asks to be erased does.
+CREATE FUNCTION unapplied_erasures(people uuid[], moments timestamptz[]) RETURNS SETOF uuid
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$
+        SELECT p.id FROM (SELECT id, max(at) AS at FROM unnest(people, moments) AS line (id, at) GROUP BY id) e
+        JOIN person p ON p.id = e.id
+        WHERE p.erased_at IS NULL
+        AND NOT EXISTS (SELECT FROM legal_hold h LEFT JOIN incident i ON i.id = h.incident_id
+            WHERE h.lifted_at IS NULL AND h.placed_at > e.at
+            AND (h.person_id = p.id OR h.case_id IN (SELECT cases_of_person(p.id))
+                OR i.victim_id = p.id OR i.aggressor_id = p.id))
+        AND NOT EXISTS (SELECT FROM incident i
+            WHERE p.id IN (i.victim_id, i.aggressor_id) AND i.state <> 'resolved' AND i.opened_at > e.at)
+        AND NOT EXISTS (SELECT FROM protection_order o
+            WHERE o.aggressor_id = p.id AND o.status NOT IN ('revoked', 'expired') AND o.created_at > e.at)
+        AND NOT EXISTS (SELECT FROM erasure_request r WHERE r.person_id = p.id AND r.withdrawn_at > e.at)
+        ORDER BY p.id
+    $$;
+
+REVOKE EXECUTE ON FUNCTION is_held, erasure_obstacle, erase_person, carry_out_erasure, lock_held, unapplied_erasures
+    FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION is_held TO qorgan_api, qorgan_device;
 GRANT EXECUTE ON FUNCTION carry_out_erasure TO qorgan_device;
+GRANT EXECUTE ON FUNCTION unapplied_erasures TO qorgan_device, qorgan_worker;
 
 -- A user who looks at where a person is though no incident unlocks it: for a reason, for minutes, announced, reviewed.
 CREATE TABLE person_look (

@@ -127,6 +127,8 @@ async def test_an_erased_person_is_nobody_and_her_figures_stay(
     note = {"version": 1, "note": "көршісі естіді"}
     answer = await case.office.post(f"/v1/incidents/{incident_id}/note", note, role="dispatcher")
     assert answer.status_code == 200, answer.text
+    async with database.transaction() as connection:
+        await connection.execute("UPDATE incident SET state = 'resolved', resolved_at = $1", hands())
     audited = await query("SELECT * FROM audit ORDER BY id")
     await case.asked_and_confirmed()
     hands.forward(days=13, hours=23)
@@ -150,7 +152,7 @@ async def test_an_erased_person_is_nobody_and_her_figures_stay(
     assert [ping["device_number"] for ping in pings] == [device["number"] + 1000], "where others were stays"
 
     [incident] = await query("SELECT * FROM incident WHERE id = $1", incident_id)
-    assert (incident["type"], incident["severity"], incident["state"]) == ("panic", "critical", "open")
+    assert (incident["type"], incident["severity"], incident["state"]) == ("panic", "critical", "resolved")
     assert (incident["place"], incident["hazards"]) == (None, {})
     shown = (await case.office.get(f"/v1/incidents/{incident_id}", role="dispatcher")).json()
     assert [(line["kind"], line["data"].get("note")) for line in shown["timeline"]] == [("note", None)]
