@@ -35,8 +35,12 @@ GIVE_BACK_TIMEOUT_S: Final = 2.0
 BEATS_KEPT: Final = timedelta(days=1)
 
 
+async def nothing(*_: int) -> None:
+    """`hold` and `drop` of who looks at `owned` by itself, and is fenced wherever it writes."""
+
+
 class Ownership(Service):
-    """Keeps this instance's fair share of the leases of one kind (`geo` or `historian`)."""
+    """Keeps this instance's fair share of the leases of one kind (`geo`, `recorder` or `historian`)."""
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
 """The recorder: what the engine decided, taken into PostgreSQL in order and exactly once.
 
-Model: for each owned shard it reads the transitions stream after its cursor and applies a bounded batch, the
+Model: it runs apart from the engine, whose batches would hold up each of its statements, under leases of its own
+(`recorder`). For each owned shard it reads the transitions stream after its cursor and applies a bounded batch, the
 incidents, timeline, deliveries and feed it makes, and the cursor's step, in one transaction. The cursor is
 claimed with the shard's lease token first, and moves only under that token and from the place it was expected
 at: two recorders may run, never both commit. Behind it the stream is trimmed.
@@ -47,6 +48,8 @@ ATTEMPTS: Final = 3
 """Attempts at one transition before it is poison."""
 RETRY_S: Final = 0.25
 BLOCK_MS: Final = 500
+LEASES: Final = "recorder"
+"""Kind of the leases by which recorders share out the shards."""
 LOOK_S: Final = 0.1
 """How often it looks which shards are its own."""
 
@@ -54,7 +57,7 @@ Apply = Callable[[Unit, Sequence[Transition]], Awaitable[None]]
 
 
 class Owner(Protocol):
-    """Who says which shards are ours, under which tokens: the geo worker."""
+    """Who says which shards are ours, under which tokens."""
 
     def owned(self) -> Mapping[int, int]: ...
 
@@ -66,9 +69,10 @@ class _Hold:
     shard: int
     token: int
     place: str
+    leases: str
 
     def move(self, entry: str) -> Move:
-        return Move(cursor_name(self.shard), lease_name("geo", self.shard), self.token, self.place, entry)
+        return Move(cursor_name(self.shard), lease_name(self.leases, self.shard), self.token, self.place, entry)
 
 
 def cursor_name(shard: int) -> str:
@@ -90,8 +94,11 @@ class Recorder(Service):
         clock: Clock = utc_now,
         *,
         apply: Apply = apply_transitions,
+        leases: str = LEASES,
     ) -> None:
+        """`leases`: the kind of the leases whose tokens `owner` holds."""
         super().__init__()
+        self._leases = leases
         self._settings = settings
         self._database = database
         self._log = ShardLog(client)
@@ -140,7 +147,7 @@ class Recorder(Service):
             places = await cursors.claim(connection, {cursor_name(shard): token}, self._clock())
         if cursor_name(shard) not in places:
             raise LeaseLost("Another recorder has claimed the cursor.")
-        return _Hold(shard, token, places[cursor_name(shard)])
+        return _Hold(shard, token, places[cursor_name(shard)], self._leases)
 
     async def _step(self, hold: _Hold) -> _Hold:
         """Apply what the stream has next; waits for it a bounded time."""

@@ -104,12 +104,25 @@ def _build_historian(part: Part, settings: Settings, index: int, instance: str) 
         part.services.append(RetentionClock(erasing, room, signer, utc_now, instance))
 
 
+def _recording(part: Part, settings: Settings, instance: str) -> list[Service]:
+    """The recorder, under leases of its own: beside the engine each of its statements would wait for a batch."""
+    from geo.ownership import Ownership, nothing
+    from geo.recorder import LEASES, Recorder
+
+    share = Ownership(
+        LEASES, instance, part.database, utc_now, shard_count=settings.shard_count, ttl_s=settings.lease_ttl_s,
+        hold=nothing, drop=nothing,
+    )  # fmt: skip
+    return [share, Recorder(settings, part.database, part.redis, share, utc_now)]
+
+
 def _build_notifier(part: Part, settings: Settings, index: int, instance: str) -> None:
     from notifier.channels import build as build_channels
     from notifier.sealer import Sealer
     from notifier.sender import Sender
 
     part.services = [Sender(settings, part.database, build_channels(settings), utc_now)]
+    part.services += _recording(part, settings, instance)
     if settings.sealer_database_url is not None:
         sealing = Database(
             settings.sealer_database_url.get_secret_value(),
@@ -203,9 +216,8 @@ def _build_ingest(part: Part, settings: Settings) -> None:
 
 def _build_geo(part: Part, settings: Settings, instance: str) -> None:
     from geo.evidence_keeper import EvidenceKeeper
-    from geo.recorder import Recorder
     from geo.worker import GeoWorker
 
-    worker = GeoWorker(settings, part.database, part.redis, instance, utc_now)
-    recorder = Recorder(settings, part.database, part.redis, worker, utc_now)
-    part.services = [worker, recorder, EvidenceKeeper(part.database, utc_now)]
+    part.services = [
+        GeoWorker(settings, part.database, part.redis, instance, utc_now), EvidenceKeeper(part.database, utc_now)
+    ]  # fmt: skip

@@ -41,8 +41,11 @@ async def migrate(url: str, shard_count: int, now: datetime) -> int:
         )
         stored = int(await connection.fetchval("SELECT shard_count FROM installation"))
         await connection.execute(
-            "INSERT INTO lease (name) SELECT kind || ':' || shard FROM unnest(ARRAY['geo', 'historian']) kind,"
-            " generate_series(0, $1 - 1) shard ON CONFLICT DO NOTHING",
+            # recorders once worked under the engine's tokens: theirs go on from what their cursors have seen
+            "INSERT INTO lease (name, token) SELECT kind || ':' || shard, coalesce((SELECT token FROM log_cursor"
+            " WHERE kind = 'recorder' AND log_cursor.name = kind || ':' || shard), 0)"
+            " FROM unnest(ARRAY['geo', 'recorder', 'historian']) kind, generate_series(0, $1 - 1) shard"
+            " ON CONFLICT DO NOTHING",
             stored,
         )
     finally:

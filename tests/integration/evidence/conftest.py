@@ -120,7 +120,7 @@ async def live(lived: Lived) -> None:
     """Have worker, recorder and historian take the log from end to end."""
     settings = lived.settings.model_copy(update={"lease_ttl_s": 1.0, "state_commit_ms": 50, "history_interval_ms": 20})
     worker = GeoWorker(settings, lived.posts.worker, lived.client, "geo-1", utc_now)
-    recorder = Recorder(settings, lived.posts.worker, lived.client, worker, utc_now)
+    recorder = Recorder(settings, lived.posts.worker, lived.client, worker, utc_now, leases="geo")
     historian = Historian(settings, lived.posts.historian, lived.client, "historian-1", utc_now)
     log = ShardLog(lived.client)
     last = lived.began_ms + 1000 * (LENGTH_S - 1)

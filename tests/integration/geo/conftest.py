@@ -170,7 +170,9 @@ class Ground:
 
     def recorder(self, owner: Any, apply: Any = None) -> Recorder:
         return self._remember(
-            Recorder(self.settings, self.posts.worker, self.client, owner, utc_now, apply=apply or self.apply)
+            Recorder(
+                self.settings, self.posts.worker, self.client, owner, utc_now, apply=apply or self.apply, leases="geo"
+            )
         )
 
     def historian(self, instance: str = "historian-1") -> Historian:
