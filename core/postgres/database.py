@@ -53,12 +53,13 @@ class ScopedConnection(asyncpg.Connection):  # type: ignore[misc]  # the driver 
     nothing has to be reset either when a connection goes back to the pool; an open transaction is still rolled back.
     """
 
-    __slots__ = ("_opening", "vault")
+    __slots__ = ("_opening", "kept", "vault")
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._opening = ""
         self.vault: Vault | None = None
+        self.kept: dict[str, Any] = {}
 
     def begin_for(self, scope: Scope | None) -> None:
         """Have the next transaction act for `scope`."""
@@ -127,6 +128,8 @@ class Database:
         self._size = size
         self._application = application
         self._command_timeout_s = command_timeout_s
+        self.kept: dict[str, Any] = {}
+        """What all its connections remember of rows that hardly ever change; whoever puts it there says how long."""
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
 
@@ -161,6 +164,7 @@ class Database:
     async def _prepare(self, connection: ScopedConnection) -> None:
         await prepare_connection(connection)
         connection.vault = self.vault
+        connection.kept = self.kept
         if self.role is not None:
             await check_role(connection, self.role)
 

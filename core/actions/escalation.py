@@ -1,0 +1,62 @@
+"""The clocks of an incident: begun when it opens or becomes more severe, moved on by whatever somebody does.
+
+Both functions are called inside the transaction that changes the incident, with its row held: so no step is told after
+an acknowledgement, and no clock is left running behind one. What a deadline does when it is over is `escalating`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from core.actions import jurisdictions
+from core.actions.unit_of_work import Unit
+from core.domain.escalation import DEFAULTS, Policy, changes, plan_of, read_policy
+from core.postgres import escalation as store
+from core.postgres.incidents import Row
+
+PLANS: Final[dict[str, Any]] = {severity: plan_of(policy.unacknowledged) for severity, policy in DEFAULTS.items()}
+
+
+async def start(unit: Unit, rows: Sequence[Row], *, placing: bool = True) -> None:
+    """Run the clocks of incidents that were just opened, opened again or became more severe.
+
+    Sets `next_deadline_at`, `escalation_step` and, by the place, `jurisdiction_agency_id`, in the rows given and in
+    their tables, in one statement. An exercise has no clocks: nobody is woken by it. `placing`: whether to look whose
+    ground it is on; a user's scope sees her own agency's alone.
+    """
+    live = [row for row in rows if row["state"] != "resolved"]
+    for row in live if placing else ():
+        row["jurisdiction_agency_id"] = await jurisdictions.agency_of(unit, row)
+    begun = [row for row in live if row["state"] == "open" and not row["exercise"]]
+    if begun:
+        due = await store.start(unit.connection, begun, PLANS, unit.now)
+        for row in begun:
+            row["escalation_step"] = 0
+            row["next_deadline_at"] = due.get(row["id"])
+    for row in live:
+        if row["state"] != "open":
+            await note_progress(unit, row)
+
+
+async def note_progress(unit: Unit, row: Row) -> None:
+    """Stop and begin clocks as an incident's state now wants it, and set `next_deadline_at` of `row`.
+
+    The caller holds the incident's row and writes it.
+    """
+    if row["exercise"]:
+        row["next_deadline_at"] = None
+        return
+    clocks = await store.clocks(unit.connection, row)
+    policy = policy_of(clocks, row["severity"])
+    stop, add = changes(row, policy, clocks.pending, clocks.over, unit.now)
+    if stop:
+        await store.settle(unit.connection, row["id"], [(one, "stopped") for one in stop], unit.now)
+    if add:
+        await store.add(unit.connection, row, add)
+    row["next_deadline_at"] = min((one.due_at for one in [*clocks.pending, *add] if one not in stop), default=None)
+
+
+def policy_of(clocks: store.Clocks, severity: str) -> Policy:
+    """The policy in force for an incident of this severity."""
+    return read_policy(clocks.policy) if clocks.policy is not None else DEFAULTS[severity]
