@@ -25,7 +25,8 @@ from api.deps import ApiContext, Context
 from core.actions.users import ROLES
 from core.clock import from_ms
 from core.domain.scope import Scope
-from core.errors import InvalidInput, NotAllowed, NotAuthenticated
+from core.errors import InvalidInput, NotAllowed, NotAuthenticated, StoreUnavailable
+from core.ids import token_digest
 
 ALGORITHM: Final = "HS256"
 MAX_TOKEN_CHARS: Final = 4096
@@ -171,6 +172,8 @@ def current_device(request: Request, context: Context, _: Annotated[Any, Depends
     token = bearer_token(request.headers.get("authorization"))
     identity = context.registry.device_by_token(token)
     if identity is None:
+        if not context.registry.knows(token_digest(token)):
+            raise StoreUnavailable("The devices are not known yet; ask again shortly.")
         raise unknown_device(context.registry.why_unknown(token))
     return identity
 

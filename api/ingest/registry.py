@@ -8,15 +8,17 @@ Guarantees: a revoked token, or a device that was revoked or returned, is refuse
 commit, and whoever subscribed with `on_changed` hears of it (open sockets are closed that way).
 
 Failure: with PostgreSQL away the registry goes on with what it knows and catches up afterwards. Started while
-PostgreSQL is away, it knows nobody (`loaded` is false) and loads as soon as it can.
+PostgreSQL is away, it knows whom the file of its last run knew (`api.ingest.registry_file`), says of nobody else that
+they are unknown (`knows`), and loads as soon as it can.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from sys import intern
 from typing import Any, Literal
@@ -24,6 +26,7 @@ from typing import Any, Literal
 import msgspec
 import structlog
 
+from api.ingest.registry_file import DeviceRow, RegistryFile, TokenRow, Writing
 from core.clock import Clock
 from core.errors import StoreUnavailable
 from core.ids import token_digest
@@ -105,8 +108,12 @@ class Registry(Service):
 
     name = "registry"
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, file: RegistryFile | None = None) -> None:
+        """Without a file, a start while PostgreSQL is away knows nobody."""
         super().__init__()
+        self._file = file
+        self._writing = Writing()
+        self._under_way: asyncio.Task[bool] | None = None
         self._database = database
         self._clock = clock
         self._devices: dict[str, DeviceIdentity] = {}
@@ -116,7 +123,7 @@ class Registry(Service):
         self._look = asyncio.Event()
         self._listeners: list[Callable[[Changes], None]] = []
         self.loaded = False
-        """Whether everything has been read once."""
+        """Whether everything has been read once from PostgreSQL."""
 
     # lookups, all from memory ---------------------------------------------------------------------------------
 
@@ -131,6 +138,10 @@ class Registry(Service):
         if credential.expires_at is not None and credential.expires_at <= self._clock():
             return "expired"
         return credential.gateway or device or "unknown"
+
+    def knows(self, digest: bytes) -> bool:
+        """Whether `holder` can be believed: a token that is in no file may be a new one until PostgreSQL was read."""
+        return self.loaded or digest in self._credentials
 
     def device_by_token(self, token: str) -> DeviceIdentity | None:
         """The device this token speaks for now; None when it does not hold (see `why_unknown`)."""
@@ -202,11 +213,12 @@ class Registry(Service):
     # keeping current ------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Read everything, if PostgreSQL is there."""
+        """Read everything: from PostgreSQL, else from the file of the last run."""
         try:
             await self.refresh()
         except StoreUnavailable:
-            log.warning("registry_empty", reason="PostgreSQL is away; devices are refused until it answers")
+            self._read_file()
+            log.warning("registry_from_file", devices=len(self._devices), reason="PostgreSQL is away")
 
     async def run(self) -> None:
         """Look for changes when told to, and each second."""
@@ -222,6 +234,7 @@ class Registry(Service):
                     await self.refresh()
                 except StoreUnavailable:
                     continue
+                self._keep()
                 await self.pause(SETTLE_S)
         finally:
             ending.cancel()
@@ -232,23 +245,83 @@ class Registry(Service):
         """Read what has changed since the last look (everything, the first time) and tell the listeners."""
         devices: set[str] = set()
         digests: set[bytes] = set()
+        of_file = (set(self._devices), set(self._credentials)) if not self.loaded else (set(), set())
         async with self._database.transaction() as connection:
             floor_xid = await snapshot_floor(connection)
             # Devices first: a token of a device not yet known would speak for nobody.
             async for rows in device_changes(connection, self._floor_xid):
                 changed = [device for row in rows if (device := self._take_device(row)) is not None]
+                of_file[0].difference_update(str(row[1]) for row in rows)
                 devices.update(changed if self.loaded else ())  # at first everything is new, and nobody asks
             async for rows in token_changes(connection, self._floor_xid):
                 known = [digest for row in rows if (digest := self._take_token(row)) is not None]
+                of_file[1].difference_update(row[0] for row in rows)
                 digests.update(known if self.loaded else ())
         self._floor_xid = floor_xid
         if not self.loaded:
+            self._forget(*of_file)
+            devices, digests = devices | of_file[0], digests | of_file[1]
             self.loaded = True
+            self._writing.note(time.monotonic())
             log.info("registry_loaded", devices=len(self._devices), tokens=len(self._credentials))
         if devices or digests:
+            self._writing.note(time.monotonic())
             changes = Changes(frozenset(devices), frozenset(digests))
             for listener in list(self._listeners):
                 listener(changes)
+
+    # the file --------------------------------------------------------------------------------------------------
+
+    def _read_file(self) -> None:
+        found = self._file.read() if self._file is not None else None
+        if found is not None:
+            for device in found.devices:
+                self._take_device(device)
+            for token in found.tokens:
+                self._take_token(token)
+
+    def _forget(self, devices: set[str], digests: set[bytes]) -> None:
+        """Let go of what the file knew and PostgreSQL does not."""
+        for device in devices:
+            del self._devices[device]
+        for digest in digests:
+            del self._credentials[digest]
+
+    def _keep(self) -> None:
+        """Have the file rewritten, when it is time."""
+        now = time.monotonic()
+        if self._file is not None and self._under_way is None and self._writing.is_due(now):
+            self._writing.begin(now)
+            self._under_way = asyncio.create_task(self._file.write(self._device_rows(), self._token_rows()))
+            self._under_way.add_done_callback(self._kept)
+
+    def _kept(self, task: asyncio.Task[bool]) -> None:
+        self._under_way = None
+        if task.cancelled() or not task.result():
+            self._writing.note(time.monotonic())
+
+    async def close(self) -> None:
+        """Have in the file what is known; without PostgreSQL ever read, the old one stays."""
+        if self._under_way is not None:
+            await asyncio.wait({self._under_way})
+        if self._file is not None and self.loaded and self._writing.is_behind:
+            self._writing.begin(time.monotonic())
+            await self._file.write(self._device_rows(), self._token_rows())
+
+    def _device_rows(self) -> Iterator[DeviceRow]:
+        for one in list(self._devices.values()):
+            key = one.signing
+            signing = (key.kind, key.public_key, key.generation) if key is not None else (None, None, None)
+            yield (
+                one.number, one.id, one.kind, one.role, one.person_id, one.agency_id, one.routes, one.interval_s,
+                one.status, *signing,
+            )  # fmt: skip
+
+    def _token_rows(self) -> Iterator[TokenRow]:
+        for digest, one in list(self._credentials.items()):
+            gateway = one.gateway
+            name, agency_id = (gateway.name, gateway.agency_id) if gateway is not None else (None, None)
+            yield digest, one.device, name, agency_id, one.expires_at, one.revoked or None
 
     def _take_device(self, row: Any) -> str | None:
         """Remember a device; its id when that changed anything."""

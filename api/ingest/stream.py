@@ -227,11 +227,11 @@ class DeviceStream(Service):
             return problem_of("credentials_missing", "Send the device's token: Authorization: Bearer <token>.")
         if self.stopping.is_set():
             return problem_of("service_stopping", "The service is stopping; connect again shortly.")
-        if not self.registry.loaded:
-            return problem_of("store_unavailable", "The devices are not known yet; connect again shortly.")
         if len(self.connections) >= self._settings.max_stream_connections:
             return problem_of("too_many_connections", "The stream is full; connect again shortly.")
         digest = token_digest(token.strip())
+        if not self.registry.knows(digest):
+            return problem_of("store_unavailable", "The devices are not known yet; connect again shortly.")
         holder = self.registry.holder(digest)
         if isinstance(holder, str):
             return problem_of(*DOUBTS[holder])

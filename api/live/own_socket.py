@@ -41,7 +41,7 @@ async def own_events(socket: WebSocket) -> None:
 async def _enter(socket: WebSocket, context: ApiContext) -> bytes:
     """The digest of a device's token that holds; raises NotAuthenticated, NotAllowed or Unavailable."""
     digest = token_digest(await read_token(socket))
-    if not context.registry.loaded:
+    if not context.registry.knows(digest):
         raise StoreUnavailable("The devices are not known yet; connect again shortly.")
     holder = context.registry.holder(digest)
     if isinstance(holder, str):

@@ -157,9 +157,10 @@ def sender_of(request: Request, registry: Registry) -> DeviceIdentity | GatewayI
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise NotAuthenticated("Send the device's token: Authorization: Bearer <token>.", code="credentials_missing")
-    if not registry.loaded:
+    digest = token_digest(token.strip())
+    if not registry.knows(digest):
         raise StoreUnavailable("The devices are not known yet; send again shortly.")
-    holder = registry.holder(token_digest(token.strip()))
+    holder = registry.holder(digest)
     if isinstance(holder, str):
         code, detail = DOUBTS[holder]
         raise NotAuthenticated(detail, code=code)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from api.ingest.registry import Changes, Registry
+from api.ingest.registry_file import RegistryFile
 from core.clock import utc_now
 from core.ids import token_digest
 from core.postgres.database import Database
+from core.settings import Settings
 
 
 async def test_it_knows_devices_and_gateways_by_their_tokens(database: Database, fleet: Any) -> None:
@@ -100,3 +103,55 @@ async def test_a_new_token_can_be_waited_for(database: Database, fleet: Any) -> 
     assert await registry.known(device.token, 0)
     assert not await registry.known("forged", 0.01)
     await registry.stop()
+
+
+def registry_file(tmp_path: Path) -> RegistryFile:
+    return RegistryFile(Settings(data_dir=tmp_path), "api")
+
+
+async def test_started_while_postgresql_is_away_it_knows_whom_its_last_run_knew(
+    database: Database, fleet: Any, tmp_path: Path
+) -> None:
+    device, gateway = await fleet.device((2, 1), interval_s=15), await fleet.gateway()
+    revoked = await fleet.device()
+    await fleet.revoke_token(revoked.token)
+    first = Registry(database, utc_now, registry_file(tmp_path))
+    await first.start()
+    known = first.device_by_token(device.token)
+    await first.stop()
+    held = b"".join(path.read_bytes() for path in (tmp_path / "last-known").iterdir())
+    assert token_digest(device.token) not in held
+
+    away = Database("postgresql:///none?host=/nowhere", size=1)
+    second = Registry(away, utc_now, registry_file(tmp_path))
+    await second.open()
+    assert second.device_by_token(device.token) == known
+    assert second.gateway_by_token(gateway.token) == first.gateway_by_token(gateway.token)
+    assert second.why_unknown(revoked.token) == "revoked"
+    assert second.knows(token_digest(revoked.token))
+    assert not second.knows(token_digest("made since")), "nobody is told that a token is unknown that may be new"
+    await second.close()
+    assert registry_file(tmp_path).read() is not None, "what was never read anew is not written over"
+
+
+async def test_what_only_the_file_knew_is_forgotten_once_postgresql_is_read(
+    database: Database, fleet: Any, tmp_path: Path
+) -> None:
+    device, gone = await fleet.device(), await fleet.device()
+    first = Registry(database, utc_now, registry_file(tmp_path))
+    await first.start()
+    await first.stop()
+    async with database.connection() as connection:
+        await connection.execute("DELETE FROM bearer_token WHERE device_id = $1", gone.id)
+        await connection.execute("DELETE FROM device WHERE id = $1", gone.id)
+    second = Registry(database, utc_now, registry_file(tmp_path))
+    second._read_file()
+    assert second.device_by_token(gone.token) is not None
+    heard: list[Changes] = []
+    second.on_changed(heard.append)
+    await second.refresh()
+    assert second.device_by_token(gone.token) is None
+    assert second.device_by_id(gone.id) is None
+    assert second.device_by_token(device.token) is not None
+    assert str(gone.id) in heard[0].devices, "its sockets are closed"
+    assert str(device.id) not in heard[0].devices
