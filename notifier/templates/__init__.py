@@ -1,6 +1,6 @@
-"""Templates: what people are told, in Kazakh, Russian and English.
+"""Templates: what people are told, in Kazakh, Russian and English; docs/words.md is for who writes them.
 
-One TOML file a language, the same keys in each. A template has a `subject`, a `body` and a `short` form that fits two
-text messages; a test renders all of them for every type of incident. `incident_victim`, `panic_contact` and
-`device_prompt` use no fact but the time: no name, no place, no distance, no direction.
+Texts stand in gettext catalogs (`locale/`). A template has a `subject`, a `body`, and a `short` form that fits two text
+messages, some a `short_link` that takes its place when there is a link. Those that the protected person reads bear no
+fact but a code; the warning that the other one reads bears none at all.
 """

@@ -2,33 +2,63 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.resources
-import math
-import tomllib
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from string import Template
+from datetime import datetime
 from typing import Any, Final
 
-LANGUAGES: Final = ("kk", "ru", "en")
-DEFAULT_LANGUAGE: Final = "ru"
-TEMPLATES: Final = (
-    "incident_dispatcher",
-    "incident_victim",
-    "panic_contact",
-    "welfare_check_dispatcher",
-    "device_prompt",
-    "erasure_code",
-)
+from core.domain.short_message import count_segments
+from notifier.templates.facts import PLACEHOLDERS, Facts, Unrenderable, fill, is_link
+from notifier.templates.words import DEFAULT_LANGUAGE, LANGUAGES, Pieces, Words, language_of, words_of
+
+__all__ = [
+    "DEFAULT_LANGUAGE", "LANGUAGES", "PLACEHOLDERS", "SHORT_MAX_CHARACTERS", "TEMPLATES", "Text", "Unrenderable",
+    "language_of", "render",
+]  # fmt: skip
+
+TEMPLATES: Final[Mapping[str, str]] = {
+    "incident_dispatcher": "dispatcher",
+    "panic_again_dispatcher": "dispatcher",
+    "cancel_asked_dispatcher": "dispatcher",
+    "duress_dispatcher": "dispatcher",
+    "escalated_dispatcher": "dispatcher",
+    "escalated_supervisor": "dispatcher",
+    "escalated_neighbour": "dispatcher",
+    "eta_missed_dispatcher": "dispatcher",
+    "welfare_check_dispatcher": "dispatcher",
+    "outage_dispatcher": "dispatcher",
+    "outage_over_dispatcher": "dispatcher",
+    "dispatched_officer": "officer",
+    "asked_officer": "officer",
+    "stood_down_officer": "officer",
+    "outage_operator": "operator",
+    "outage_over_operator": "operator",
+    "incident_victim": "victim",
+    "untracked_victim": "victim",
+    "outage_over_victim": "victim",
+    "timer_victim": "victim",
+    "device_prompt": "victim",
+    "drill_device": "victim",
+    "erasure_code": "victim",
+    "panic_contact": "contact",
+    "panic_all_clear_contact": "contact",
+    "drill_contact": "contact",
+    "invitation_contact": "contact",
+    "code_contact": "contact",
+    "live_link_code_contact": "contact",
+    "warning_aggressor": "aggressor",
+}
+"""Every template and who reads it."""
+FORMS: Final = ("subject", "body", "short")
+SHORT_MAX_SEGMENTS: Final = 2
 SHORT_MAX_CHARACTERS: Final = 134
 """Two text messages of 67 characters beyond the Latin alphabet."""
-KILOMETRE_M: Final = 1000.0
-
-
-class Unrenderable(Exception):  # noqa: N818 - read as a sentence, as in core.errors
-    """The template, or a fact it needs, is not there; says which."""
+MARKS: Final = {"dispatcher": "loud", "officer": "loud", "operator": "loud", "contact": "loud", "victim": "quiet"}
+"""How an exercise is marked: for her by a word that tells nothing on a locked screen."""
+DRILL: Final = "drill_"
+"""Templates that say themselves that they are a test."""
+BLANK_LINES: Final = re.compile(r"\n{3,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,79 +70,60 @@ class Text:
     short: str
 
 
-@functools.cache
-def catalogue(language: str) -> Mapping[str, Any]:
-    """A language's templates and words, as its file has them."""
-    source = importlib.resources.files("notifier.templates").joinpath(f"{language}.toml")
-    return tomllib.loads(source.read_text("utf-8"))
-
-
-def language_of(tag: str) -> str:
-    """The language we have for a tag such as `kk`, `ru-RU` or `kk_Cyrl_KZ`; the default for any other."""
-    language = tag.replace("_", "-").split("-", 1)[0].lower()
-    return language if language in LANGUAGES else DEFAULT_LANGUAGE
-
-
 def render(template: str, language: str, data: Mapping[str, Any], created_at: datetime) -> Text:
-    """The text of `template`, from those of the facts `type`, `severity`, `incident_id`, `occurred_at` (RFC 3339),
-    `distance_m`, `code` and `exercise` it uses. Times are written in UTC. Raises Unrenderable when it needs one that
-    is not there; only `occurred_at`, `distance_m` and `exercise` may be absent."""
+    """The text of `template` from those facts of `data` that it uses; docs/words.md lists them.
+
+    Times are written in the IANA zone `time_zone` of the data, else in UTC. `short` is two text messages at most; where
+    the template has a form with a link and there is one that fits, it is that. Raises Unrenderable when a fact is
+    missing that may not be.
+    """
     if template not in TEMPLATES:
         raise Unrenderable(f"there is no template {template!r:.60}")
-    words = catalogue(language_of(language))
-    forms = [Template(words[template][form]) for form in ("subject", "body", "short")]
-    used = {name for form in forms for name in form.get_identifiers()}
-    facts = {name: FACTS[name](words, data, created_at) for name in used}
-    return Text(*(form.substitute(facts).strip() for form in forms))
+    words = words_of(language_of(language))
+    facts = Facts(words, data, created_at)
+    mark = _mark(words, template, data)
+    subject, body, short = (
+        _written(words.pieces(f"{template}.{form}"), facts if form == "body" else facts.briefly(), mark)
+        for form in FORMS
+    )
+    return Text(subject, body, _with_link(words, template, facts, mark) or short)
 
 
-def _fact(data: Mapping[str, Any], name: str) -> Any:
-    value = data.get(name)
-    if value is None:
-        raise Unrenderable(f"the delivery's data lacks {name}")
-    return value
+def _with_link(words: Words, template: str, facts: Facts, mark: str) -> str | None:
+    """The short form with a link, when there is such a form, a link, and the room for it."""
+    key = f"{template}.short_link"
+    if not words.has(key) or not (is_link(facts.data.get("link")) or is_link(facts.data.get("seen_link"))):
+        return None
+    text = _written(words.pieces(key), facts.briefly(), mark)
+    return text if count_segments(text).count <= SHORT_MAX_SEGMENTS else None
 
 
-def _word(words: Mapping[str, Any], table: str, data: Mapping[str, Any]) -> str:
-    key = _fact(data, table)
-    word = words[table].get(key) if isinstance(key, str) else None
-    if word is None:
-        raise Unrenderable(f"there are no words for {table} {key!r:.60}")
-    return str(word)
-
-
-def _moment(data: Mapping[str, Any], created_at: datetime) -> datetime:
-    """When it happened, as far as the data says so; else when it was to be told."""
-    try:
-        moment = datetime.fromisoformat(data["occurred_at"])
-    except (KeyError, TypeError, ValueError):
-        return created_at
-    return moment if moment.tzinfo is not None else created_at
-
-
-def _distance(words: Mapping[str, str], distance_m: Any) -> str:
-    """A line with the distance, rounded to what a fix can know; empty when there is none."""
-    if not isinstance(distance_m, int | float) or isinstance(distance_m, bool) or not math.isfinite(distance_m):
+def _mark(words: Words, template: str, data: Mapping[str, Any]) -> str:
+    """What stands before every form of an exercise."""
+    loudness = MARKS.get(TEMPLATES[template])
+    if not data.get("exercise") or loudness is None or template.startswith(DRILL):
         return ""
-    if distance_m < KILOMETRE_M - 5:
-        figure = Template(words["metres"]).substitute(figure=f"{round(distance_m / 10) * 10:d}")
-    else:
-        kilometres = f"{distance_m / KILOMETRE_M:.1f}".replace(".", words["decimal"])
-        figure = Template(words["kilometres"]).substitute(figure=kilometres)
-    return Template(words["distance"]).substitute(figure=figure)
+    return words.text(f"exercise.{loudness}")
 
 
-def _at(_: Mapping[str, Any], data: Mapping[str, Any], created_at: datetime) -> str:
-    return _moment(data, created_at).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+def _written(pieces: Pieces, facts: Facts, mark: str) -> str:
+    """The words; a line that is one placeholder and has nothing to say is left out."""
+    values = {name: facts.value(name) for _, name in pieces if name is not None}
+    lines = []
+    for line in _lines(pieces):
+        text = fill(line, values)
+        if text or not any(name is not None for _, name in line):
+            lines.append(text)
+    return mark + BLANK_LINES.sub("\n\n", "\n".join(lines)).strip()
 
 
-FACTS: Final[Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any], datetime], str]]] = {
-    "headline": lambda words, data, _: _word(words, "type", data),
-    "severity": lambda words, data, _: _word(words, "severity", data),
-    "incident": lambda _, data, __: str(_fact(data, "incident_id")),
-    "at": _at,
-    "distance": lambda words, data, _: _distance(words["words"], data.get("distance_m")),
-    "code": lambda _, data, __: str(_fact(data, "code")),
-    "exercise": lambda words, data, _: str(words["words"]["exercise"]) if data.get("exercise") else "",
-}
-"""By placeholder: its words, from a language's words, a delivery's data and the time it was queued."""
+def _lines(pieces: Pieces) -> list[Pieces]:
+    """A text's pieces, line by line."""
+    lines: list[list[tuple[str, str | None]]] = [[]]
+    for before, name in pieces:
+        *whole, rest = before.split("\n")
+        for part in whole:
+            lines[-1].append((part, None))
+            lines.append([])
+        lines[-1].append((rest, name))
+    return [tuple(line) for line in lines]
