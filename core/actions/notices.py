@@ -100,31 +100,39 @@ async def tell_contacts(unit: Unit, notice: Notice) -> int:
     """Queue what the contacts of a person who pressed are to hear; returns how many messages."""
     if notice.victim_id is None:
         return 0
-    queued = 0
-    for contact in await routing.contacts(unit.connection, notice.victim_id):
-        for way in contact["channels"]:
-            unit.queue(
-                Delivery(
-                    agency_id=notice.agency_id,
-                    incident_id=notice.incident_id,
-                    cause=notice.cause,
-                    audience="contact",
-                    recipient=f"contact:{contact['id']}",
-                    channel=str(way["channel"]),
-                    address=str(way["address"]),
-                    template="panic_contact",
-                    language=contact["language"],
-                    data={
-                        "type": notice.type,
-                        "incident_id": str(notice.incident_id),
-                        "occurred_at": notice.data["occurred_at"],
-                    },
-                    priority=PRIORITY_PANIC,
-                    person_id=notice.victim_id,
-                )
-            )
-            queued += 1
-    return queued
+    deliveries = [
+        delivery
+        for contact in await routing.contacts(unit.connection, notice.victim_id)
+        for delivery in contact_deliveries(notice, contact)
+    ]
+    for delivery in deliveries:
+        unit.queue(delivery)
+    return len(deliveries)
+
+
+def contact_deliveries(notice: Notice, contact: dict[str, Any]) -> list[Delivery]:
+    """What one contact (`id`, `language`, `channels`) is to hear of a panic, a message a channel."""
+    return [
+        Delivery(
+            agency_id=notice.agency_id,
+            incident_id=notice.incident_id,
+            cause=notice.cause,
+            audience="contact",
+            recipient=f"contact:{contact['id']}",
+            channel=str(way["channel"]),
+            address=str(way["address"]),
+            template="panic_contact",
+            language=contact["language"],
+            data={
+                "type": notice.type,
+                "incident_id": str(notice.incident_id),
+                "occurred_at": notice.data["occurred_at"],
+            },
+            priority=PRIORITY_PANIC,
+            person_id=notice.victim_id,
+        )
+        for way in contact["channels"]
+    ]
 
 
 def _to_route(notice: Notice, route: dict[str, Any]) -> Delivery:

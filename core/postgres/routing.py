@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from core.postgres.agencies import ROUTES
 from core.postgres.contacts import CONTACTS
 from core.postgres.database import Connection
 from core.postgres.devices import DEVICES
+
+CONTACT_IS_TOLD: Final = (
+    "verified_at IS NOT NULL AND consented_at IS NOT NULL AND revoked_at IS NULL AND NOT linked_to_aggressor"
+)
+"""Which rows of `contact` may be told of a panic."""
 
 
 async def agency_routes(connection: Connection, agency_ids: Sequence[uuid.UUID]) -> list[dict[str, Any]]:
@@ -40,8 +45,7 @@ async def push_devices(connection: Connection, person_ids: Sequence[uuid.UUID]) 
 async def contacts(connection: Connection, person_id: uuid.UUID) -> list[dict[str, Any]]:
     """Whom a person's panic may be told: verified, consenting, not revoked, not linked to the aggressor."""
     rows = await connection.fetch(
-        f"SELECT {CONTACTS.selected} FROM contact WHERE person_id = $1 AND verified_at IS NOT NULL"  # noqa: S608
-        " AND consented_at IS NOT NULL AND revoked_at IS NULL AND NOT linked_to_aggressor ORDER BY id",
+        f"SELECT {CONTACTS.selected} FROM contact WHERE person_id = $1 AND {CONTACT_IS_TOLD} ORDER BY id",  # noqa: S608
         person_id,
     )
     return await CONTACTS.read_what_opens(connection, rows)
