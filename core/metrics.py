@@ -58,6 +58,22 @@ DELIVERY_SECONDS = Histogram(
     ["channel"],
     buckets=LATENCY_BUCKETS_S,
 )
+BREAKERS_OPEN = Gauge(
+    "qorgan_breakers_open", "Providers that are left alone after failures.", ["channel"], multiprocess_mode="livesum"
+)
+DELIVERIES_WAITING = Gauge(
+    "qorgan_deliveries_waiting", "Deliveries not yet sent.", ["channel"], multiprocess_mode="livemax"
+)
+DELIVERY_QUEUE_AGE = Gauge(
+    "qorgan_delivery_queue_age_seconds", "Age of the oldest delivery not yet sent.", ["channel"],
+    multiprocess_mode="livemax",
+)  # fmt: skip
+DEAD_LETTERS = Gauge(
+    "qorgan_dead_letters", "Deliveries that reached nobody and that nobody has seen to.", multiprocess_mode="livemax"
+)
+POISON_UNHANDLED = Gauge(
+    "qorgan_poison_unhandled", "Messages set aside that nobody has looked at.", multiprocess_mode="livemax"
+)
 RETROSPECT_ANSWERS = Counter(
     "qorgan_retrospect_answers_total", "Stretches of history looked at again for fixes that came late.", ["shard"]
 )

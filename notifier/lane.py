@@ -2,7 +2,11 @@
 
 It fills free places from the database (claim, commit), and whatever has finished when it looks is marked in one
 transaction, so a slow receiver holds one place and never a batch. Deliveries to one address beyond `ADDRESS_SHARE`
-of the places wait in the database: one dead receiver does not fill the channel.
+of the places wait in the database: one dead receiver does not fill the channel. Some places, and some of the
+channel's rate, are kept for priority 0: a panic never waits behind telemetry's alarms.
+
+Each of a channel's providers has a breaker (`notifier.breaker`). What would go to one that is left alone waits in the
+database and burns no attempt; when it answers again, what waited is due at once.
 """
 
 from __future__ import annotations
@@ -12,8 +16,8 @@ import contextlib
 import dataclasses
 import random
 import uuid
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -22,15 +26,18 @@ import structlog
 
 from core.actions import deliveries
 from core.clock import Clock
+from core.domain.delivery import PRIORITY_PANIC
 from core.errors import StoreUnavailable
-from core.metrics import DELIVERIES, DELIVERY_SECONDS
+from core.metrics import BREAKERS_OPEN, DELIVERIES, DELIVERY_SECONDS
 from core.postgres.database import Database
-from core.postgres.deliveries import Claimed, Ended, Mark
+from core.postgres.deliveries import Claimed, Mark, Passed
 from core.settings import Settings
 from notifier import retry
-from notifier.channels.base import Channel, ChannelError, Message, Permanent, Retryable
+from notifier.breaker import CLOSED, Breaker, Breakers
+from notifier.bucket import Bucket
+from notifier.channels.base import Channel, ChannelError, Permanent, Retryable, Throttled
+from notifier.outgoing import gone_subscription, gone_token, log_dead, message_of, without_address
 from notifier.pulse import Pulse
-from notifier.templates.render import Unrenderable, render
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +51,10 @@ LEASE_MARGIN_S: Final = 5.0
 """A lease lasts at least this much longer than an attempt may take."""
 ADDRESS_SHARE: Final = 4
 """One address may have a fourth of a channel's places before its next deliveries wait."""
-DEVICE_RECIPIENT: Final = "device:"
+URGENT_SHARE: Final = 4
+"""A fourth of a channel's places takes priority 0 alone."""
+WAITING_MAX: Final = 10_000
+"""Addresses remembered because their provider is left alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +63,7 @@ class Outcome:
 
     mark: Mark
     gone_token: tuple[uuid.UUID, str] | None = None
+    gone_subscription: str | None = None
 
 
 class Lane:
@@ -81,6 +92,12 @@ class Lane:
         # A lease outlives the attempt it covers, whatever the settings say.
         self._lease_s = max(settings.delivery_lease_s, settings.delivery_timeout_s + LEASE_MARGIN_S)
         self._awake = asyncio.Event()
+        self._breakers = Breakers()
+        self._bucket = Bucket(channel.rate_per_s)
+        self._waiting: OrderedDict[bytes, str] = OrderedDict()
+        """Digest of an address → the provider that was left alone, or failed, when it was last wanted."""
+        self._answering: set[str] = set()
+        """Providers that answer again, and whose deliveries have yet to be told so."""
         self._under_way: dict[asyncio.Task[Outcome], Claimed] = {}
         self._unmarked: list[Outcome] = []
         self._away = 0
@@ -114,12 +131,12 @@ class Lane:
     async def _cycle(self) -> bool:
         """Mark what has finished and fill the free places; True when there may be more to claim at once."""
         await self._mark()
-        free = self._channel.concurrency - len(self._under_way)
-        limit = min(free, self._settings.delivery_batch)
+        await self._hasten()
+        now = self._clock()
+        limit, limit_rest = self._room(now)
+        BREAKERS_OPEN.labels(self.name).set(self._breakers.open_count(now))
         if limit <= 0:
             return False
-        now = self._clock()
-        busy = self._busy_addresses()
         claimed = await deliveries.claim(
             self._database,
             channel=self.name,
@@ -127,19 +144,41 @@ class Lane:
             lease_s=self._lease_s,
             holder=self._pulse.holder,
             limit=limit,
-            busy_addresses=[address for address in busy if isinstance(address, str)],
-            busy_digests=[address for address in busy if isinstance(address, bytes)],
+            limit_rest=limit_rest,
+            passed=self._passed(now, self._under_way.values()),
+            passed_urgent=self._passed(now, [one for one in self._under_way.values() if _is_urgent(one)]),
             dead_before=self._pulse.dead_before(now),
         )
+        self._bucket.take(len(claimed))
         for one in claimed:
             self._under_way[asyncio.create_task(self._attempt(one), name=f"delivery-{one.id}")] = one
         return len(claimed) == limit
 
-    def _busy_addresses(self) -> list[str | bytes]:
-        """Addresses, as digests where they are sealed, with enough under way."""
+    def _room(self, now: datetime) -> tuple[int, int]:
+        """How many deliveries may be claimed: of any kind, and of those that are not urgent."""
+        places = self._channel.concurrency
+        kept = places // URGENT_SHARE
+        ordinary = sum(not _is_urgent(one) for one in self._under_way.values())
+        room, room_rest = self._bucket.room(now)
+        limit = min(places - len(self._under_way), self._settings.delivery_batch, room)
+        if self._channel.fixed:
+            fixed = [self._breakers.of(provider) for provider in self._channel.fixed]
+            if all(breaker.wait_s(now) > 0 for breaker in fixed):
+                return 0, 0
+            if all(breaker.state(now) != CLOSED for breaker in fixed):
+                limit = min(limit, 1)  # a probe
+        return limit, max(0, min(limit, places - kept - ordinary, room_rest))
+
+    def _passed(self, now: datetime, under_way: Iterable[Claimed]) -> Passed:
+        """Addresses, as digests where they are sealed, with enough under way, or whose provider is left alone."""
         share = max(1, self._channel.concurrency // ADDRESS_SHARE)
-        counts = Counter(one.address_digest or one.address for one in self._under_way.values())
-        return [address for address, count in counts.items() if count >= share]
+        counts = Counter(one.address_digest or one.address for one in under_way)
+        busy = [address for address, count in counts.items() if count >= share]
+        away = [digest for digest, provider in self._waiting.items() if self._breakers.is_open(provider, now)]
+        return Passed(
+            [address for address in busy if isinstance(address, str)],
+            [address for address in busy if isinstance(address, bytes)] + away,
+        )
 
     async def _rest(self) -> None:
         """Wait for a wake-up, for something to finish, or for the next poll; longer while PostgreSQL is away."""
@@ -158,13 +197,29 @@ class Lane:
         """One attempt from rendering to the provider's answer; never raises but for cancellation."""
         started_at = self._clock()
         limit = self._settings.delivery_attempts
-        if claimed.attempt > limit:
+        if claimed.attempt - claimed.forgiven > limit:
             return Outcome(retry.after_abandonment(claimed, started_at))
-        error: ChannelError
+        providers = self._channel.providers(claimed.address, claimed.attempt)
+        provider = next((one for one in providers if self._breakers.of(one).admit(started_at)), None)
+        if provider is None:
+            wait_s = min((self._breakers.of(one).wait_s(started_at) for one in providers), default=0.0)
+            self._remember(claimed, providers[0] if providers else "")
+            return Outcome(retry.put_back(claimed, started_at, wait_s, self._dice))
+        breaker = self._breakers.of(provider)
         try:
-            message = _message(claimed, started_at)
+            return await self._try(claimed, started_at, provider, breaker)
+        finally:
+            breaker.unsaid()
+
+    async def _try(self, claimed: Claimed, started_at: datetime, provider: str, breaker: Breaker) -> Outcome:
+        error: ChannelError
+        reached = False
+        try:
+            message = message_of(claimed, started_at, self._settings.public_url)
+            reached = True
             async with asyncio.timeout(self._settings.delivery_timeout_s):
-                provider_id = await self._channel.send(message)
+                provider_id = await self._channel.send(dataclasses.replace(message, provider=provider))
+            self._answered(provider, breaker)
             return Outcome(retry.after_success(claimed, started_at, self._clock(), provider_id))
         except ChannelError as failure:
             error = failure
@@ -173,9 +228,50 @@ class Lane:
         except Exception as failure:
             # A channel's own mistake must not stop the channel: it is tried again, then shown as a dead letter.
             log.exception("channel_failed", channel=self.name, delivery_id=str(claimed.id))
-            error = Retryable(f"unexpected {type(failure).__name__} in the channel")
-        mark = retry.after_failure(claimed, started_at, self._clock(), error, limit=limit, dice=self._dice)
-        return Outcome(_without_address(mark, claimed), _gone_token(claimed, error))
+            error = Retryable(f"unexpected {type(failure).__name__} in the channel", provider_fails=False)
+        now = self._clock()
+        forgiven = reached and self._judge(claimed, error, provider, breaker, now)
+        mark = retry.after_failure(
+            claimed, started_at, now, error, limit=self._settings.delivery_attempts, dice=self._dice, forgiven=forgiven
+        )
+        return Outcome(without_address(mark, claimed), gone_token(claimed, error), gone_subscription(claimed, error))
+
+    def _judge(self, claimed: Claimed, error: ChannelError, provider: str, breaker: Breaker, now: datetime) -> bool:
+        """Tell the breaker what an error says of its provider; True when the failure is the provider's alone."""
+        if isinstance(error, Throttled):
+            breaker.throttled(now, error.retry_after_s)
+            return True
+        if isinstance(error, Permanent) or not getattr(error, "provider_fails", True):
+            self._answered(provider, breaker)
+            return False
+        forgiven = breaker.forgives
+        if breaker.failed(now):
+            log.warning("provider_left_alone", channel=self.name, reason=error.detail)
+        if breaker.forgives:
+            self._remember(claimed, provider)
+        return forgiven
+
+    def _answered(self, provider: str, breaker: Breaker) -> None:
+        if breaker.answered():
+            log.info("provider_answers_again", channel=self.name)
+            self._answering.add(provider)
+
+    def _remember(self, claimed: Claimed, provider: str) -> None:
+        if claimed.address_digest is not None:
+            self._waiting[claimed.address_digest] = provider
+            while len(self._waiting) > WAITING_MAX:
+                self._waiting.popitem(last=False)
+
+    async def _hasten(self) -> None:
+        """Have what waited for providers that answer again be due now."""
+        for provider in list(self._answering):
+            everything = self._channel.fixed == (provider,)
+            digests = [digest for digest, waited_for in self._waiting.items() if waited_for == provider]
+            if everything or digests:
+                await deliveries.hasten(self._database, self.name, None if everything else digests, self._clock())
+            for digest in digests:
+                del self._waiting[digest]
+            self._answering.discard(provider)
 
     async def _mark(self) -> None:
         """Mark everything that has finished, in one transaction; kept for the next try when PostgreSQL is away."""
@@ -192,10 +288,11 @@ class Lane:
             holder=self._pulse.holder,
             now=self._clock(),
             gone_tokens=[outcome.gone_token for outcome in self._unmarked if outcome.gone_token is not None],
+            gone_subscriptions=[one.gone_subscription for one in self._unmarked if one.gone_subscription is not None],
         )
         marks = [outcome.mark for outcome in self._unmarked]
         self._unmarked.clear()
-        _log_dead(ended)
+        log_dead(ended)
         if self._observe is not None:
             self._observe(marks)
 
@@ -203,11 +300,15 @@ class Lane:
         """An attempt cut short by our own stop: due again at once, for another process."""
         now = self._clock()
         return Outcome(
-            Mark(claimed.id, claimed.attempt, "queued", "retryable", now, now, now, "the notifier stopped meanwhile")
-        )
+            Mark(
+                claimed.id, claimed.attempt, "queued", "retryable", now, now, now, "the notifier stopped meanwhile",
+                forgiven=True,
+            )
+        )  # fmt: skip
 
     def _count(self, claimed: Claimed, mark: Mark) -> None:
-        DELIVERIES.labels(self.name, "dead" if mark.state == "dead" else mark.result or "").inc()
+        if mark.state != "queued" or mark.result is not None:
+            DELIVERIES.labels(self.name, "dead" if mark.state == "dead" else mark.result or "").inc()
         if mark.state == "sent":
             DELIVERY_SECONDS.labels(self.name).observe(max(0.0, (mark.ended_at - claimed.due_at).total_seconds()))
 
@@ -223,66 +324,5 @@ class Lane:
             await self._mark()
 
 
-def _message(claimed: Claimed, sent_at: datetime) -> Message:
-    """The delivery, rendered; Permanent when its template and data do not fit each other, or nobody is left to tell."""
-    if claimed.erased:
-        raise Permanent("who it was for was erased")
-    if claimed.spoilt:
-        raise Retryable("its address does not open; see docs/encryption.md")
-    if not isinstance(claimed.data, dict):
-        raise Permanent("the delivery's data is no object")
-    try:
-        text = render(claimed.template, claimed.language, claimed.data, claimed.created_at)
-    except Unrenderable as error:
-        raise Permanent(str(error)) from None
-    return Message(
-        id=claimed.id,
-        template=claimed.template,
-        audience=claimed.audience,
-        address=claimed.address,
-        secret=claimed.secret,
-        language=claimed.language,
-        subject=text.subject,
-        body=text.body,
-        short=text.short,
-        incident_id=claimed.incident_id,
-        data=claimed.data,
-        created_at=claimed.created_at,
-        sent_at=sent_at,
-        attempt=claimed.attempt,
-    )
-
-
-def _without_address(mark: Mark, claimed: Claimed) -> Mark:
-    """The mark as it is stored and logged: providers like to repeat the address, which is sealed."""
-    if mark.detail is None or not claimed.address:
-        return mark
-    detail = mark.detail
-    for text in {claimed.address, claimed.address.lower()}:
-        detail = detail.replace(text, "(address)")
-    return dataclasses.replace(mark, detail=detail)
-
-
-def _gone_token(claimed: Claimed, error: ChannelError) -> tuple[uuid.UUID, str] | None:
-    """The device and push token to forget, when the provider disowned it."""
-    if not isinstance(error, Permanent) or not error.address_gone:
-        return None
-    if not claimed.recipient.startswith(DEVICE_RECIPIENT):
-        return None
-    with contextlib.suppress(ValueError):
-        return uuid.UUID(claimed.recipient.removeprefix(DEVICE_RECIPIENT)), claimed.address
-    return None
-
-
-def _log_dead(ended: list[Ended]) -> None:
-    for one in ended:
-        if one.state == "dead":
-            log.error(
-                "delivery_dead",
-                delivery_id=str(one.id),
-                incident_id=str(one.incident_id) if one.incident_id else None,
-                channel=one.channel,
-                audience=one.audience,
-                attempts=one.attempts,
-                reason=one.detail,
-            )
+def _is_urgent(claimed: Claimed) -> bool:
+    return claimed.priority == PRIORITY_PANIC

@@ -14,6 +14,9 @@ BACKOFF_CAP_S: Final = 900.0
 BACKOFF_FLOOR_S: Final = 0.1
 MAX_RETRY_AFTER_S: Final = 3600.0
 """Longest a provider may make us wait at once, whatever it asks for."""
+MAX_AGE: Final = timedelta(hours=24)
+"""What waited so long for a provider that was away would mislead; it is a dead letter instead."""
+AWAY: Final = "waits for its provider, which does not answer"
 
 
 def backoff_ceiling_s(attempt: int) -> float:
@@ -34,20 +37,42 @@ def after_success(claimed: Claimed, started_at: datetime, now: datetime, provide
 
 
 def after_failure(
-    claimed: Claimed, started_at: datetime, now: datetime, error: ChannelError, *, limit: int, dice: random.Random
+    claimed: Claimed,
+    started_at: datetime,
+    now: datetime,
+    error: ChannelError,
+    *,
+    limit: int,
+    dice: random.Random,
+    forgiven: bool = False,
 ) -> Mark:
-    """The mark of an attempt that failed: dead for good, or queued again with a wait, at most `limit` attempts."""
+    """The mark of an attempt that failed: dead for good, or queued again with a wait, at most `limit` attempts.
+
+    `forgiven`: the provider fails everybody, or asked to wait: the attempt does not count, and only age ends it.
+    """
+    forgiven = forgiven or isinstance(error, Throttled)
+    counted = claimed.attempt - claimed.forgiven
     if isinstance(error, Permanent):
         return Mark(claimed.id, claimed.attempt, "dead", error.result, started_at, now, detail=error.detail)
-    if claimed.attempt >= limit:
+    if (forgiven and now - claimed.created_at >= MAX_AGE) or (not forgiven and counted >= limit):
         detail = f"{error.detail}; given up after {claimed.attempt} attempts"
         return Mark(claimed.id, claimed.attempt, "dead", error.result, started_at, now, detail=detail)
-    wait_s = backoff_s(claimed.attempt, dice)
+    wait_s = backoff_s(counted, dice)
     if isinstance(error, Throttled):
         # Never sooner than asked, and spread out beyond it.
         wait_s = min(max(error.retry_after_s, 0.0), MAX_RETRY_AFTER_S) + min(wait_s, 1.0)
     due_at = now + timedelta(seconds=wait_s)
-    return Mark(claimed.id, claimed.attempt, "queued", error.result, started_at, now, due_at, error.detail)
+    return Mark(
+        claimed.id, claimed.attempt, "queued", error.result, started_at, now, due_at, error.detail, forgiven=forgiven
+    )
+
+
+def put_back(claimed: Claimed, now: datetime, wait_s: float, dice: random.Random) -> Mark:
+    """The mark of a delivery that was not tried, because its provider is left alone: as if it had not been claimed."""
+    if now - claimed.created_at >= MAX_AGE:
+        return Mark(claimed.id, claimed.attempt, "dead", None, now, now, detail=f"{AWAY}; given up")
+    due_at = now + timedelta(seconds=wait_s + dice.uniform(0.0, 0.5))
+    return Mark(claimed.id, claimed.attempt, "queued", None, now, now, due_at, AWAY)
 
 
 def after_abandonment(claimed: Claimed, now: datetime) -> Mark:

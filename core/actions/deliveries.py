@@ -10,9 +10,9 @@ from typing import Any, Final
 from core.actions.unit_of_work import act
 from core.clock import rfc3339
 from core.ids import derived_id
-from core.postgres import deliveries
+from core.postgres import deliveries, subscriptions
 from core.postgres.database import Database
-from core.postgres.deliveries import Claimed, Ended, Mark
+from core.postgres.deliveries import NOBODY, Claimed, Ended, Mark, Passed
 
 FEED_KIND: Final = "delivery.updated"
 """Not `incident.…`: the data of those is always a whole incident."""
@@ -27,8 +27,9 @@ async def claim(
     lease_s: float,
     holder: str,
     limit: int,
-    busy_addresses: Sequence[str] = (),
-    busy_digests: Sequence[bytes] = (),
+    limit_rest: int | None = None,
+    passed: Passed = NOBODY,
+    passed_urgent: Passed = NOBODY,
     dead_before: datetime | None = None,
 ) -> list[Claimed]:
     """Lease what is due on a channel; committed before it returns, so that nothing is sent under a lock."""
@@ -40,8 +41,9 @@ async def claim(
             leased_until=now + timedelta(seconds=lease_s),
             holder=holder,
             limit=limit,
-            busy_addresses=busy_addresses,
-            busy_digests=busy_digests,
+            limit_rest=limit_rest,
+            passed=passed,
+            passed_urgent=passed_urgent,
             dead_before=dead_before,
         )
 
@@ -53,9 +55,11 @@ async def finish(
     holder: str,
     now: datetime,
     gone_tokens: Sequence[tuple[uuid.UUID, str]] = (),
+    gone_subscriptions: Sequence[str] = (),
 ) -> list[Ended]:
     """Record how attempts ended, in one transaction; what is sent or dead thereby goes on its incident's timeline
-    and on the feed, once. `gone_tokens` are push tokens the provider disowned."""
+    and on the feed, once. `gone_tokens` are push tokens, `gone_subscriptions` Web Push addresses, that their provider
+    disowned."""
     if not any(one.state in ("sent", "dead") for one in marks):
         async with database.transaction() as connection:
             return await deliveries.mark(connection, marks, holder=holder, now=now)
@@ -71,6 +75,8 @@ async def finish(
         )
         if gone_tokens:
             await deliveries.forget_push_tokens(unit.connection, gone_tokens, now)
+        if gone_subscriptions:
+            await subscriptions.retire(unit.connection, gone_subscriptions)
         for one, incident_id in told:
             unit.emit(
                 one.agency_id,
@@ -85,6 +91,12 @@ async def finish(
                 },
             )
     return ended
+
+
+async def hasten(database: Database, channel: str, digests: Sequence[bytes] | None, now: datetime) -> None:
+    """What waits for a provider that answers again is due now; see core.postgres.deliveries."""
+    async with database.transaction() as connection:
+        await deliveries.hasten(connection, channel, digests, now)
 
 
 def _line(one: Ended) -> dict[str, Any]:

@@ -1,9 +1,17 @@
-"""A delivery: one message to one recipient over one channel, and the id that makes it unique for ever."""
+"""A delivery: one message to one recipient over one channel, the id that makes it unique for ever, and how far it got.
+
+    queued ─► sending ─► sent ─► delivered ─► seen ─► acknowledged
+       ▲         │         └──► failed        (the provider took it, and said later that it could not deliver)
+       └─────────┴─► dead | cancelled
+
+What comes after `sent` are receipts: each is noted once, and a delivery only ever gets further.
+"""
 
 from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final
 
 from core.ids import derived_id
@@ -11,6 +19,38 @@ from core.ids import derived_id
 PRIORITY_PANIC: Final = 0
 PRIORITY_ALARM: Final = 1
 PRIORITY_REST: Final = 2
+
+CHANNELS: Final = ("fcm", "webpush", "email", "sms", "webhook", "apprise", "log", "device")
+RECEIPTS: Final = ("delivered", "seen", "acknowledged", "failed")
+"""States that come from outside: a provider's callback, the app, a link."""
+REACHED: Final = frozenset({"sent", "delivered", "seen", "acknowledged"})
+"""States of what has left, as far as is known."""
+SEEN: Final = frozenset({"seen", "acknowledged"})
+SEEN_LINK_LIFE: Final = timedelta(hours=24)
+"""How long "I have seen it" may be said by the link in a message."""
+SEEN_LINK_AUDIENCES: Final = frozenset({"contact"})
+"""Whose messages bear such a link; who has an app or a console says it there."""
+
+_RANK: Final = {
+    "queued": 0,
+    "sending": 0,
+    "dead": 0,
+    "sent": 1,
+    "failed": 2,
+    "delivered": 3,
+    "seen": 4,
+    "acknowledged": 5,
+}
+
+
+def state_after(state: str, receipt: str) -> str:
+    """The state a delivery takes when a receipt comes: further, never back.
+
+    Failure counts only while nothing better is known; what was cancelled stays so, for nobody waits for it any more.
+    """
+    if state == "cancelled":
+        return state
+    return receipt if _RANK[receipt] > _RANK[state] else state
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +65,9 @@ class Delivery:
     incident_id: uuid.UUID | None
     cause: uuid.UUID
     audience: str
-    """dispatcher | officer | victim | contact | operator"""
+    """dispatcher | officer | victim | contact | operator | aggressor"""
     recipient: str
-    """route:<id>, device:<id> or contact:<id>"""
+    """route:<id>, device:<id>, contact:<id> or user:<id>"""
     channel: str
     address: str
     template: str

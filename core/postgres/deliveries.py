@@ -1,4 +1,4 @@
-"""Deliveries on their way out: claim, mark, attempts, dead letters. Writing new ones is the actions' part.
+"""Deliveries on their way out: claim, mark, attempts. Writing new ones is the actions' part.
 
     queued ──claim──► sending ──mark──► sent
       ▲                  │ ├────mark──► dead         (refused for good, or attempts used up)
@@ -24,7 +24,6 @@ BEAT_NAME: Final = "notifier"
 """Under what name senders beat, as `leased_by` names their instance."""
 MAX_DETAIL_CHARACTERS: Final = 500
 MAX_PROVIDER_ID_CHARACTERS: Final = 300
-MAX_DEAD_LISTED: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,8 @@ class Claimed:
     """Who it was for was erased meanwhile: there is no address any more."""
     spoilt: bool = False
     """Its address does not open: it was changed, or its key was lost."""
+    forgiven: int = 0
+    """How many of its attempts do not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +64,15 @@ class Mark:
     state: str
     """sent | queued | dead"""
     result: str | None
-    """sent | retryable | throttled | permanent"""
+    """sent | retryable | throttled | permanent; None with `queued`: it was not tried, and the claim is undone"""
     started_at: datetime
     ended_at: datetime
     due_at: datetime | None = None
     """When to try again, with state `queued`."""
     detail: str | None = None
     provider_id: str | None = None
+    forgiven: bool = False
+    """The attempt does not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +90,7 @@ class Ended:
     detail: str | None
 
 
-CLAIM: Final = """
-WITH due AS (
+_CLAIMABLE: Final = """
     SELECT id, state, attempts, leased_until, updated_at FROM delivery
     WHERE channel = $1 AND state IN ('queued', 'sending')
       AND (
@@ -99,11 +101,26 @@ WITH due AS (
               WHERE b.name = 'notifier' AND b.instance = delivery.leased_by AND b.beat_at < $7
           ))
       )
+"""
+CLAIM: Final = f"""
+WITH urgent AS (
+    {_CLAIMABLE}
+      AND priority = 0
+      AND (address IS NULL OR address <> ALL ($10::text[]))
+      AND (address_digest IS NULL OR address_digest <> ALL ($11::bytea[]))
+    ORDER BY due_at
+    LIMIT $3
+    FOR UPDATE SKIP LOCKED
+), rest AS (
+    {_CLAIMABLE}
+      AND priority > 0
       AND (address IS NULL OR address <> ALL ($5::text[]))
       AND (address_digest IS NULL OR address_digest <> ALL ($8::bytea[]))
     ORDER BY priority, due_at
-    LIMIT $3
+    LIMIT greatest(0, least($9::bigint, $3::bigint - (SELECT count(*) FROM urgent)))
     FOR UPDATE SKIP LOCKED
+), due AS (
+    SELECT * FROM urgent UNION ALL SELECT * FROM rest
 ), abandoned AS (
     INSERT INTO delivery_attempt (delivery_id, attempt, started_at, ended_at, result, detail)
     SELECT id, attempts, updated_at, least(leased_until, $2), 'abandoned', 'its sender ended before marking it'
@@ -115,8 +132,19 @@ SET state = 'sending', attempts = d.attempts + 1, leased_until = $4, leased_by =
 FROM due WHERE d.id = due.id
 RETURNING d.id, d.agency_id, d.incident_id, d.audience, d.recipient, d.channel, d.address, d.secret, d.language,
           d.template, d.data, d.priority, d.attempts AS attempt, d.due_at, d.created_at, d.target_sealed,
-          d.address_digest
-"""
+          d.address_digest, d.forgiven
+"""  # noqa: S608 - of our own words alone
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """Addresses that a claim passes over, plain and as digests: enough is under way to them, or they do not answer."""
+
+    addresses: Sequence[str] = ()
+    digests: Sequence[bytes] = ()
+
+
+NOBODY: Final = Passed()
 
 
 async def claim_due(
@@ -127,21 +155,23 @@ async def claim_due(
     leased_until: datetime,
     holder: str,
     limit: int,
-    busy_addresses: Sequence[str] = (),
-    busy_digests: Sequence[bytes] = (),
+    limit_rest: int | None = None,
+    passed: Passed = NOBODY,
+    passed_urgent: Passed = NOBODY,
     dead_before: datetime | None = None,
 ) -> list[Claimed]:
     """Lease up to `limit` deliveries of a channel that are due, the most urgent first; none twice, whoever asks.
+    Of those that are not of priority 0 at most `limit_rest`: the other places are kept for panics.
 
     A delivery whose former lease has run out, or whose holder gave its last beat before `dead_before`, is claimed
-    again; its lost attempt is recorded as `abandoned`.
-    Addresses in `busy_addresses`, and those whose digest is in `busy_digests`, are passed over: they have enough under
-    way. What does not open is claimed as `spoilt`, and keeps nothing else from going out. Raises StoreUnavailable, and
-    claims nothing, when the key service is away.
+    again; its lost attempt is recorded as `abandoned`. Addresses in `passed`, and for priority 0 in `passed_urgent`,
+    are passed over. What does not open is claimed as `spoilt`, and keeps nothing else from going out. Raises
+    StoreUnavailable, and claims nothing, when the key service is away.
     """
     rows = await connection.fetch(
-        CLAIM, channel, now, limit, leased_until, list(busy_addresses), holder, dead_before, list(busy_digests)
-    )
+        CLAIM, channel, now, limit, leased_until, list(passed.addresses), holder, dead_before, list(passed.digests),
+        limit if limit_rest is None else limit_rest, list(passed_urgent.addresses), list(passed_urgent.digests),
+    )  # fmt: skip
     claimed = await _opened(connection, rows)
     claimed.sort(key=lambda delivery: (delivery.priority, delivery.due_at, delivery.created_at))
     return claimed
@@ -179,8 +209,9 @@ DO UPDATE SET ended_at = excluded.ended_at, result = excluded.result, detail = e
 
 MARK: Final = """
 WITH mark AS (
-    SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::timestamptz[], $5::text[], $6::text[])
-        AS m (id, attempt, state, due_at, detail, provider_id)
+    SELECT * FROM unnest(
+        $1::uuid[], $2::int[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $9::int[], $10::int[])
+        AS m (id, attempt, state, due_at, detail, provider_id, forgiven, untried)
 )
 UPDATE delivery d
 SET state = m.state,
@@ -190,6 +221,8 @@ SET state = m.state,
     provider_id = coalesce(m.provider_id, d.provider_id),
     last_error = m.detail,
     sent_at = CASE WHEN m.state = 'sent' THEN $7 ELSE d.sent_at END,
+    forgiven = d.forgiven + m.forgiven,
+    attempts = d.attempts - m.untried,
     updated_at = $7
 FROM mark m
 WHERE d.id = m.id AND d.state = 'sending' AND d.attempts = m.attempt AND d.leased_by = $8
@@ -224,6 +257,8 @@ async def mark(connection: Any, marks: Sequence[Mark], *, holder: str, now: date
         [_clean(one.provider_id, MAX_PROVIDER_ID_CHARACTERS) for one in ordered],
         now,
         holder,
+        [int(one.forgiven) for one in ordered],
+        [int(one.result is None and one.state == "queued") for one in ordered],
     )
     return [Ended(**dict(row)) for row in rows if row["state"] in ("sent", "dead")]
 
@@ -233,6 +268,22 @@ def _clean(text: str | None, limit: int) -> str | None:
     if text is None:
         return None
     return text[:limit].replace("\x00", "").encode("utf-8", "replace").decode()
+
+
+async def hasten(connection: Any, channel: str, digests: Sequence[bytes] | None, now: datetime) -> None:
+    """A provider answers again: what waits after failures is due now, but for what it asked to wait with.
+
+    `digests`: of the addresses it is the provider of; None: of all the channel's.
+    """
+    await connection.execute(
+        "UPDATE delivery d SET due_at = $3, updated_at = $3 WHERE channel = $1 AND state = 'queued' AND due_at > $3"
+        " AND last_error IS NOT NULL AND ($2::bytea[] IS NULL OR address_digest = ANY ($2)) AND NOT EXISTS ("
+        "SELECT FROM delivery_attempt a WHERE a.delivery_id = d.id AND a.attempt = d.attempts"
+        " AND a.result = 'throttled')",
+        channel,
+        list(digests) if digests is not None else None,
+        now,
+    )
 
 
 async def add_timeline(connection: Any, rows: Sequence[tuple[uuid.UUID, uuid.UUID, datetime, str, Any]]) -> None:
@@ -256,28 +307,3 @@ async def forget_push_tokens(connection: Any, gone: Sequence[tuple[uuid.UUID, st
         [device_id for device_id, token in gone if (device_id, token) in there],
         now,
     )
-
-
-async def list_dead(connection: Any, agency_id: uuid.UUID, limit: int) -> list[dict[str, Any]]:
-    """An agency's dead letters, the latest first; without addresses and secrets."""
-    rows = await connection.fetch(
-        """
-        SELECT id, incident_id, cause, audience, recipient, channel, template, language, priority, attempts,
-               last_error, created_at, updated_at
-        FROM delivery WHERE agency_id = $1 AND state = 'dead'
-        ORDER BY updated_at DESC, id LIMIT $2
-        """,
-        agency_id,
-        min(limit, MAX_DEAD_LISTED),
-    )
-    return [dict(row) for row in rows]
-
-
-async def list_attempts(connection: Any, delivery_id: uuid.UUID) -> list[dict[str, Any]]:
-    """A delivery's attempts in order."""
-    rows = await connection.fetch(
-        "SELECT attempt, started_at, ended_at, result, detail FROM delivery_attempt"
-        " WHERE delivery_id = $1 ORDER BY attempt",
-        delivery_id,
-    )
-    return [dict(row) for row in rows]

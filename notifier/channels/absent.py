@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from notifier.channels.base import Message, Permanent
+from notifier.channels.base import Channel, Message, Permanent
 
 
-class AbsentChannel:
+class AbsentChannel(Channel):
     """Refuses every message, so that nothing waits unseen for a channel nobody configured."""
 
     concurrency = 50

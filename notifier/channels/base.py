@@ -11,11 +11,12 @@ secret, a token, or the provider's own words (which may quote them).
 
 from __future__ import annotations
 
+import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +39,33 @@ class Message:
     sent_at: datetime
     """When this attempt began."""
     attempt: int = 1
+    provider: str = ""
+    """Which of the channel's providers the lane chose."""
+    urgent: bool = False
+    """Priority 0: a panic, and what comes of it."""
 
 
-class Channel(Protocol):
-    """A way to reach somebody."""
+class Channel:
+    """A way to reach somebody: what every channel says of itself, and what a simple one may leave as it is."""
 
     name: str
     concurrency: int
     """Messages that may be under way at once: the channel's bulkhead."""
+    rate_per_s: float = math.inf
+    """Messages handed over a second, by this process."""
+    fixed: tuple[str, ...] = ("",)
+    """All its providers, when they do not depend on the address: while none may be used, nothing is claimed."""
+
+    def providers(self, address: str, attempt: int) -> Sequence[str]:  # noqa: ARG002 - for those who differ by it
+        """Who could take a message for `address`, the preferred one first; each has a breaker of its own."""
+        return self.fixed
 
     async def send(self, message: Message) -> str | None:
         """Hand the message to the provider; returns the provider's id of it, if it gives one.
 
         Raises Retryable, Throttled or Permanent, and nothing else on purpose.
         """
+        raise NotImplementedError
 
     async def aclose(self) -> None:
         """Give connections back; a second call does nothing."""
@@ -68,9 +82,13 @@ class ChannelError(Exception):
 
 
 class Retryable(ChannelError):  # noqa: N818 - read as a sentence, as in core.errors
-    """Might work later."""
+    """Might work later. `provider_fails`: nobody else's message would have fared better."""
 
     result = "retryable"
+
+    def __init__(self, detail: str, *, provider_fails: bool = True) -> None:
+        super().__init__(detail)
+        self.provider_fails = provider_fails
 
 
 class Throttled(ChannelError):  # noqa: N818

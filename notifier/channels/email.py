@@ -12,7 +12,7 @@ from typing import Final
 import aiosmtplib
 
 from core.settings import Settings
-from notifier.channels.base import Message, Permanent, Retryable
+from notifier.channels.base import Channel, Message, Permanent, Retryable
 
 CONCURRENCY: Final = 10
 """Connections to the SMTP server at once; servers refuse who opens more."""
@@ -20,7 +20,7 @@ IMPLICIT_TLS_PORT: Final = 465
 PERMANENT_CODES: Final = range(500, 600)
 
 
-class EmailChannel:
+class EmailChannel(Channel):
     """One SMTP connection a letter, at most `concurrency` at once."""
 
     name = "email"
@@ -66,7 +66,8 @@ class EmailChannel:
 
 
 def _judge(code: int) -> Permanent | Retryable:
-    return Permanent(f"SMTP {code}") if code in PERMANENT_CODES else Retryable(f"SMTP {code}")
+    """Of one letter or one address: the server itself answers, so other letters may fare better."""
+    return Permanent(f"SMTP {code}") if code in PERMANENT_CODES else Retryable(f"SMTP {code}", provider_fails=False)
 
 
 def compose(message: Message, sender: str) -> EmailMessage:

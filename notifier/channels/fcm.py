@@ -25,7 +25,7 @@ from google.auth.credentials import TokenState
 from core.clock import rfc3339
 from core.errors import Misconfigured
 from core.settings import Settings
-from notifier.channels.base import ChannelError, Message, Permanent, Retryable, Throttled
+from notifier.channels.base import Channel, ChannelError, Message, Permanent, Retryable, Throttled
 from notifier.channels.retry_after import retry_after_s
 
 CONCURRENCY: Final = 100
@@ -35,7 +35,7 @@ DEFAULT_THROTTLE_S: Final = 60.0
 UNAUTHORIZED: Final = 401
 
 
-class FcmChannel:
+class FcmChannel(Channel):
     """Pushes to registration tokens of one Firebase project."""
 
     name = "fcm"

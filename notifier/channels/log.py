@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import structlog
 
-from notifier.channels.base import Message
+from notifier.channels.base import Channel, Message
 
 log = structlog.get_logger(__name__)
 
 
-class LogChannel:
+class LogChannel(Channel):
     """Writes that somebody was to be told of what, for demonstrations and as a last resort."""
 
     name = "log"

@@ -16,7 +16,7 @@ import httpx
 from standardwebhooks.webhooks import Webhook
 
 from core.clock import rfc3339
-from notifier.channels.base import Message, Permanent, Retryable, Throttled
+from notifier.channels.base import Channel, Message, Permanent, Retryable, Throttled
 from notifier.channels.retry_after import retry_after_s
 
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - how secrets begin, not one
@@ -34,7 +34,7 @@ WORTH_REPEATING: Final = frozenset({408, 425})
 """4xx answers that speak of the moment, not of the message."""
 
 
-class WebhookChannel:
+class WebhookChannel(Channel):
     """POSTs signed JSON to a route's address."""
 
     name = "webhook"

@@ -119,7 +119,7 @@ async def outbox(database: Database) -> Outbox:
 
 
 @dataclass
-class Probe:
+class Probe(Channel):
     """A channel whose sends do what a test says, and which remembers them."""
 
     name: str = "probe"

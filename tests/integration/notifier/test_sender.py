@@ -19,7 +19,8 @@ import pytest
 from core.actions import deliveries
 from core.ids import new_id
 from core.postgres.database import Database
-from core.postgres.deliveries import Mark, list_attempts, list_dead
+from core.postgres.dead_letters import list_attempts, list_dead
+from core.postgres.deliveries import Mark
 from core.settings import Settings
 from core.vault import Vault
 from notifier.channels.absent import AbsentChannel

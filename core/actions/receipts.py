@@ -1,0 +1,98 @@
+"""Receipts: a delivery got further than the provider, or did not; on its incident's timeline and the feed, once."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Any, Final
+
+from core.actions.deliveries import FEED_KIND, TIMELINE_KIND
+from core.actions.unit_of_work import Unit
+from core.clock import rfc3339
+from core.domain.delivery import RECEIPTS, SEEN_LINK_LIFE, state_after
+from core.ids import derived_id, token_digest
+from core.postgres import deliveries, receipts
+from core.postgres.receipts import Standing
+
+MAX_DETAIL_CHARACTERS: Final = 200
+
+
+async def note_receipt(unit: Unit, delivery_id: uuid.UUID, state: str, at: datetime, detail: str | None = None) -> bool:
+    """A delivery was `delivered`, `seen`, `acknowledged` or `failed`, at `at`; `detail` says why, in words of ours.
+
+    True when that is news: the same receipt again, of whatever road, changes nothing. A moment ahead of ours is ours.
+    """
+    assert state in RECEIPTS, state
+    standing = await receipts.lock(unit.connection, delivery_id)
+    if standing is None:
+        return False
+    return await note(unit, standing, state, at, detail)
+
+
+async def note(unit: Unit, standing: Standing, state: str, at: datetime, detail: str | None = None) -> bool:
+    """The same for a delivery that is locked."""
+    at = min(at, unit.now)
+    detail = detail[:MAX_DETAIL_CHARACTERS] if detail else None
+    if not await receipts.add(unit.connection, standing, state, at, unit.now, detail):
+        return False
+    after = state_after(standing.state, state)
+    if after != standing.state:
+        await receipts.set_state(unit.connection, standing.id, after, at, unit.now)
+        await _tell(unit, standing, after, at, detail)
+    return True
+
+
+async def _tell(unit: Unit, standing: Standing, state: str, at: datetime, detail: str | None) -> None:
+    if standing.incident_id is None:
+        return
+    line: dict[str, Any] = {
+        "delivery_id": str(standing.id),
+        "channel": standing.channel,
+        "audience": standing.audience,
+        "template": standing.template,
+        "state": state,
+        "attempts": standing.attempts,
+    }
+    if detail is not None and state == "failed":
+        line["reason"] = detail
+    row = (derived_id("timeline", standing.id, state), standing.incident_id, at, TIMELINE_KIND, line)
+    await deliveries.add_timeline(unit.connection, [row])
+    unit.emit(
+        standing.agency_id,
+        FEED_KIND,
+        {
+            "incident_id": str(standing.incident_id),
+            "delivery_id": str(standing.id),
+            "channel": standing.channel,
+            "audience": standing.audience,
+            "state": state,
+            "at": rfc3339(at),
+        },
+    )
+
+
+async def note_own(unit: Unit, device_id: uuid.UUID, delivery_id: uuid.UUID, state: str) -> bool:
+    """A device says that it has, or has shown, what was sent to it; False: nothing such was."""
+    standing = await receipts.lock(unit.connection, delivery_id)
+    if standing is None or standing.recipient != f"device:{device_id}":
+        return False
+    await note(unit, standing, state, unit.now)
+    return True
+
+
+async def note_users(unit: Unit, user_id: uuid.UUID, delivery_id: uuid.UUID, state: str) -> bool:
+    """The same for a user and what was sent to her browser."""
+    standing = await receipts.lock(unit.connection, delivery_id)
+    if standing is None or standing.recipient != f"user:{user_id}":
+        return False
+    await note(unit, standing, state, unit.now)
+    return True
+
+
+async def note_by_link(unit: Unit, token: str) -> None:
+    """Somebody pressed the button behind the link in a message. A token that is unknown or too old does nothing, and
+    is not told apart."""
+    found = await receipts.by_seen_digest(unit.connection, token_digest(token))
+    if found is None or unit.now >= found.created_at + SEEN_LINK_LIFE:
+        return
+    await note_receipt(unit, found.id, "seen", unit.now)

@@ -1,0 +1,135 @@
+"""A provider's breaker: after failures in a row nothing is sent to it but, now and then, one delivery to see. Pure.
+
+    closed ──FAILURES_IN_A_ROW, or FAILED_SHARE of the last LOOKED_AT──► open ──cool-down over──► half-open: one probe
+      ▲                                                                   ▲                            │
+      └───────────────────────────── it answered ─────────────────────────┼────────────────────────────┤
+                                                                          └──────── it failed ─────────┘
+
+Any answer of the provider counts as an answer, a refusal of one message too. What waits for an open breaker waits in
+the database and burns no attempt. The cool-down doubles from the first to the longest and is short: a provider that
+is back is used again within half a minute.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from datetime import datetime, timedelta
+from typing import Final
+
+FAILURES_IN_A_ROW: Final = 5
+LOOKED_AT: Final = 20
+"""The newest attempts that are counted for the share of failures."""
+FAILED_SHARE: Final = 0.5
+COOL_DOWN_S: Final = (2.0, 30.0)
+"""First and longest wait before the next probe."""
+THROTTLES_IN_A_ROW: Final = 3
+"""So many "too many" in a row are meant for all of us, not for one message."""
+HOLD_MAX_S: Final = 300.0
+"""Longest one "wait so long" of a provider holds everything for it."""
+PROVIDERS_MAX: Final = 1000
+
+CLOSED, HALF_OPEN, OPEN = 0, 1, 2
+
+
+class Breaker:
+    """Of one provider; every `admit` that says yes is followed by exactly one verdict."""
+
+    def __init__(self) -> None:
+        self._results: deque[bool] = deque(maxlen=LOOKED_AT)
+        self._failures = 0
+        self._throttles = 0
+        self._opened = 0
+        """How often it opened, or stayed open, in a row."""
+        self._until: datetime | None = None
+        """Nothing goes out before; None: closed."""
+        self._held_until: datetime | None = None
+        self._probing = False
+
+    def state(self, now: datetime) -> int:
+        """CLOSED, HALF_OPEN or OPEN."""
+        if self._until is None:
+            return OPEN if self._held_until is not None and now < self._held_until else CLOSED
+        return OPEN if now < self._until or self._probing else HALF_OPEN
+
+    @property
+    def forgives(self) -> bool:
+        """Whether a failure now is the provider's alone, and not counted as the delivery's attempt."""
+        return self._until is not None
+
+    def wait_s(self, now: datetime) -> float:
+        """Seconds until something may be sent; 0: now. A probe under way is waited for."""
+        ends = [moment for moment in (self._until, self._held_until) if moment is not None and moment > now]
+        if ends:
+            return (max(ends) - now).total_seconds()
+        return COOL_DOWN_S[0] if self._probing else 0.0
+
+    def admit(self, now: datetime) -> bool:
+        """Whether one delivery may be sent now."""
+        if self.wait_s(now) > 0:
+            return False
+        self._probing = self._until is not None
+        return True
+
+    def answered(self) -> bool:
+        """The provider answered; True when that closes an open breaker."""
+        closes = self._until is not None
+        self._until = self._held_until = None
+        self._probing = False
+        self._failures = self._throttles = self._opened = 0
+        if closes:
+            self._results.clear()
+        self._results.append(True)
+        return closes
+
+    def failed(self, now: datetime) -> bool:
+        """The provider failed; True when that opens a closed breaker."""
+        was_open, was_probe, self._probing = self._until is not None, self._probing, False
+        if was_open and not was_probe:
+            return False  # it went out before the breaker opened, and tells nothing new
+        self._failures += 1
+        self._results.append(False)
+        full = len(self._results) == LOOKED_AT
+        share = self._results.count(False) / len(self._results)
+        if was_open or self._failures >= FAILURES_IN_A_ROW or (full and share >= FAILED_SHARE):
+            cool_down_s = min(COOL_DOWN_S[0] * 2.0 ** min(self._opened, 16), COOL_DOWN_S[1])
+            self._opened += 1
+            self._until = now + timedelta(seconds=cool_down_s)
+            return not was_open
+        return False
+
+    def throttled(self, now: datetime, retry_after_s: float) -> None:
+        """The provider asks to wait; asked often enough, all of its deliveries do."""
+        self._probing = False
+        self._until = None
+        self._failures = self._opened = 0
+        self._throttles += 1
+        if self._throttles >= THROTTLES_IN_A_ROW:
+            self._held_until = now + timedelta(seconds=min(max(retry_after_s, 1.0), HOLD_MAX_S))
+
+    def unsaid(self) -> None:
+        """What was admitted did not reach the provider: nothing is known of it."""
+        self._probing = False
+
+
+class Breakers:
+    """A channel's breakers by provider, at most PROVIDERS_MAX; the longest unused is forgotten first."""
+
+    def __init__(self) -> None:
+        self._of: OrderedDict[str, Breaker] = OrderedDict()
+
+    def of(self, provider: str) -> Breaker:
+        """The provider's breaker."""
+        breaker = self._of.setdefault(provider, Breaker())
+        self._of.move_to_end(provider)
+        while len(self._of) > PROVIDERS_MAX:
+            self._of.popitem(last=False)
+        return breaker
+
+    def open_count(self, now: datetime) -> int:
+        """How many providers are left alone now."""
+        return sum(breaker.state(now) != CLOSED for breaker in self._of.values())
+
+    def is_open(self, provider: str, now: datetime) -> bool:
+        """Whether nothing may be sent to a provider now."""
+        breaker = self._of.get(provider)
+        return breaker is not None and breaker.wait_s(now) > 0
