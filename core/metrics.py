@@ -51,6 +51,23 @@ PANICS = Counter("qorgan_panics_total", "Panics taken.", ["road"])
 PANIC_SECONDS = Histogram(
     "qorgan_panic_seconds", "Time from a panic's arrival to its answer.", buckets=LATENCY_BUCKETS_S
 )
+PANICS_UNTOLD = Gauge(
+    "qorgan_panics_untold",
+    "Panics whose incident is open while what she wrote or whom to tell waits for keys.",
+    multiprocess_mode="livesum",
+)
+PANICS_WAITING = Gauge(
+    "qorgan_panics_waiting", "Panics that wait in a journal for PostgreSQL.", multiprocess_mode="livesum"
+)
+OUTAGE_DELIVERIES = Counter(
+    "qorgan_outage_deliveries_total", "Attempts to tell of a panic by the routes last known.", ["channel", "result"]
+)
+LAST_KNOWN_MISSING = Gauge(
+    "qorgan_last_known_missing",
+    "Contacts beyond the bound of what is kept for an outage.",
+    multiprocess_mode="livemax",
+)
+INBOUND_SMS = Counter("qorgan_inbound_sms_total", "Text messages that came in, by what they were.", ["outcome"])
 DELIVERIES = Counter("qorgan_deliveries_total", "Delivery attempts, by result.", ["channel", "result"])
 DELIVERY_SECONDS = Histogram(
     "qorgan_delivery_seconds",

@@ -33,15 +33,24 @@ class Unit:
         """Have a message sent once this has committed."""
         self._deliveries.append(delivery)
 
+    @property
+    def queued(self) -> tuple[Delivery, ...]:
+        """What is queued and not yet written."""
+        return tuple(self._deliveries)
+
     def after_commit(self, step: Callable[[], object]) -> None:
         """Call `step` once this has committed; for counters, never for what must not be lost."""
         self._after.append(step)
 
-    async def flush(self) -> None:
-        """Write deliveries, then events: the agencies' locks are the last thing taken."""
+    async def write_deliveries(self) -> None:
+        """Write what is queued so far, for an action that goes on with the rows."""
         deliveries, self._deliveries = self._deliveries, []
         if deliveries:
             await insert_deliveries(self.connection, deliveries, self.now)
+
+    async def flush(self) -> None:
+        """Write deliveries, then events: the agencies' locks are the last thing taken."""
+        await self.write_deliveries()
         events, self._events = self._events, []
         if events:
             await feed.append(self.connection, events, self.now)
