@@ -167,10 +167,23 @@ def _devices(facts: Facts) -> str:
 
 
 def _step(facts: Facts) -> str:
-    step = _number(facts.need("step"))
-    if step is None:
-        raise Unrenderable("step is no number")
-    return format_decimal(int(step), locale=facts.words.locale)
+    step = _number(facts.data.get("step"))
+    return facts.line("step", figure=format_decimal(int(step), locale=facts.words.locale)) if step is not None else ""
+
+
+def _presses(facts: Facts) -> str:
+    """A line when she has pressed more than once."""
+    presses = _number(facts.data.get("presses")) or 0
+    if presses <= 1:
+        return ""
+    return facts.line("presses", figure=format_decimal(int(presses), locale=facts.words.locale))
+
+
+def _do_not_call(facts: Facts) -> str:
+    for name in ("duress", "do_not_call"):
+        if facts.data.get(name):
+            return facts.words.text(f"line.{name}")
+    return ""
 
 
 def _link_line(facts: Facts, line: str, name: str) -> str:
@@ -197,16 +210,17 @@ PLACEHOLDERS: Final[Mapping[str, Callable[[Facts], str]]] = {
     "incident": lambda facts: str(facts.need("incident_id")),
     "at": _at,
     "distance": _distance,
-    "do_not_call": lambda facts: facts.words.text("line.do_not_call") if facts.data.get("do_not_call") else "",
+    "do_not_call": _do_not_call,
+    "presses": _presses,
     "code": lambda facts: str(facts.need("code")),
-    "reason": lambda facts: facts.word("reason", "reason"),
-    "wanted": lambda facts: facts.word("wanted", "wanted"),
+    "why": lambda facts: facts.word("why", "why"),
+    "wanted": lambda facts: facts.word("wanted", "why"),
     "step": _step,
     "waited": lambda facts: _span(facts, "waited"),
     "late": lambda facts: _span(facts, "late"),
     "eta": _eta,
     "callsign": lambda facts: facts.name("callsign"),
-    "agency": lambda facts: facts.name("agency"),
+    "agency": lambda facts: facts.line("agency", whom=facts.name("agency")) if facts.data.get("agency") else "",
     "inviter": _inviter,
     "holds": _holds,
     "what": lambda facts: facts.word("what", "what") if facts.data.get("what") is not None else "",

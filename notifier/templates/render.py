@@ -22,14 +22,14 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "panic_again_dispatcher": "dispatcher",
     "cancel_asked_dispatcher": "dispatcher",
     "duress_dispatcher": "dispatcher",
-    "escalated_dispatcher": "dispatcher",
-    "escalated_supervisor": "dispatcher",
-    "escalated_neighbour": "dispatcher",
+    "escalation_dispatcher": "dispatcher",
+    "escalation_supervisor": "dispatcher",
+    "neighbour_dispatcher": "dispatcher",
     "eta_missed_dispatcher": "dispatcher",
     "welfare_check_dispatcher": "dispatcher",
     "outage_dispatcher": "dispatcher",
     "outage_over_dispatcher": "dispatcher",
-    "dispatched_officer": "officer",
+    "dispatch_officer": "officer",
     "asked_officer": "officer",
     "stood_down_officer": "officer",
     "outage_operator": "operator",
@@ -58,6 +58,10 @@ MARKS: Final = {"dispatcher": "loud", "officer": "loud", "operator": "loud", "co
 """How an exercise is marked: for her by a word that tells nothing on a locked screen."""
 DRILL: Final = "drill_"
 """Templates that say themselves that they are a test."""
+WARNED: Final = frozenset({"dispatcher", "officer"})
+"""Who is told in the first words not to call her; never her contacts, nor anybody who could be beside her."""
+DURESS: Final = "duress_dispatcher"
+"""The template that says so itself."""
 BLANK_LINES: Final = re.compile(r"\n{3,}")
 
 
@@ -82,8 +86,11 @@ def render(template: str, language: str, data: Mapping[str, Any], created_at: da
     words = words_of(language_of(language))
     facts = Facts(words, data, created_at)
     mark = _mark(words, template, data)
+    warning = _warning(words, template, data)
     subject, body, short = (
-        _written(words.pieces(f"{template}.{form}"), facts if form == "body" else facts.briefly(), mark)
+        _written(words.pieces(f"{template}.{form}"), facts, mark)
+        if form == "body"
+        else _written(words.pieces(f"{template}.{form}"), facts.briefly(), mark + warning)
         for form in FORMS
     )
     return Text(subject, body, _with_link(words, template, facts, mark) or short)
@@ -103,7 +110,15 @@ def _mark(words: Words, template: str, data: Mapping[str, Any]) -> str:
     loudness = MARKS.get(TEMPLATES[template])
     if not data.get("exercise") or loudness is None or template.startswith(DRILL):
         return ""
-    return words.text(f"exercise.{loudness}")
+    return words.text(f"mark.{loudness}")
+
+
+def _warning(words: Words, template: str, data: Mapping[str, Any]) -> str:
+    """What stands before the subject and the short form when nobody may call her; the body has a line of its own."""
+    if TEMPLATES[template] not in WARNED or template == DURESS:
+        return ""
+    name = next((name for name in ("duress", "do_not_call") if data.get(name)), None)
+    return words.text(f"mark.{name}") if name else ""
 
 
 def _written(pieces: Pieces, facts: Facts, mark: str) -> str:

@@ -27,7 +27,6 @@ INCIDENT = "0195a1b2-0000-7000-8000-000000000001"
 LINK = "https://qorgan.example.kz/l#" + "x" * 24
 ALLOWED_TO = {"victim": {"code"}, "aggressor": set()}
 """Placeholders of what those two read."""
-GROUPS = ("reason", "wanted")
 PAIRS = list(product(TEMPLATES, LANGUAGES))
 
 
@@ -38,8 +37,7 @@ def data(**more: Any) -> dict[str, Any]:
         "incident_id": INCIDENT,
         "distance_m": 4321.0,
         "code": "00000000",
-        "reason": "unacknowledged",
-        "wanted": "take_over",
+        "why": "unacknowledged",
         "step": 4,
         "waited_s": 120,
         "late_s": 420,
@@ -52,6 +50,8 @@ def data(**more: Any) -> dict[str, Any]:
         "link": LINK,
         "seen_link": LINK.replace("/l", "/s"),
         "do_not_call": True,
+        "duress": True,
+        "presses": 3,
     } | more
 
 
@@ -82,9 +82,9 @@ def test_the_short_form_is_two_text_messages_with_the_longest_facts(
     template: str, language: str, exercise: bool
 ) -> None:
     words = words_of(language)
-    longest = {group: max(keys_of(group), key=lambda key: len(words.text(f"{group}.{key}"))) for group in GROUPS}
+    why = max(keys_of("why"), key=lambda key: len(words.text(f"why.{key}")))
     for kind, severity in product(TYPES, SEVERITY_RANK):
-        facts = data(type=kind, severity=severity, exercise=exercise, step=12, **longest)
+        facts = data(type=kind, severity=severity, exercise=exercise, step=12, why=why)
         for more in ({}, {"link": None, "seen_link": None}):
             short = _short(template, language, facts | more)
             assert count_segments(short).count <= 2
@@ -131,10 +131,11 @@ def test_every_template_has_its_forms_and_every_text_is_of_use() -> None:
     forms = {f"{template}.{form}" for template in TEMPLATES for form in ("subject", "body", "short")}
     assert forms <= contexts
     rest = contexts - forms - {f"{template}.short_link" for template in TEMPLATES}
-    groups = {"exercise", "line", "inviter", "duration", "reason", "wanted", "what", "severity", "type", "advice"}
+    groups = {"mark", "line", "inviter", "duration", "why", "wanted", "what", "severity", "type", "advice"}
     assert {str(context).split(".")[0] for context in rest} == groups
     assert set(keys_of("type")) == set(keys_of("advice")) == set(TYPES)
     assert set(keys_of("severity")) == set(SEVERITY_RANK)
+    assert set(keys_of("why")) == set(keys_of("wanted"))
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
@@ -244,7 +245,7 @@ def test_dispatchers_read_the_distance_as_exactly_as_a_fix_can_know_it(distance_
 
 @pytest.mark.parametrize("distance_m", [None, float("nan"), float("inf"), "far", True])
 def test_a_distance_that_is_none_leaves_no_gap(distance_m: Any) -> None:
-    body = render("incident_dispatcher", "en", data(distance_m=distance_m, do_not_call=False), AT).body
+    body = render("incident_dispatcher", "en", data(distance_m=distance_m, do_not_call=False, duress=False), AT).body
     assert "Distance" not in body
     assert "Time: 1 March 2026, 12:00:05 UTC\nIncident" in body
 
@@ -282,7 +283,7 @@ def test_a_time_zone_that_is_none_is_utc(zone: Any) -> None:
 )
 def test_a_number_takes_its_own_form(seconds: int, ru: str, kk: str, en: str) -> None:
     for language, written in (("ru", ru), ("kk", kk), ("en", en)):
-        assert f": {written}\n" in render("escalated_dispatcher", language, data(waited_s=seconds), AT).body
+        assert f": {written}\n" in render("escalation_dispatcher", language, data(waited_s=seconds), AT).body
 
 
 def test_a_link_goes_into_the_text_message_only_when_there_is_room() -> None:
@@ -304,6 +305,30 @@ def test_no_text_message_has_a_space_that_makes_it_longer() -> None:
         assert not {"\u00a0", "\u202f"} & set(text.subject + text.body + text.short)
 
 
+@pytest.mark.parametrize(
+    ("facts", "begins", "has"),
+    [
+        ({"duress": True, "do_not_call": True}, "DURESS. DO NOT CALL. Panic", "DURESS: the cancelling was forced."),
+        ({"duress": False, "do_not_call": True}, "DO NOT CALL. Panic", "\nDO NOT CALL the protected person."),
+        ({"duress": False, "do_not_call": False}, "Panic", "Times pressed: 3"),
+    ],
+)
+def test_who_is_sent_reads_first_that_nobody_may_call(facts: dict[str, Any], begins: str, has: str) -> None:
+    text = render("incident_dispatcher", "en", data(type="panic", **facts), AT)
+    assert text.subject.startswith(begins)
+    assert text.short.startswith(begins)
+    assert has in text.body
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize(
+    "template", [name for name, who in TEMPLATES.items() if who in ("victim", "contact", "aggressor")]
+)
+def test_nobody_beside_her_learns_of_duress(template: str, language: str) -> None:
+    with_it, without = (render(template, language, data(duress=on, do_not_call=on), AT) for on in (True, False))
+    assert with_it == without
+
+
 # refused --------------------------------------------------------------------------------------------------------
 
 
@@ -321,8 +346,7 @@ def test_a_missing_fact_is_refused_by_name(lacking: str) -> None:
         ("no_such", {}),
         ("incident_dispatcher", {"type": "meteor"}),
         ("incident_dispatcher", {"severity": ["high"]}),
-        ("escalated_dispatcher", {"reason": "boredom"}),
-        ("escalated_dispatcher", {"step": "two"}),
+        ("escalation_dispatcher", {"why": "boredom"}),
         ("eta_missed_dispatcher", {"eta_at": "soon"}),
         ("code_contact", {"holds_s": None}),
     ],
