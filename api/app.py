@@ -9,6 +9,7 @@ from api.bounds import Bounds
 from api.deps import ApiContext
 from api.description import describe, tell_repeats
 from api.errors import add_handlers
+from api.ledger_gate import ClosedDoor
 from api.live import own_socket
 from api.live import socket as live_socket
 from api.routes import (
@@ -132,6 +133,8 @@ def create_app(context: ApiContext) -> FastAPI:
             allow_headers=["authorization", "content-type"],
             max_age=600,
         )
+    if context.ledger_gate is not None:
+        app.add_middleware(ClosedDoor, gate=context.ledger_gate)
     app.add_middleware(
         Throttle,
         redis=context.redis,

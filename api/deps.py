@@ -45,6 +45,8 @@ class ApiContext:
     """api.live.own_news.OwnNews: devices' own news."""
     panic_desk: Any = None
     """Takes panics, whatever stores are away."""
+    ledger_gate: Any = None
+    """api.ledger_gate.LedgerGate: whether what is kept may be read; none: it may."""
     token_key: bytes = field(init=False, repr=False)
     passwords: PasswordDesk = field(init=False, repr=False)
     logins: AttemptLimiter = field(init=False, repr=False)

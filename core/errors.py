@@ -80,6 +80,7 @@ CODES: Final[dict[str, int]] = {
     "too_many_connections": 503,
     "ingest_unavailable": 503,
     "store_unavailable": 503,
+    "ledger_unapplied": 503,
     "service_stopping": 503,
     "request_timeout": 503,
     "internal_error": 500,

@@ -44,6 +44,14 @@ CLIENT_ERRORS: Final = range(400, 500)
 TOO_MANY: Final = 429
 
 
+def _text(wrapped: Wrapped) -> str:
+    """A wrapped key as the service gave it. Raises KeyLost for one that another ring wrapped."""
+    try:
+        return wrapped.blob.decode("ascii")
+    except UnicodeDecodeError:
+        raise KeyLost("a data key was wrapped by another ring than the key service") from None
+
+
 class TransitRing:
     """Wraps and unwraps by asking the service."""
 
@@ -84,7 +92,7 @@ class TransitRing:
         digests = [hashlib.sha256(owner.header + wrapped.blob).digest() for owner, wrapped in keys]
         missing = [n for n, digest in enumerate(digests) if not self._at_hand(digest, now - KEPT_S)]
         try:
-            texts = await self._batch("decrypt", "ciphertext", [keys[n][1].blob.decode() for n in missing], "plaintext")
+            texts = await self._batch("decrypt", "ciphertext", [_text(keys[n][1]) for n in missing], "plaintext")
         except KeyUnavailable:
             if not all(self._at_hand(digest, now - KEPT_AWAY_S) for digest in digests):
                 raise
@@ -104,7 +112,7 @@ class TransitRing:
         return kept is not None and kept[0] >= since
 
     async def rewrap(self, keys: Sequence[tuple[Owner, Wrapped]]) -> list[Wrapped]:
-        texts = await self._batch("rewrap", "ciphertext", [wrapped.blob.decode() for _, wrapped in keys], "ciphertext")
+        texts = await self._batch("rewrap", "ciphertext", [_text(wrapped) for _, wrapped in keys], "ciphertext")
         return [self._wrapped(text) for text in texts]
 
     async def aclose(self) -> None:

@@ -101,7 +101,7 @@ async def _run(settings: Settings, targets: list[str], console: Console) -> None
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     assert settings.database_url is not None
-    await open_database(settings)
+    await open_database(settings, serve_anyway=True)
     supervisor = Supervisor(settings, targets, on_event=console.print)
     if not await supervisor.start_unless(stop):
         return

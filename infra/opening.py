@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from core.actions.erasure import apply_ledger, count_unapplied
+import structlog
+
+from core.actions.erasure import apply_ledger, silence_unapplied
 from core.actions.keys import Progress, seal_leftovers, stay_quiet
 from core.clock import utc_now
 from core.erasure_ledger import ledger_path, load_ledger
@@ -13,12 +15,15 @@ from core.redis.client import connect
 from core.settings import Settings
 from core.vault import load_vault
 
+log = structlog.get_logger(__name__)
 
-async def open_database(settings: Settings, progress: Progress = stay_quiet) -> int:
-    """Bring the database to the newest schema, seal what an older version left plain, and erase again whoever stands
-    in the erasure ledger (a backup may have been restored); returns its shards.
 
-    Raises Misconfigured, StoreUnavailable: nothing may be served then.
+async def open_database(settings: Settings, progress: Progress = stay_quiet, *, serve_anyway: bool = False) -> int:
+    """Bring the database to the newest schema, erase again whoever stands in the erasure ledger (a backup may have been
+    restored), and seal what an older version left plain; returns its shards.
+
+    Raises Misconfigured, StoreUnavailable. With `serve_anyway` a ledger that was changed raises nothing, nor does a key
+    service that is away: processes are started then, the api serves panics alone, and the next start does the rest.
     """
     assert settings.database_url is not None
     url = settings.database_url.get_secret_value()
@@ -29,8 +34,18 @@ async def open_database(settings: Settings, progress: Progress = stay_quiet) -> 
         redis = connect(settings.redis_url.get_secret_value(), cluster=settings.redis_cluster)
     try:
         shards = await migrate(url, settings.shard_count, utc_now())
-        await apply_ledger(database, redis, load_ledger(settings), utc_now())
-        await seal_leftovers(database, utc_now, progress)
+        try:
+            await apply_ledger(database, redis, load_ledger(settings), utc_now())
+        except Misconfigured as error:
+            if not serve_anyway:
+                raise
+            log.error("ledger_not_applied", reason=error.detail)
+        try:
+            await seal_leftovers(database, utc_now, progress)
+        except StoreUnavailable as error:
+            if not serve_anyway:
+                raise
+            log.error("leftovers_not_sealed", reason=error.detail)
     finally:
         await database.close()
         await vault.aclose()
@@ -39,16 +54,17 @@ async def open_database(settings: Settings, progress: Progress = stay_quiet) -> 
     return shards
 
 
-async def refuse_unless_applied(settings: Settings, database: Database) -> None:
-    """Raise Misconfigured while somebody who stands in the erasure ledger is in the database all the same."""
+async def keep_silent(settings: Settings, database: Database) -> None:
+    """Cancel what waits to be sent about people whom a restored backup brought back; the notifier serves all the same.
+
+    A ledger that cannot be read stops no message: the api is closed then (`api.ledger_gate`), and panics are heard.
+    """
     if not ledger_path(settings).exists():
         return
     try:
-        count = await count_unapplied(database, load_ledger(settings))
-    except StoreUnavailable:
-        return  # nobody can be shown either; panics are taken all the same
+        count = await silence_unapplied(database, load_ledger(settings))
+    except (StoreUnavailable, Misconfigured) as error:
+        log.error("ledger_not_applied", reason=error.detail)
+        return
     if count:
-        raise Misconfigured(
-            f"{count:,} people who were erased are in this database again: a backup was restored. "
-            "Run `qorgan migrate` first; it erases them."
-        )
+        log.error("messages_about_erased_cancelled", messages=count)

@@ -39,8 +39,6 @@ def _say(ready_fd: int | None, port: int = 0, error: str = "") -> None:
         pipe.write(msgspec.json.encode({"port": port, "error": error}) + b"\n")
 
 
-SEES_PEOPLE = frozenset({"api", "ingest", "geo", "notifier"})
-"""Targets that may look for people: each refuses to serve those who were erased."""
 NICE = {"ingest": 5, "geo": 5, "historian": 10}
 """On one machine telemetry gives way: a panic and its messages come first, history last."""
 
@@ -59,7 +57,7 @@ def _allow_files() -> None:
 
 async def run_target(target: str, settings: Settings, index: int, ready_fd: int | None) -> int:
     """Run one target until SIGTERM or SIGINT; status 0 when told to end, 1 when a service failed."""
-    from infra.opening import refuse_unless_applied
+    from infra.opening import keep_silent
     from infra.wiring import build
 
     stop = asyncio.Event()
@@ -71,8 +69,8 @@ async def run_target(target: str, settings: Settings, index: int, ready_fd: int 
     _allow_files()
     try:
         part = build(target, settings, index)
-        if target in SEES_PEOPLE:
-            await refuse_unless_applied(settings, part.device_database)
+        if target == "notifier":
+            await keep_silent(settings, part.database)
         await part.start()
     except QorganError as error:
         if ready_fd is not None:

@@ -140,6 +140,8 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     from api.ingest.asked import AskedIntervals
     from api.ingest.health import IngestHealth
     from api.ingest.registry import Registry
+    from api.ingest.registry_file import RegistryFile
+    from api.ledger_gate import LedgerGate
     from api.live.own_news import OwnNews
     from api.live.tail import FeedTail
     from api.panic_desk import PanicDesk, PanicDrain
@@ -182,6 +184,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
         tail=tail,
         own_news=own_news,
         panic_desk=desk,
+        ledger_gate=LedgerGate(settings, device_database, part.redis, utc_now),
     )
     server = HttpServer(
         create_app(context),
@@ -198,16 +201,18 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     ended = context.ended_sessions
     part.services = [registry, ended, asked, appender, health, tail, own_news, PanicDrain(desk), clock, upkeep, server]
     part.services[-1:-1] = [erasures, evidence]
+    part.services.insert(0, context.ledger_gate)
 
 
-def _build_ingest(part: Part, settings: Settings) -> None:
+def _build_ingest(part: Part, settings: Settings, index: int) -> None:
     from api.ingest.appender import Appender
     from api.ingest.asked import AskedIntervals
     from api.ingest.health import IngestHealth
     from api.ingest.registry import Registry
+    from api.ingest.registry_file import RegistryFile
     from api.ingest.stream import DeviceStream
 
-    registry = Registry(part.database, utc_now)
+    registry = Registry(part.database, utc_now, RegistryFile(settings, "ingest", index))
     appender = Appender(settings, part.redis, utc_now)
     asked = AskedIntervals(settings, part.redis, part.database, utc_now)
     stream = DeviceStream(settings, registry, appender, asked)

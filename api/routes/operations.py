@@ -15,6 +15,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from api.auth import client_address
 from api.deps import ApiContext, Context
+from api.ledger_gate import State
 from api.schemas.base import View
 from api.who_may import ANYONE
 from core.clock import from_ms
@@ -55,9 +56,12 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz", response_model=ReadyView, responses={503: {"model": ReadyView}}, openapi_extra=ANYONE)
 async def readyz(context: Context, response: Response) -> dict[str, Any]:
-    """Both stores answer, every shard has an owner, and what they have decided is fresh."""
+    """Both stores answer, every shard has an owner, what they have decided is fresh, and nobody erased is there."""
     postgres, redis = await asyncio.gather(_bounded(_look_at_postgres(context)), _bounded(_look_at_redis(context)))
     parts = {"postgres": postgres, "redis": redis}
+    if context.ledger_gate is not None:
+        state = context.ledger_gate.state
+        parts["ledger"] = {"ok": state is State.OPEN, "state": state.value}
     ready = all(part["ok"] for part in parts.values())
     response.status_code = 200 if ready else 503
     return {"ready": ready, "parts": parts}

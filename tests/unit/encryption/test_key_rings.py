@@ -242,3 +242,13 @@ async def test_an_unwrapped_key_is_kept_for_a_moment_only_and_never_beyond_the_b
     await vault.unwrap({owner: wrapped for owner, (wrapped, _) in many.items()})
     assert len(vault.kept(owners)) == 3
     await asyncio.sleep(0)
+
+
+async def test_a_key_that_another_ring_wrapped_is_lost_to_a_key_service(key_service: KeyService) -> None:
+    ring = TransitRing(key_service.url, key_service.name, TOKEN)
+    owner = person(uuid.uuid4())
+    [wrapped] = await LocalRing({"k1": bytes(32)}).wrap([(owner, bytes(range(32)))])
+    strange = Wrapped(wrapped.key_id, b"\xc0" + wrapped.blob)
+    with pytest.raises(KeyLost):
+        await ring.unwrap([(owner, strange)])
+    await ring.aclose()
