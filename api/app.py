@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from api import link_page
 from api.bounds import Bounds
 from api.deps import ApiContext
 from api.description import describe, tell_repeats
@@ -28,6 +29,7 @@ from api.routes import (
     handovers,
     incidents,
     legal_grounds,
+    live_links,
     maintenance,
     me,
     oidc,
@@ -93,6 +95,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     pings.router,
     panic.router,
     incidents.router,
+    live_links.router,
     board.router,
     live_socket.router,
     own_socket.router,
@@ -125,6 +128,7 @@ def create_app(context: ApiContext) -> FastAPI:
         app.include_router(router)
     describe(app)
     mount_console(app, context)
+    link_page.mount(app)
     if origins := [origin.strip() for origin in context.settings.cors_origins.split(",") if origin.strip()]:
         app.add_middleware(
             CORSMiddleware,

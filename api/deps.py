@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection
 
 from api.bounds import AttemptLimiter
 from api.ended_sessions import EndedSessions
+from api.link_gate import LinkGate
 from api.oidc_provider import OidcClient
 from api.sign_in_gate import SignInGate
 from core.clock import Clock, utc_now
@@ -53,6 +54,8 @@ class ApiContext:
     gate: SignInGate = field(init=False, repr=False)
     box: SecretBox = field(init=False, repr=False)
     oidc: OidcClient = field(init=False, repr=False)
+    links: LinkGate = field(default_factory=LinkGate, repr=False)
+    """How often live links are asked for."""
     ended_sessions: EndedSessions = field(init=False, repr=False)
     """A service; until it is started it knows of no session's end."""
 

@@ -122,6 +122,7 @@ class OwnLook(View):
     agency: str
     purpose: str | None
     official: str | None = Field(description="Who it was, where the agency tells it.")
+    contact_id: uuid.UUID | None = Field(None, description="Which of your contacts it was, by a live link.")
 
 
 class OwnLooks(View):

@@ -184,6 +184,11 @@ SWEEPS: Final = (
         ),
     ),
     Sweep(
+        "delivery_text",
+        "SELECT id, expires_at AS at FROM live_link WHERE agency_id = $1 AND expires_at < $2",
+        (("live_link", "DELETE FROM live_link WHERE id = ANY ($1)"),),
+    ),
+    Sweep(
         "delivery",
         "SELECT id, created_at AS at FROM delivery WHERE agency_id = $1 AND created_at < $2 AND incident_id IS NULL"
         " AND state NOT IN ('queued', 'sending')",

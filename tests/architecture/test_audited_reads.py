@@ -11,8 +11,8 @@ NOTES = ("note(", "fetch(unit, actor")
 """What a route that writes its row calls: the row itself, or the action that writes it."""
 TELLS_NOBODY = {
     # the asker's own
-    "auth.read_options", "erasure.read_own", "retention.read_own_hold", "me.read_me", "me.read_own_looks",
-    "me.read_protection", "panic.status",
+    "auth.read_options", "erasure.read_own", "live_links.list_own_links", "retention.read_own_hold", "me.read_me",
+    "me.read_own_looks", "me.read_protection", "panic.status",
     "second_factors.list_passkeys", "second_factors.read_factors", "sessions.list_own_sessions",
     # the agency's, its staff's and its units'
     "agencies.list_agencies", "agencies.list_routes", "agencies.read_agency", "gateways.list_gateways",
