@@ -38,6 +38,8 @@ log = structlog.get_logger(__name__)
 
 JOURNAL_WAIT_S: Final = 0.5
 """How long a panic waits for the disk; a disk that hangs is a disk that refuses."""
+CANCEL_WAIT_S: Final = 3.0
+"""How long a cancelling waits to be judged: it takes two slow hashes, and nobody is kept from help by it."""
 LATE_BOUND: Final = 64
 """Panics still waiting for PostgreSQL after their answer; beyond it new ones do not try it first."""
 
@@ -90,13 +92,25 @@ class PanicDesk:
         PANICS.labels("journal" if not pushed else "stream").inc()
         return PanicAnswer(panic.id, None, "received", from_ms(panic.received_ms), created=True)
 
-    async def cancel(self, wish: CancelIn) -> None:
-        """Note a wish to cancel; never fails, so that the answer tells nothing."""
-        payload = await self._records.seal(wish)
-        place = await self._journalled(payload)
-        await self._within_a_second(self._rows.commit_cancel(wish), place)
+    async def cancel(self, wish: CancelIn) -> bool:
+        """Take a wish to cancel; never fails. False: her phone is to be told that the PIN is wrong.
 
-    async def _within_a_second(self, work: Awaitable[Any], place: int | None) -> Any:
+        What cannot be checked in time is answered as cancelled, and judged when it can be.
+        """
+        payload = await self._records.seal(wish)
+        answered = False
+        waits = self.waiting(wish.panic_id, wish.device_id) is not None
+        place = await self._journalled(payload)
+        if waits and place is not None and self._journal is not None:
+            self._journal.release(place)  # the drain brings the panic first, and this after it
+            return True
+        result = await self._within_a_second(self._rows.commit_cancel(wish, lambda: answered), place, CANCEL_WAIT_S)
+        if result is None:
+            answered = True
+            await self._pushed(payload)
+        return result is not False
+
+    async def _within_a_second(self, work: Awaitable[Any], place: int | None, wait_s: float = POSTGRES_WAIT_S) -> Any:
         """The work's result, or None when PostgreSQL is away, slow or unwilling; late work goes on and settles."""
         if len(self._late) >= LATE_BOUND:
             assert asyncio.iscoroutine(work)
@@ -107,7 +121,7 @@ class PanicDesk:
         task = asyncio.ensure_future(work)
         self._late[task] = place
         task.add_done_callback(self._ended)
-        await asyncio.wait({task}, timeout=POSTGRES_WAIT_S)
+        await asyncio.wait({task}, timeout=wait_s)
         if not task.done():
             return None
         error = task.exception()
@@ -186,6 +200,16 @@ class PanicDesk:
             ):
                 return record
         return None
+
+    def cancels_waiting(self, panic: PanicIn) -> bool:
+        """Whether a wish to cancel this panic waits beside it."""
+        names = {str(panic.id), (panic.client_id or "").lower()}
+        return any(
+            isinstance(record := self._records.open_own(payload), CancelIn)
+            and record.device_id == panic.device_id
+            and record.panic_id.lower() in names
+            for _, payload in (self._journal.waiting() if self._journal is not None else ())
+        )
 
     # life and drain ---------------------------------------------------------------------------------------------
 

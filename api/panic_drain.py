@@ -83,7 +83,7 @@ class Draining:
         try:
             if isinstance(record, PanicIn):
                 return (await self._rows.commit(record)).complete
-            await self._rows.commit_cancel(record)
+            await self._rows.commit_cancel(record, lambda: True)  # her phone was told "cancelled" long ago
         except NotAllowed:
             return True
         except StoreUnavailable:

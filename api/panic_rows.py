@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 import structlog
 
-from core.actions.panics import PanicResult, ask_cancel, take_panic
+from core.actions.cancels import commit_cancel
+from core.actions.panics import PanicResult, take_panic
 from core.actions.unit_of_work import Unit, act
 from core.clock import Clock, to_ms
 from core.domain.panic import CancelIn, PanicIn
 from core.errors import KeyUnavailable, NotAllowed, Unavailable
 from core.ids import new_id
 from core.metrics import POISON
+from core.pin_hashes import PinHasher
 from core.postgres import panics as store
 from core.postgres.database import Database
 
@@ -39,6 +42,7 @@ class PanicRows:
         self.clock = clock
         self.default_agency: uuid.UUID | None = None
         """Whose a panic is of which nobody knows whose it is; None until it was looked up."""
+        self._pins = PinHasher()
         self._database = database.another(
             size=POOL_SIZE, application=f"qorgan-panic-{index}", command_timeout_s=COMMAND_TIMEOUT_S
         )
@@ -46,6 +50,7 @@ class PanicRows:
     async def close(self) -> None:
         """Close the pool."""
         await self._database.close()
+        self._pins.close()
 
     async def commit(self, panic: PanicIn) -> PanicResult:
         """One transaction; tried again when it failed for another reason than the store's absence, then bare: the
@@ -72,11 +77,11 @@ class PanicRows:
         async with act(self._database, self.clock(), timeout_s=POSTGRES_WAIT_S) as unit:
             return await take_panic(unit, panic, keyless=keyless)
 
-    async def commit_cancel(self, wish: CancelIn) -> bool:
-        """Note a wish to cancel."""
-        async with act(self._database, self.clock(), timeout_s=POSTGRES_WAIT_S) as unit:
-            await ask_cancel(unit, wish)
-        return True
+    async def commit_cancel(self, wish: CancelIn, answered: Callable[[], bool]) -> bool:
+        """Carry out a wish to cancel; False: the PIN is to be called wrong (see `core.actions.cancels`)."""
+        return await commit_cancel(
+            self._database, self.clock, self._pins, wish, answered=answered, timeout_s=POSTGRES_WAIT_S
+        )
 
     async def find(self, client_id: str, device_id: uuid.UUID) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
         """A device's panic and who was told of it; None when PostgreSQL knows none. Raises StoreUnavailable."""

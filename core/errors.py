@@ -38,6 +38,7 @@ CODES: Final[dict[str, int]] = {
     "order_dates_invalid": 422,
     "enrolment_code_invalid": 422,
     "erasure_code_invalid": 422,
+    "pin_invalid": 422,
     "cursor_invalid": 422,
     "outcome_required": 422,
     "encoding_unsupported": 415,
@@ -55,6 +56,7 @@ CODES: Final[dict[str, int]] = {
     "second_factor_invalid": 401,
     "second_factor_enrolment_required": 403,
     "confirmation_required": 403,
+    "wrong_pin": 403,
     "password_weak": 422,
     "sign_in_code_invalid": 422,
     "provider_unavailable": 503,
@@ -75,6 +77,7 @@ CODES: Final[dict[str, int]] = {
     "person_erased": 409,
     "legal_hold": 409,
     "safe_contact_missing": 409,
+    "pins_not_set": 409,
     # how much, and whether now
     "rate_limited": 429,
     "too_many_connections": 503,

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from core.clock import rfc3339
+from core.domain.panic import CANCELLED
 from core.postgres.table import Record
 
 LOW_BATTERY_PCT: Final = 20.0
@@ -49,14 +50,29 @@ def is_silent(device: Record, now: datetime) -> bool:
 
 
 def panic_json(panic: dict[str, Any], told: list[dict[str, Any]]) -> dict[str, Any]:
-    """A panic as the device that sent it may know it: kinds of people, never names or addresses."""
-    reached = [entry for entry in told if entry["state"] in {"sent", "delivered", "seen"}]
-    seen = [entry["updated_at"] for entry in told if entry["state"] == "seen"]
+    """A panic as the device that sent it may know it: kinds of people, never names or addresses.
+
+    A cancelled one stands still at the moment it was cancelled, whether she was forced or not: what is done about it
+    later, or not done, is nothing that its device may tell. So does whatever came before the device's own press.
+    """
+    cancelled_at = panic["cancel_asked_at"]
+    span = (None if cancelled_at is not None else panic["shown_from"], cancelled_at)
+    reached = [
+        entry for entry in told if entry["state"] in REACHED and _within(entry["created_at"], span)
+        and (cancelled_at is None or _within(entry["sent_at"], span))
+    ]  # fmt: skip
+    deeds = {name: panic[name] if _within(panic[name], span) else None for name in DEEDS}
     sent = [entry["sent_at"] for entry in reached if entry["sent_at"] is not None]
+    if cancelled_at is None:
+        shown = [entry for entry in told if _within(entry["created_at"], span)]
+        seen = [entry["updated_at"] for entry in reached if entry["state"] == "seen"]
+        state = panic["incident_state"] if panic["shown_from"] is None else _state_of(panic["incident_state"], deeds)
+    else:
+        shown, seen, state = [{**entry, "state": "sent"} for entry in reached], [], CANCELLED
     return {
         "panic_id": str(panic["id"]),
         "incident_id": str(panic["incident_id"]),
-        "state": panic["incident_state"],
+        "state": state,
         "received_at": rfc3339(panic["received_at"]),
         "told": [
             {
@@ -65,15 +81,30 @@ def panic_json(panic: dict[str, Any], told: list[dict[str, Any]]) -> dict[str, A
                 "state": entry["state"],
                 "at": _at(entry["sent_at"]),
             }
-            for entry in told
+            for entry in shown
             if entry["audience"] != "victim"
         ],
         "told_at": _at(min(sent, default=None)),
-        "seen_at": _at(min(seen, default=panic["acknowledged_at"])),
-        "acknowledged_at": _at(panic["acknowledged_at"]),
-        "dispatched_at": _at(panic["dispatched_at"]),
-        "resolved_at": _at(panic["resolved_at"]),
+        "seen_at": _at(min(seen, default=deeds["acknowledged_at"])),
+        **{name: _at(moment) for name, moment in deeds.items()},
     }
+
+
+DEEDS: Final = ("acknowledged_at", "dispatched_at", "resolved_at")
+REACHED: Final = frozenset({"sent", "delivered", "seen", "acknowledged"})
+
+
+def _within(moment: Any, span: tuple[Any, Any]) -> bool:
+    """Whether a moment is neither before the first nor beyond the second; None bounds nothing."""
+    since, until = span
+    return moment is not None and (since is None or moment >= since) and (until is None or moment <= until)
+
+
+def _state_of(state: str, deeds: dict[str, Any]) -> str:
+    """The state of an incident of which only these deeds are told."""
+    if state == "resolved":
+        return state
+    return next((name.removesuffix("_at") for name in ("dispatched_at", "acknowledged_at") if deeds[name]), "open")
 
 
 def _at(moment: Any) -> str | None:

@@ -13,18 +13,28 @@ from starlette.requests import ClientDisconnect
 
 from api.auth import Device
 from api.deps import ApiContext, Context
+from api.even_time import evenly
 from api.live.own_view import panic_json
 from api.who_may import ANYONE
 from core.clock import from_ms, rfc3339, to_ms
-from core.domain.panic import TEXT_CHARS, CancelIn, PanicIn, panic_id, read_body, read_fields
+from core.domain.panic import (
+    CANCELLED,
+    TEXT_CHARS,
+    CancelIn,
+    PanicIn,
+    panic_id,
+    read_body,
+    read_fields,
+    read_pin,
+)
 from core.errors import NotAllowed, NotFound, StoreUnavailable
-from core.ids import token_digest
+from core.ids import new_id, token_digest
 from core.metrics import PANIC_SECONDS
 
 router = APIRouter(prefix="/v1/panic", tags=["panic"])
 
-CANCEL_ANSWER = {"state": "received"}
-"""The same for every PIN, and for a panic that is not there."""
+CANCEL_ANSWER = {"state": CANCELLED}
+"""The same for the right PIN, for the duress PIN, for one nobody can check, and for a panic that is not there."""
 
 PANIC_BODY: dict[str, Any] = {
     "requestBody": {
@@ -134,17 +144,27 @@ def _who(context: ApiContext, token: str | None, body: dict[str, Any]) -> tuple[
     },
 )
 async def cancel(panic_id: str, request: Request, context: Context, device: Device) -> dict[str, str]:
-    """Ask to cancel a panic: the answer is the same whatever the PIN, and tells nothing."""
-    await request.body()  # the PIN is checked by a later issue; nothing of it is kept
-    if device.role != "aggressor":
-        await context.panic_desk.cancel(
-            CancelIn(
-                panic_id=panic_id[:TEXT_CHARS].replace("\x00", ""),
-                device_id=device.id,
-                received_ms=to_ms(context.clock()),
-            )
-        )
+    """Ask to cancel a panic: a dispatcher decides. Only a PIN that is wrong, and not yet for the third time, is
+    answered otherwise (`wrong_pin`); body, headers and time of the others are the same.
+
+    An answer takes half a second, or a multiple of it.
+    """
+    wish = CancelIn(
+        id=new_id(),
+        panic_id=panic_id[:TEXT_CHARS].replace("\x00", ""),
+        device_id=device.id,
+        received_ms=to_ms(context.clock()),
+        pin=read_pin(await request.body()),
+    )
+    async with evenly():
+        if device.role != "aggressor" and not await context.panic_desk.cancel(wish):
+            raise wrong_pin()
     return CANCEL_ANSWER
+
+
+def wrong_pin() -> NotAllowed:
+    """What a wrong PIN is answered; how many tries are left is nobody's business."""
+    return NotAllowed("This is not the PIN.", code="wrong_pin")
 
 
 @router.get("/{panic_id}")
@@ -164,7 +184,7 @@ async def status(panic_id: str, context: Context, device: Device) -> dict[str, A
     return {
         "panic_id": str(waiting.id),
         "incident_id": None,
-        "state": "received",
+        "state": CANCELLED if context.panic_desk.cancels_waiting(waiting) else "received",
         "received_at": rfc3339(from_ms(waiting.received_ms)),
         "told": [],
         "told_at": None,

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import uuid
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 import msgspec
 
+from core.actions.duress import CANCEL_FIELDS, tell_again, turn
 from core.actions.notices import notice_of, tell, tell_contacts
 from core.actions.unit_of_work import Unit
 from core.clock import from_ms, rfc3339
-from core.domain.panic import TOKEN_DOUBTS, CancelIn, PanicIn
+from core.domain.panic import CANCELLED, TOKEN_DOUBTS, PanicIn, is_quiet, place_doubts
 from core.errors import NotAllowed, Unavailable
 from core.ids import derived_id, timed_id
 from core.metrics import INCIDENTS_OPENED
@@ -21,6 +22,10 @@ from core.postgres import audit
 from core.postgres import incidents as incident_store
 from core.postgres import panics as store
 from core.postgres.incidents import Row
+
+AGAIN_AFTER: Final = timedelta(seconds=30)
+"""Presses on an open panic page again at most this often: a flood of them is one incident, and one page."""
+OPEN: Final = "open"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,7 @@ class PanicResult:
     panic_id: uuid.UUID
     incident_id: uuid.UUID
     state: str
-    """The incident's."""
+    """As her device may know it."""
     received_at: datetime
     created: bool
     """False when this panic was known already."""
@@ -59,11 +64,12 @@ class _Presser:
         return not TOKEN_DOUBTS & set(self.doubts)
 
 
-async def take_panic(unit: Unit, panic: PanicIn, *, keyless: bool = False) -> PanicResult:
+async def take_panic(unit: Unit, panic: PanicIn, *, keyless: bool = False, forced: str | None = None) -> PanicResult:
     """Make a panic's rows, or find them made; the incident it opens or folds into.
 
     `keyless` asks for no key: the incident is on every board and its deadlines run, while messages and what she wrote
-    wait (`detail.untold`) until the same panic is brought again with keys at hand.
+    wait (`detail.untold`) until the same panic is brought again with keys at hand. `forced` (why: see `duress.turn`):
+    nobody pressed, but a duress PIN was given; her device never hears of such a panic.
 
     Raises NotAllowed `device_forbidden` for an aggressor's device, and nothing else for what was sent.
     """
@@ -78,7 +84,7 @@ async def take_panic(unit: Unit, panic: PanicIn, *, keyless: bool = False) -> Pa
         known = await store.find(unit.connection, panic_id, words=not keyless)
     if known is not None:
         return await _repeat(unit, panic, known, presser, keyless=keyless)
-    return await _new(unit, panic, panic_id, presser, keyless=keyless)
+    return await _new(unit, panic, panic_id, presser, keyless=keyless, forced=forced)
 
 
 async def _presser(unit: Unit, panic: PanicIn) -> _Presser:
@@ -88,7 +94,8 @@ async def _presser(unit: Unit, panic: PanicIn) -> _Presser:
         agency_id = panic.agency_id or await store.first_agency(unit.connection)
         if agency_id is None:
             raise Unavailable("There is no agency yet to take a panic; it is kept.")
-        return _Presser(agency_id, None, {}, f"unknown:{panic.token_digest or panic.source}", tuple(panic.doubts))
+        # By where it came from, not by what it called itself: a flood of made-up tokens is one incident.
+        return _Presser(agency_id, None, {}, f"unknown:{panic.source}", tuple(panic.doubts))
     if row["role"] == "aggressor":
         raise NotAllowed("This device has no panic button.", code="device_forbidden")
     doubts = [doubt for doubt in panic.doubts if not (row["holds"] and doubt in TOKEN_DOUBTS)]
@@ -100,32 +107,35 @@ async def _presser(unit: Unit, panic: PanicIn) -> _Presser:
     return _Presser(row["agency_id"], row["id"], row, subject, tuple(doubts))
 
 
-async def _new(unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser: _Presser, *, keyless: bool) -> PanicResult:
+async def _new(
+    unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser: _Presser, *, keyless: bool, forced: str | None
+) -> PanicResult:
     if keyless:
         panic = msgspec.structs.replace(panic, note=None, body={})
-    opening = await _opening_row(unit, panic, panic_id, presser)
+    opening = await _opening_row(unit, panic, panic_id, presser, forced=forced is not None)
     if keyless:
         opening["detail"]["untold"] = True
     key = (presser.subject, "panic")
     found, opened = await incident_store.claim(unit.connection, {key}, {key: opening})
     row = found[key]
+    if forced is not None:
+        await turn(unit, row, from_ms(panic.received_ms), forced, panic_id, keyless=keyless)
     contacts_told = False if keyless else await _tell_contacts(unit, row, panic_id, presser)
     if key in opened:
-        if not keyless:
+        if not keyless and forced is None:
             await tell(unit, [notice_of(row, panic_id)])
         counter = INCIDENTS_OPENED.labels(row["type"], row["severity"])
         unit.after_commit(counter.inc)
-    else:
-        _press_again(unit, row, panic, presser)
-        if keyless:
-            row["detail"]["untold"] = True
-    if contacts_told or key not in opened:
+    elif forced is None:
+        await _press_again(unit, row, panic, panic_id, presser, keyless=keyless)
+    if contacts_told or forced is not None or key not in opened:
         await incident_store.update_many(unit.connection, [row])
-    await store.insert(unit.connection, _panic_values(unit, panic, panic_id, presser, row), presser.sealer_id)
-    await _audit(unit, "panic.taken", presser.agency_id, presser.device_id, row)
+    values = _panic_values(unit, panic, panic_id, presser, row)
+    await store.insert(unit.connection, {**values, "unshown": forced is not None}, presser.sealer_id)
+    await audit_press(unit, "panic.taken", presser.agency_id, presser.device_id, row)
     line = {
         "panic_id": str(panic_id), "mode": panic.mode, "trigger": panic.trigger, "note": panic.note,
-        "lat": panic.lat, "lon": panic.lon, "accuracy_m": panic.accuracy_m,
+        "lat": panic.lat, "lon": panic.lon, "accuracy_m": panic.accuracy_m, "place_doubts": place_doubts(panic) or None,
         "at": rfc3339(from_ms(panic.at_ms)) if panic.at_ms is not None else None,
         "verified": not presser.doubts, "doubt": ",".join(presser.doubts) or None,
     }  # fmt: skip
@@ -136,14 +146,14 @@ async def _new(unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser: _Presse
     )
     kind = "incident.opened" if key in opened else "incident.updated"
     unit.emit(row["agency_id"], kind, incident_store.incident_json(row))
-    return PanicResult(
-        panic_id, row["id"], row["state"], from_ms(panic.received_ms), created=True, complete=not keyless
-    )
+    # Always open: a press on an incident that somebody has in hand already is news to them, and what they had in hand
+    # may be what whoever holds her phone must not know.
+    return PanicResult(panic_id, row["id"], OPEN, from_ms(panic.received_ms), created=True, complete=not keyless)
 
 
 async def _tell_contacts(unit: Unit, row: Row, panic_id: uuid.UUID, presser: _Presser) -> bool:
     """Have her contacts told, once an incident; whether there was somebody to tell."""
-    if not presser.known or row["detail"].get("contacts_told"):
+    if not presser.known or row["detail"].get("contacts_told") or is_quiet(row["detail"]):
         return False
     if not await tell_contacts(unit, notice_of(row, panic_id)):
         return False
@@ -151,7 +161,7 @@ async def _tell_contacts(unit: Unit, row: Row, panic_id: uuid.UUID, presser: _Pr
     return True
 
 
-async def _opening_row(unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser: _Presser) -> Row:
+async def _opening_row(unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser: _Presser, *, forced: bool) -> Row:
     person_id = presser.person.get("person_id")
     orders = await store.orders_protecting(unit.connection, person_id) if person_id else []
     order = orders[0] if len(orders) == 1 else None
@@ -170,12 +180,13 @@ async def _opening_row(unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser:
         hazards |= found.get("hazards") or {}
     detail = {
         "panic_id": str(panic_id),
-        "presses": 1,
+        "presses": 0 if forced else 1,
         "mode": panic.mode,
         "trigger": panic.trigger,
         "verified": not presser.doubts,
         "doubt": ",".join(presser.doubts) or None,
         "unverified_device": not presser.known or presser.device_id is None,
+        "place_doubts": place_doubts(panic) or None,
         "order_reference": order["reference"] if order else None,
     }
     return incident_store.new_row(
@@ -196,23 +207,43 @@ async def _opening_row(unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser:
         opened_at=unit.now,
         updated_at=unit.now,
         place=_place(panic),
+        fix_age_s=_fix_age(panic),
         # He may be beside her: nobody rings her unless she chose to be heard.
-        do_not_call=panic.mode != "audible" or "deaf" in (presser.person.get("needs") or ()),
+        do_not_call=_must_not_call(panic, presser),
         hazards=hazards,
         language=presser.person.get("language"),
         detail=_said(detail),
     )
 
 
-def _press_again(unit: Unit, row: Row, panic: PanicIn, presser: _Presser) -> None:
-    detail = {**row["detail"], "presses": int(row["detail"].get("presses", 1)) + 1}
+async def _press_again(
+    unit: Unit, row: Row, panic: PanicIn, panic_id: uuid.UUID, presser: _Presser, *, keyless: bool
+) -> None:
+    """A press on an open panic: it is more urgent than before, whatever was said of cancelling meanwhile."""
+    detail = {name: value for name, value in row["detail"].items() if name not in CANCEL_FIELDS}
+    detail["presses"] = int(detail.get("presses", 1)) + 1  # none yet, where a duress PIN opened it
     if not presser.doubts:
         detail["verified"] = True
         detail.pop("doubt", None)
         detail["unverified_device"] = False
+    told_at = detail.get("pressed_again_at")
+    pages = told_at is None or unit.now - datetime.fromisoformat(told_at) >= AGAIN_AFTER
+    if pages:
+        detail["pressed_again_at"] = rfc3339(unit.now)
+    if keyless:
+        detail["untold"] = True
     row["detail"] = detail
-    row["place"] = _place(panic) or row["place"]
+    if (place := _place(panic)) is not None:
+        row["place"], row["fix_age_s"] = place, _fix_age(panic)
+        row["detail"] = {**detail, "place_doubts": place_doubts(panic)}
+    row["do_not_call"] = row["do_not_call"] or _must_not_call(panic, presser)
     row["updated_at"] = unit.now
+    if pages and not keyless:
+        await tell_again(unit, row, panic_id, {"presses": detail["presses"]})
+
+
+def _must_not_call(panic: PanicIn, presser: _Presser) -> bool:
+    return panic.mode != "audible" or "deaf" in (presser.person.get("needs") or ())
 
 
 def _panic_values(unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser: _Presser, row: Row) -> dict[str, Any]:
@@ -244,9 +275,8 @@ async def _repeat(
     """The same panic again: what differs becomes a line of the timeline, once."""
     if known["untold"]:
         return await _complete(unit, panic, known, presser, keyless=keyless)
-    result = PanicResult(
-        known["id"], known["incident_id"], known["incident_state"], known["received_at"], created=False
-    )
+    state = CANCELLED if known["cancel_asked_at"] is not None else known["incident_state"]
+    result = PanicResult(known["id"], known["incident_id"], state, known["received_at"], created=False)
     if keyless or panic.body == known["body"]:
         return result
     digest = hashlib.sha256(msgspec.json.encode(panic.body, order="sorted")).hexdigest()
@@ -261,7 +291,7 @@ async def _repeat(
         if panic.body.get(name) != known["body"].get(name)
     }
     data = {"panic_id": str(known["id"]), "differs": differs}
-    await _audit(unit, "panic.repeated", known["agency_id"], known["device_id"], row)
+    await audit_press(unit, "panic.repeated", known["agency_id"], known["device_id"], row)
     await incident_store.add_lines(
         unit.connection,
         [(line_id, row["id"], from_ms(panic.received_ms), "panic_again", None, data)],
@@ -280,8 +310,9 @@ async def _complete(
     """The same panic once there are keys: her words are kept, and whoever is to be told is told, once."""
     row = await incident_store.lock(unit.connection, known["agency_id"], known["incident_id"])
     assert row is not None
+    state = CANCELLED if known["cancel_asked_at"] is not None else row["state"]
     result = PanicResult(
-        known["id"], row["id"], row["state"], known["received_at"], created=False,
+        known["id"], row["id"], state, known["received_at"], created=False,
         complete=not (keyless and row["detail"].get("untold")),
     )  # fmt: skip
     if keyless or not row["detail"].get("untold"):
@@ -306,27 +337,8 @@ async def _complete(
     return result
 
 
-async def ask_cancel(unit: Unit, wish: CancelIn) -> None:
-    """Note that the person who pressed asks to cancel; changes no state, and nothing at all if it is not her panic."""
-    known = await store.find_of_device(unit.connection, wish.panic_id, wish.device_id)
-    if known is None or not await store.ask_cancel(unit.connection, known["id"], unit.now):
-        return
-    row = await incident_store.lock(unit.connection, known["agency_id"], known["incident_id"])
-    assert row is not None
-    row["detail"] = {**row["detail"], "cancel_asked_at": rfc3339(from_ms(wish.received_ms))}
-    row["updated_at"] = unit.now
-    await incident_store.update_many(unit.connection, [row])
-    await _audit(unit, "panic.cancel_asked", known["agency_id"], wish.device_id, row)
-    line_id = derived_id("timeline", known["id"], "cancel")
-    data = {"panic_id": str(known["id"])}
-    await incident_store.add_lines(
-        unit.connection, [(line_id, row["id"], from_ms(wish.received_ms), "cancel_asked", None, data)]
-    )
-    unit.emit(row["agency_id"], "incident.updated", incident_store.incident_json(row))
-
-
-async def _audit(unit: Unit, action: str, agency_id: uuid.UUID, device_id: uuid.UUID | None, row: Row) -> None:
-    """Her press in the audit. It is linked to the chain later, by the sealer: here nobody waits for anybody."""
+async def audit_press(unit: Unit, action: str, agency_id: uuid.UUID, device_id: uuid.UUID | None, row: Row) -> None:
+    """What her device did, in the audit. It is chained later, by the sealer: here nobody waits for anybody."""
     await audit.write(
         unit.connection,
         unit.now,
@@ -345,6 +357,12 @@ def _place(panic: PanicIn) -> dict[str, Any] | None:
         return None
     moment_ms = min(panic.at_ms, panic.received_ms) if panic.at_ms is not None else panic.received_ms
     return {"lat": panic.lat, "lon": panic.lon, "accuracy_m": panic.accuracy_m, "at": rfc3339(from_ms(moment_ms))}
+
+
+def _fix_age(panic: PanicIn) -> dict[str, float | None] | None:
+    if panic.lat is None or panic.at_ms is None:
+        return None
+    return {"victim": max(0.0, (panic.received_ms - panic.at_ms) / 1000.0), "aggressor": None}
 
 
 def _said(values: dict[str, Any]) -> dict[str, Any]:

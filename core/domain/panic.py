@@ -22,6 +22,7 @@ MODES: Final = ("silent", "audible")
 TRIGGERS: Final = ("button", "hardware", "timer", "sms", "widget")
 NOTE_CHARS: Final = 2_000
 TEXT_CHARS: Final = 1_000
+PIN_CHARS: Final = 32
 BODY_FIELDS: Final = 40
 BODY_DEPTH: Final = 3
 INTEGER_BOUND: Final = 2**53
@@ -55,15 +56,35 @@ class PanicIn(msgspec.Struct, frozen=True, kw_only=True, tag="panic", tag_field=
 
 
 class CancelIn(msgspec.Struct, frozen=True, kw_only=True, tag="cancel", tag_field="record"):
-    """A wish to cancel a panic; whatever PIN came with it is not kept."""
+    """A wish to cancel a panic. It waits sealed and whole, as the PIN with it says whether she was forced."""
 
     panic_id: str
     """As the client knows it."""
     device_id: uuid.UUID
     received_ms: int
+    id: uuid.UUID | None = None
+    """Made when it came: the same wish brought again counts once. None in what an older version left."""
+    pin: str = ""
+    """As it was sent, cut to `PIN_CHARS`; empty: none was."""
 
 
 PanicRecord = PanicIn | CancelIn
+
+STALE_MS: Final = 120_000
+WIDE_M: Final = 500.0
+"""Beyond these a place is noted as stale or wide."""
+
+
+def place_doubts(panic: PanicIn) -> list[str]:
+    """What is doubtful about where she pressed: `missing`, or `stale` and `wide`. None of it refuses anything."""
+    if panic.lat is None or panic.lon is None:
+        return ["missing"]
+    doubts = []
+    if panic.at_ms is not None and panic.received_ms - panic.at_ms > STALE_MS:
+        doubts.append("stale")
+    if panic.accuracy_m is not None and panic.accuracy_m > WIDE_M:
+        doubts.append("wide")
+    return doubts
 
 TOKEN_DOUBTS: Final = frozenset({"no_token", "unknown_token", "revoked_token", "expired_token"})
 """Doubts about who pressed, rather than about what was sent."""
@@ -105,6 +126,12 @@ def read_body(raw: bytes) -> tuple[dict[str, Any], list[str]]:
         return {"text": _clean(raw[: TEXT_CHARS * 4].decode("utf-8", "replace"), 0)} if raw else {}, ["malformed_body"]
     cleaned = {str(_clean(name, 0)): _clean(item, 1) for name, item in list(value.items())[:BODY_FIELDS]}
     return cleaned, []
+
+
+def read_pin(raw: bytes) -> str:
+    """The PIN in a wish to cancel, cut; empty where none can be read."""
+    pin = read_body(raw[: TEXT_CHARS * 4])[0].get("pin")
+    return str(pin).strip()[:PIN_CHARS] if isinstance(pin, str | int) and not isinstance(pin, bool) else ""
 
 
 def panic_id(

@@ -52,12 +52,24 @@ async def open_rows(connection: Connection, rows: Sequence[Any]) -> list[dict[st
     return [{**one, "body": one["body"] or {}} for one in found]
 
 
+_AS_SHE_MAY_SEE: Final = """
+    p.*, i.state AS incident_state, i.acknowledged_at, i.dispatched_at, i.resolved_at,
+    (SELECT CASE WHEN bool_or(q.unshown) OR count(q.cancel_asked_at) > 0
+        THEN greatest(min(q.received_at) FILTER (WHERE NOT q.unshown),
+            max(q.cancel_asked_at) FILTER (WHERE NOT q.unshown AND q.received_at < p.received_at)
+            + interval '1 microsecond') END
+        FROM panic q WHERE q.incident_id = p.incident_id AND q.device_id = p.device_id) AS shown_from
+"""
+"""A panic with its incident's deeds, and from when on her device may know of them (`shown_from`): what came before an
+earlier press was cancelled, or before the first press her device knows of, is not told. None: all of it."""
+
+
 async def find_of_device(connection: Connection, client_id: str, device_id: uuid.UUID) -> dict[str, Any] | None:
     """A device's panic by the id the client knows it by, with its incident's deeds."""
     row = await connection.fetchrow(
-        "SELECT p.*, i.state AS incident_state, i.acknowledged_at, i.dispatched_at, i.resolved_at FROM panic p"
-        " JOIN incident i ON i.id = p.incident_id"
-        " WHERE p.device_id = $2 AND (p.id::text = lower($1) OR p.client_id = $1) ORDER BY p.received_at DESC LIMIT 1",
+        f"SELECT {_AS_SHE_MAY_SEE} FROM panic p JOIN incident i ON i.id = p.incident_id"  # noqa: S608
+        " WHERE p.device_id = $2 AND (p.id::text = lower($1) OR p.client_id = $1) AND NOT p.unshown"
+        " ORDER BY p.received_at DESC LIMIT 1",
         client_id,
         device_id,
     )
@@ -69,9 +81,9 @@ async def recent_of_devices(
 ) -> list[dict[str, Any]]:
     """Each device's newest panics since then, at most `limit` a device, the oldest first, as `find_of_device` has."""
     rows = await connection.fetch(
-        "SELECT p.*, i.state AS incident_state, i.acknowledged_at, i.dispatched_at, i.resolved_at"
+        f"SELECT {_AS_SHE_MAY_SEE}"  # noqa: S608
         " FROM unnest($1::uuid[]) AS wanted (device_id) CROSS JOIN LATERAL (SELECT * FROM panic"
-        " WHERE panic.device_id = wanted.device_id AND panic.received_at >= $2"
+        " WHERE panic.device_id = wanted.device_id AND panic.received_at >= $2 AND NOT panic.unshown"
         " ORDER BY panic.received_at DESC LIMIT $3) p"
         " JOIN incident i ON i.id = p.incident_id ORDER BY p.received_at, p.id",
         device_ids,
@@ -123,6 +135,30 @@ async def ask_cancel(connection: Connection, panic_id: uuid.UUID, now: datetime)
         )
         is not None
     )
+
+
+async def silence_her(
+    connection: Connection, incident_id: uuid.UUID, person_id: uuid.UUID | None, now: datetime
+) -> None:
+    """Cancel what is not sent yet to her phone and her contacts, of this incident and of every other open one."""
+    await connection.execute(
+        "UPDATE delivery SET state = 'cancelled', updated_at = $3 WHERE state IN ('queued', 'sending')"
+        " AND audience IN ('victim', 'contact') AND incident_id IN ("
+        "SELECT $1 UNION SELECT id FROM incident WHERE victim_id = $2 AND state <> 'resolved')",
+        incident_id,
+        person_id,
+        now,
+    )
+
+
+async def quiet_people(connection: Connection, person_ids: Sequence[uuid.UUID]) -> frozenset[uuid.UUID]:
+    """Those of these people to whose phones and contacts nothing goes, as `core.domain.panic.is_quiet` has it."""
+    rows = await connection.fetch(
+        "SELECT DISTINCT victim_id FROM incident WHERE victim_id = ANY ($1::uuid[]) AND family = 'panic'"
+        " AND state <> 'resolved' AND (detail ? 'duress' OR detail ? 'cancel_unverified')",
+        list(person_ids),
+    )
+    return frozenset(row["victim_id"] for row in rows)
 
 
 async def presser(
@@ -208,7 +244,7 @@ async def told_of(connection: Connection, incident_ids: Sequence[uuid.UUID]) -> 
     """The same by incident."""
     rows = await connection.fetch(
         "SELECT d.* FROM unnest($1::uuid[]) AS wanted (id) CROSS JOIN LATERAL ("
-        "SELECT incident_id, audience, channel, state, sent_at, updated_at FROM delivery"
+        "SELECT incident_id, audience, channel, state, sent_at, created_at, updated_at FROM delivery"
         " WHERE incident_id = wanted.id ORDER BY created_at, id LIMIT 200) d",
         incident_ids,
     )

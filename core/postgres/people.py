@@ -96,6 +96,11 @@ async def keep_traits(connection: Connection, record: Record) -> None:
     )
 
 
+async def is_deaf(connection: Connection, person_id: uuid.UUID) -> bool:
+    """Whether a call does not reach a person by its nature."""
+    return bool(await connection.fetchval("SELECT 'deaf' = ANY (needs) FROM person WHERE id = $1", person_id))
+
+
 async def search(connection: Connection, agency_id: uuid.UUID, field: str, text: str, limit: int) -> list[Record]:
     """An agency's people of whom a field has exactly this value, however it was written; at most `limit`."""
     normal = normal_value(field, text)

@@ -392,7 +392,8 @@ CREATE TABLE panic (
     cancel_asked_at timestamptz,
     created_at timestamptz NOT NULL,
     note_sealed bytea,
-    body_sealed bytea
+    body_sealed bytea,
+    unshown boolean NOT NULL DEFAULT false    -- a duress PIN gave it elsewhere: her device never learns that there is one
 );
 CREATE INDEX panic_incident ON panic (incident_id);
 CREATE INDEX panic_agency ON panic (agency_id, received_at);
@@ -2444,3 +2445,53 @@ SELECT secure_by_agency('unit', device => 'SELECT', worker => 'SELECT, UPDATE');
 REVOKE EXECUTE ON FUNCTION note_jurisdiction, staff_to_tell, shared_incidents FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION staff_to_tell TO qorgan_api, qorgan_device, qorgan_worker;
 GRANT EXECUTE ON FUNCTION shared_incidents TO qorgan_api;
+
+-- The PIN that asks for an end, and the one that says she is forced: argon2id, both sealed with her key.
+CREATE TABLE person_pin (
+    person_id uuid PRIMARY KEY REFERENCES person,
+    agency_id uuid NOT NULL REFERENCES agency,
+    hashes_sealed bytea NOT NULL,
+    forced boolean NOT NULL DEFAULT false,    -- set by who gave the duress PIN: both are duress until a caseworker resets
+    wrong_tries smallint NOT NULL DEFAULT 0,
+    wrong_at timestamptz,
+    updated_at timestamptz NOT NULL
+);
+
+-- "Check on me in 20 minutes": a panic that is given at its time unless her PIN says otherwise.
+CREATE TABLE panic_timer (
+    id uuid PRIMARY KEY,                      -- the client's own, and the id of the panic it gives
+    agency_id uuid NOT NULL REFERENCES agency,
+    person_id uuid NOT NULL REFERENCES person,
+    device_id uuid NOT NULL REFERENCES device,
+    state text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'firing', 'fired', 'cancelled')),
+    due_at timestamptz NOT NULL,
+    mode text,
+    lat double precision,                     -- where she was when she set it; emptied when it ends
+    lon double precision,
+    accuracy_m double precision,
+    placed_at timestamptz,
+    note_sealed bytea,
+    started_at timestamptz NOT NULL,
+    ended_at timestamptz,
+    updated_at timestamptz NOT NULL
+);
+CREATE INDEX panic_timer_due ON panic_timer (due_at) WHERE state IN ('running', 'firing');
+CREATE INDEX panic_timer_device ON panic_timer (device_id, started_at);
+CREATE INDEX panic_timer_ended ON panic_timer (ended_at) WHERE ended_at IS NOT NULL;
+
+-- Whoever is erased has no PIN and no timer, whoever erased her.
+CREATE FUNCTION erase_pins() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$
+    BEGIN
+        DELETE FROM person_pin WHERE person_id = NEW.id;
+        DELETE FROM panic_timer WHERE person_id = NEW.id;
+        RETURN NULL;
+    END
+    $$;
+CREATE TRIGGER pins_erased AFTER UPDATE OF erased_at ON person
+    FOR EACH ROW WHEN (NEW.erased_at IS NOT NULL) EXECUTE FUNCTION erase_pins();
+REVOKE EXECUTE ON FUNCTION erase_pins FROM PUBLIC;
+
+SELECT secure_by_agency('person_pin', 'SELECT (person_id, agency_id, updated_at), DELETE', 'SELECT, INSERT, UPDATE');
+SELECT secure_by_agency('panic_timer', '', 'SELECT, INSERT, UPDATE, DELETE');

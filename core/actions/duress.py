@@ -1,0 +1,54 @@
+"""Duress: an incident goes on, unseen by whoever forced her.
+
+From that moment nothing goes to her phone and her contacts, also of other incidents of hers; what was queued is
+cancelled. Dispatchers see it at once, are told again, and see that nobody may call her.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from datetime import datetime
+from typing import Any, Final
+
+from core.actions.notices import notice_of, tell
+from core.actions.unit_of_work import Unit
+from core.clock import rfc3339
+from core.ids import derived_id
+from core.postgres import incidents as incident_store
+from core.postgres import panics as store
+from core.postgres.incidents import Row
+
+CANCEL_FIELDS: Final = ("cancel_asked_at", "cancel_pin", "cancel_unverified", "close_by")
+"""Of an incident's detail what a cancelling leaves, and a new press takes away."""
+
+
+async def turn(unit: Unit, row: Row, at: datetime, why: str, cause: uuid.UUID, *, keyless: bool = False) -> None:
+    """Make a locked incident one under duress and tell dispatchers; a second time changes and tells nothing.
+
+    `why`: duress_pin, third_wrong_pin or forced_pin; `keyless`: nobody can be messaged now.
+    """
+    if row["detail"].get("duress"):
+        row["detail"] = {**row["detail"], "cancel_asked_at": rfc3339(at)}
+        return
+    kept = {name: value for name, value in row["detail"].items() if name not in CANCEL_FIELDS}
+    row["detail"] = {**kept, "duress": True, "duress_by": why, "duress_at": rfc3339(at), "cancel_asked_at": rfc3339(at)}
+    row["do_not_call"] = True
+    row["severity"] = "critical"
+    row["updated_at"] = unit.now
+    await silence(unit, row)
+    line = (derived_id("timeline", "duress", row["id"]), row["id"], at, "duress", None, {"why": why})
+    await incident_store.add_lines(unit.connection, [line])
+    if not keyless:
+        await tell_again(unit, row, cause, {"duress": True, "do_not_call": True})
+
+
+async def silence(unit: Unit, row: Row) -> None:
+    """Cancel what is queued for her phone and her contacts."""
+    await store.silence_her(unit.connection, row["id"], row["victim_id"], unit.now)
+
+
+async def tell_again(unit: Unit, row: Row, cause: uuid.UUID, facts: dict[str, Any]) -> None:
+    """Page for an incident that was paged for: it has become worse."""
+    notice = notice_of(row, cause, to_her=False)
+    await tell(unit, [dataclasses.replace(notice, data={**notice.data, **facts})])
