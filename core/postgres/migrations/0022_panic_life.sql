@@ -1,5 +1,5 @@
 -- Her PINs, the timers that press for her, and panics of which her own device hears nothing.
--- depends: 0020_escalation
+-- depends: 0021_live_links
 
 -- migrate: apply
 
