@@ -75,6 +75,7 @@ DELIVERY_SECONDS = Histogram(
     ["channel"],
     buckets=LATENCY_BUCKETS_S,
 )
+SMS_SEGMENTS = Counter("qorgan_sms_segments_total", "Parts of text messages that gateways took.", ["gateway"])
 BREAKERS_OPEN = Gauge(
     "qorgan_breakers_open", "Providers that are left alone after failures.", ["channel"], multiprocess_mode="livesum"
 )

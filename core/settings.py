@@ -208,6 +208,22 @@ class Settings(BaseSettings):
     smtp_from: str = Field("qorgan@localhost", description="Sender of e-mails.")
     fcm_credentials_file: Path | None = Field(None, description="Firebase service account; none, no push.")
     fcm_api_url: str | None = Field(None, description="Address of the FCM API, for a test server or a proxy.")
+    sms_gateways_file: Path | None = Field(
+        None, description="File (TOML or JSON) of SMS gateways; none, no text messages. See notifications."
+    )
+    vapid_private_key: SecretStr | None = Field(
+        None, description="Web Push key (P-256, PEM or base64url); made and kept in the data directory when absent."
+    )
+    vapid_subject: str = Field(
+        "mailto:qorgan@localhost", description="Whom push services write to about our pushes: mailto: or https:."
+    )
+    webpush_hosts: str = Field(
+        "fcm.googleapis.com,push.services.mozilla.com,notify.windows.com,push.apple.com",
+        description="Push services browsers may name, comma-separated, with what lies below them; no others are asked.",
+    )
+    channel_rates: str = Field(
+        "", description="Most messages a second by channel, comma-separated: email=10,sms=5; others have their own."
+    )
 
     # screens and logs
     map_style_url: str | None = Field(None, description="MapLibre style of the console's map; none: a plain one.")

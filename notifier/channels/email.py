@@ -16,6 +16,8 @@ from notifier.channels.base import Channel, Message, Permanent, Retryable
 
 CONCURRENCY: Final = 10
 """Connections to the SMTP server at once; servers refuse who opens more."""
+RATE_PER_S: Final = 20.0
+"""Letters a second; QORGAN_CHANNEL_RATES says otherwise."""
 IMPLICIT_TLS_PORT: Final = 465
 PERMANENT_CODES: Final = range(500, 600)
 
@@ -25,6 +27,7 @@ class EmailChannel(Channel):
 
     name = "email"
     concurrency = CONCURRENCY
+    rate_per_s = RATE_PER_S
 
     def __init__(self, settings: Settings) -> None:
         assert settings.smtp_host is not None

@@ -1,7 +1,8 @@
 """Webhooks by the Standard Webhooks specification: `webhook-id`, `webhook-timestamp`, `webhook-signature: v1,…`.
 
 The body bears what happened, how urgent it is and which ids to ask the API for; no position, no distance, no name.
-`webhook-id` is the delivery's id at every attempt: the receiver's key to drop repeats.
+`webhook-id` is the delivery's id at every attempt: the receiver's key to drop repeats. While a secret is being replaced
+a message bears the signatures of both.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import base64
 import binascii
 import json
 import re
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import httpx
 from standardwebhooks.webhooks import Webhook
 
 from core.clock import rfc3339
+from core.domain.webhook_secret import secrets_in_force
 from notifier.channels.base import Channel, Message, Permanent, Retryable, Throttled
 from notifier.channels.retry_after import retry_after_s
 
@@ -25,6 +29,22 @@ FACTS: Final = ("type", "severity", "order_id", "occurred_at", "opened_at", "esc
 """All of a template's facts that leave by webhook."""
 HOST: Final = re.compile(rb"[A-Za-z0-9._:-]+")
 DEFAULT_EVENT: Final = "incident.opened"
+EVENTS: Final = (
+    ("escalated_", "incident.escalated"),
+    ("eta_missed_", "incident.escalated"),
+    ("panic_again_", "incident.updated"),
+    ("cancel_asked_", "incident.updated"),
+    ("duress_", "incident.updated"),
+    ("panic_all_clear_", "incident.resolved"),
+    ("dispatched_", "incident.dispatched"),
+    ("asked_", "incident.dispatched"),
+    ("stood_down_", "incident.updated"),
+    ("welfare_check_", "notice.welfare_check"),
+    ("outage_over_", "health.restored"),
+    ("outage_", "health.degraded"),
+    ("drill_", "drill.started"),
+)
+"""How a template's name begins → the type of the event, when the facts do not say it (`event`)."""
 DEFAULT_THROTTLE_S: Final = 30.0
 CONNECTIONS: Final = 100
 GONE: Final = 410
@@ -39,6 +59,7 @@ class WebhookChannel(Channel):
 
     name = "webhook"
     concurrency = CONNECTIONS
+    fixed = ()
 
     def __init__(self, timeout_s: float) -> None:
         self._client = httpx.AsyncClient(
@@ -49,13 +70,23 @@ class WebhookChannel(Channel):
             trust_env=False,
         )
 
+    def providers(self, address: str, attempt: int) -> Sequence[str]:  # noqa: ARG002
+        """The receiver's host: one that is dead is left alone, whatever it is asked for."""
+        try:
+            return (httpx.URL(address).netloc.decode("ascii", "replace"),)
+        except httpx.InvalidURL:
+            return ("",)
+
     async def send(self, message: Message) -> str | None:
         """POST it; any 2xx is success. The answer's body is not read."""
         body = json.dumps(webhook_body(message), ensure_ascii=False, separators=(",", ":"))
         headers = {
             "webhook-id": str(message.id),
             "webhook-timestamp": str(int(message.sent_at.timestamp())),
-            "webhook-signature": _signer(message.secret).sign(str(message.id), message.sent_at, body),
+            "webhook-signature": " ".join(
+                signer.sign(str(message.id), message.sent_at, body)
+                for signer in _signers(message.secret, message.sent_at)
+            ),
         }
         try:
             async with self._client.stream(
@@ -77,10 +108,20 @@ def webhook_body(message: Message) -> dict[str, Any]:
     """The JSON that leaves: `type`, `timestamp`, `data`."""
     facts = {name: message.data[name] for name in FACTS if message.data.get(name) is not None}
     return {
-        "type": message.data.get("event") or DEFAULT_EVENT,
+        "type": event_of(message),
         "timestamp": rfc3339(message.created_at),
         "data": {"incident_id": str(message.incident_id) if message.incident_id else None, **facts},
     }
+
+
+def event_of(message: Message) -> str:
+    """The type of the event."""
+    told = message.data.get("event")
+    if isinstance(told, str) and told:
+        return told
+    if message.template == "incident_dispatcher" and message.data.get("escalated"):
+        return "incident.escalated"
+    return next((event for start, event in EVENTS if message.template.startswith(start)), DEFAULT_EVENT)
 
 
 def _address(address: str) -> httpx.URL:
@@ -92,9 +133,17 @@ def _address(address: str) -> httpx.URL:
     return url
 
 
-def _signer(secret: str | None) -> Webhook:
-    """The signer of a route's secret; a missing or malformed one is Permanent: nothing leaves unsigned."""
-    if not secret or not secret.startswith(SECRET_PREFIX):
+def _signers(secret: str | None, now: datetime) -> list[Webhook]:
+    """The signers of a route's secrets, the newest first; a missing or malformed one is Permanent: nothing leaves
+    unsigned. A secret on its way out bears when that ends (`core.domain.webhook_secret`)."""
+    written = secrets_in_force(secret or "", now)
+    if not written:
+        raise Permanent(f"the webhook's signing secret is missing or does not begin with {SECRET_PREFIX}")
+    return [_signer(one) for one in written]
+
+
+def _signer(secret: str) -> Webhook:
+    if not secret.startswith(SECRET_PREFIX):
         raise Permanent(f"the webhook's signing secret is missing or does not begin with {SECRET_PREFIX}")
     try:
         key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
