@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from core.actions import live_links
 from core.actions.unit_of_work import Unit
 from core.clock import rfc3339
 from core.domain.delivery import PRIORITY_ALARM, PRIORITY_PANIC, Delivery
@@ -100,13 +101,17 @@ async def tell_contacts(unit: Unit, notice: Notice) -> int:
     """Queue what the contacts of a person who pressed are to hear; returns how many messages."""
     if notice.victim_id is None:
         return 0
-    deliveries = [
-        delivery
-        for contact in await routing.contacts(unit.connection, notice.victim_id)
-        for delivery in contact_deliveries(notice, contact)
-    ]
-    for delivery in deliveries:
-        unit.queue(delivery)
+    contacts = await routing.contacts(unit.connection, notice.victim_id)
+    deliveries = [delivery for contact in contacts for delivery in contact_deliveries(notice, contact)]
+    links = await live_links.make_all(
+        unit,
+        incident_id=notice.incident_id,
+        agency_id=notice.agency_id,
+        person_id=notice.victim_id,
+        ways=[(contact, str(way["channel"])) for contact in contacts for way in contact["channels"]],
+    )
+    for delivery, link in zip(deliveries, links, strict=True):
+        unit.queue(delivery if link is None else replace(delivery, private={**delivery.private, "link": link}))
     return len(deliveries)
 
 

@@ -86,6 +86,7 @@ def place_doubts(panic: PanicIn) -> list[str]:
         doubts.append("wide")
     return doubts
 
+
 TOKEN_DOUBTS: Final = frozenset({"no_token", "unknown_token", "revoked_token", "expired_token"})
 """Doubts about who pressed, rather than about what was sent."""
 

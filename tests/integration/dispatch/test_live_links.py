@@ -167,7 +167,11 @@ async def test_another_browser_needs_a_code_that_goes_where_the_link_went(
 
 
 async def _code_of(api: Any, delivery_id: uuid.UUID) -> str:
-    """The code that a delivery bears, sealed."""
+    return str((await _private_of(api, delivery_id))["code"])
+
+
+async def _private_of(api: Any, delivery_id: uuid.UUID) -> dict[str, Any]:
+    """What a delivery bears, sealed."""
     from core.domain.sealing import Spot
     from core.postgres import keys as data_keys
 
@@ -176,7 +180,7 @@ async def _code_of(api: Any, delivery_id: uuid.UUID) -> str:
         (target,) = await data_keys.open_each(
             connection, [(Spot("delivery", "target", delivery_id), row["target_sealed"])]
         )
-    return str(target["data"]["code"])
+    return dict(target["data"])
 
 
 async def test_a_code_is_tried_a_few_times_and_asked_for_a_few_times(
@@ -207,7 +211,7 @@ async def test_each_opening_is_written_down_and_she_sees_who(
     assert row["person_ids"] == [pair.victim_id]
     own = [look for look in (await phone.get("/v1/me/audit")).json()["items"] if look["role"] == "contact"]
     assert [(look["action"], look["contact_id"]) for look in own] == [("live_link.opened", str(contact["id"]))]
-    (link,) = (await phone.get("/v1/me/live-links")).json()["items"]
+    link, *_ = (await phone.get("/v1/me/live-links")).json()["items"]
     assert (link["contact_id"], link["openings"]) == (str(contact["id"]), 1)
     (line,) = await query("SELECT data FROM timeline WHERE kind = 'live_link'")
     assert line["data"]["what"] == "opened"
@@ -234,12 +238,24 @@ async def test_what_is_done_about_a_cancelled_panic_is_not_told_to_her_phone(
 async def test_she_takes_them_back_at_once(api: Any, pair: Any, phone: Any, page: Any) -> None:
     token = await make_link(api, pair, await press(phone))
     assert (await opened(page, token))["state"] == "live"
-    assert (await phone.delete("/v1/me/live-links")).json() == {"revoked": 1}
+    assert (await phone.delete("/v1/me/live-links")).json() == {"revoked": 2}  # the press made one too
     assert await opened(page, token) == ENDED
     assert (await phone.delete("/v1/me/live-links")).json() == {"revoked": 0}
     async with api.client(pair.bracelet_token) as bracelet:
         assert (await bracelet.delete("/v1/me/live-links")).status_code == 403
         assert (await bracelet.get("/v1/me/live-links")).status_code == 403
+
+
+async def test_her_press_sends_a_link_to_who_may_see_sealed_and_to_nobody_else(
+    api: Any, pair: Any, phone: Any, page: Any, query: Query
+) -> None:
+    await press(phone)
+    (sent,) = await query("SELECT * FROM delivery WHERE template = 'panic_contact'")
+    assert "link" not in sent["data"]
+    link = (await _private_of(api, sent["id"]))["link"]
+    assert (await opened(page, link.removeprefix(PATH)))["state"] == "live"
+    (row,) = await query("SELECT * FROM live_link")
+    assert link.removeprefix(PATH) not in str(dict(row))
 
 
 async def test_who_may_not_see_where_she_is_gets_none(api: Any, pair: Any, phone: Any, query: Query) -> None:
