@@ -16,6 +16,7 @@ from api.oidc_provider import OidcClient
 from api.sign_in_gate import SignInGate
 from core.clock import Clock, utc_now
 from core.passwords import PasswordDesk
+from core.pin_hashes import PinHasher
 from core.postgres.database import Database
 from core.redis.client import Client
 from core.secret_box import SecretBox
@@ -50,6 +51,7 @@ class ApiContext:
     """api.ledger_gate.LedgerGate: whether what is kept may be read; none: it may."""
     token_key: bytes = field(init=False, repr=False)
     passwords: PasswordDesk = field(init=False, repr=False)
+    pins: PinHasher = field(init=False, repr=False)
     logins: AttemptLimiter = field(init=False, repr=False)
     gate: SignInGate = field(init=False, repr=False)
     box: SecretBox = field(init=False, repr=False)
@@ -63,6 +65,7 @@ class ApiContext:
         self.device_database = self.device_database or self.database
         self.token_key = load_token_key(self.settings)
         self.passwords = PasswordDesk()
+        self.pins = PinHasher()
         self.logins = AttemptLimiter(self.settings.login_attempts_per_minute)
         gate_key = hmac.digest(self.token_key, b"qorgan:sign-in gate", "sha256")
         self.gate = SignInGate(self.settings, self.redis, gate_key, self.clock)

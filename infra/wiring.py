@@ -75,7 +75,7 @@ def build(target: str, settings: Settings, index: int = 0) -> Part:
     if target == "api":
         _build_api(part, settings, index)
     elif target == "ingest":
-        _build_ingest(part, settings)
+        _build_ingest(part, settings, index)
     elif target == "geo":
         _build_geo(part, settings, instance)
     elif target == "historian":
@@ -148,6 +148,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     from core.actions.erasure import ErasureClock
     from core.actions.evidence_exports import ExportClock
     from core.actions.order_clock import OrderClock
+    from core.actions.panic_timers import TimerClock
     from core.actions.upkeep import IncidentClock
     from core.erasure_ledger import load_ledger
     from core.signing import load_signer
@@ -166,7 +167,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     listener = bind(settings.host, settings.port, shared=settings.processes > 1)
     part.port = int(listener.getsockname()[1])
     settings = settings.model_copy(update={"port": part.port})
-    registry = Registry(device_database, utc_now)
+    registry = Registry(device_database, utc_now, RegistryFile(settings, "api", index))
     appender = Appender(settings, part.redis, utc_now, road="http")
     asked = AskedIntervals(settings, part.redis, device_database, utc_now)
     tail = FeedTail(settings, device_database, part.redis, utc_now)
@@ -200,7 +201,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     evidence = ExportClock(device_database, part.database, functools.partial(load_signer, settings), utc_now)
     ended = context.ended_sessions
     part.services = [registry, ended, asked, appender, health, tail, own_news, PanicDrain(desk), clock, upkeep, server]
-    part.services[-1:-1] = [erasures, evidence]
+    part.services[-1:-1] = [TimerClock(device_database, utc_now), erasures, evidence]
     part.services.insert(0, context.ledger_gate)
 
 

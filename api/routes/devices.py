@@ -22,11 +22,14 @@ from api.schemas.devices import (
     NewDevice,
     RegisteredDevice,
 )
+from api.schemas.panic_timers import NewPins
 from api.who_may import ANYONE
-from core.actions import devices, records
+from core.actions import devices, pins, records
 from core.actions.unit_of_work import act
+from core.domain.pins import check as check_pins
 from core.domain.signing_key import ED25519, HMAC, PUBLIC_KEY_BYTES, hmac_key
 from core.errors import InvalidInput
+from core.postgres import pins as pin_store
 from core.postgres.devices import DEVICES
 from core.postgres.table import Record
 
@@ -59,6 +62,7 @@ class Enrolment(View):
 
     code: Annotated[str, Field(min_length=1, max_length=100)]
     signature: SignatureOffer | None = None
+    pins: NewPins | None = Field(None, description="The wearer's PINs, where she has none yet; hers stay otherwise.")
 
 
 class DeviceQuery(PageQuery):
@@ -84,8 +88,15 @@ async def enrol_device(body: Enrolment, request: Request, context: Context) -> R
     address = client_address(request)
     context.logins.check(address, "enrol")
     offer = body.signature.offer() if body.signature is not None else None
+    hashes, pins_set = None, False
+    if body.pins is not None:
+        check_pins(body.pins.pin, body.pins.duress_pin)
+        hashes = await context.pins.hash(body.pins.pin, body.pins.duress_pin)
     async with act(context.device_database, context.clock()) as unit:
         enrolled = await devices.enrol(unit, body.code, address or None, offer)
+        holder = await pin_store.of_device(unit.connection, enrolled.device_id)
+        if holder is not None:
+            pins_set = holder.is_set or (hashes is not None and await pins.set_first(unit, holder, hashes))
     await context.registry.known(enrolled.token)
     key = None
     if offer is not None and offer.kind == HMAC:
@@ -97,6 +108,7 @@ async def enrol_device(body: Enrolment, request: Request, context: Context) -> R
         "api_url": api_url(context, request),
         "stream_url": stream_url(context, request),
         "signature_key": key,
+        "pins_set": pins_set,
     }
 
 

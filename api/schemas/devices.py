@@ -91,6 +91,7 @@ class EnrolmentView(View):
     api_url: str
     stream_url: str
     signature_key: str | None = Field(None, description="The HMAC key it asked for, base64url; told only now.")
+    pins_set: bool = Field(False, description="Whether its wearer has a PIN and a duress PIN now.")
 
 
 class RotatedToken(View):
