@@ -16,6 +16,7 @@ from core.actions.unit_of_work import Unit
 from core.clock import from_ms
 from core.domain.delivery import PRIORITY_REST, Delivery
 from core.domain.transition import Transition
+from core.errors import KeyUnavailable
 from core.ids import derived_id
 from core.postgres import incidents as store
 from core.postgres import prompts, routing
@@ -29,7 +30,10 @@ async def prompt_wearers(unit: Unit, facts: Facts, items: Sequence[Transition]) 
     """Ask the wearers of late devices; a line on each open incident of their cases, one event an agency."""
     wearers = {item.id: facts.wearer(item) for item in items}
     hers = sorted({person for person, role in wearers.values() if role == "victim" and person is not None})
-    phones = await routing.push_devices(unit.connection, hers) if hers else []
+    try:
+        phones = await routing.push_devices(unit.connection, hers) if hers else []
+    except KeyUnavailable:  # asked or not is told (`pushes`), and what is decided beside it does not wait for keys
+        phones = []
     rows: list[prompts.Row] = []
     lines: list[Line] = []
     late: dict[uuid.UUID, list[dict[str, Any]]] = {}

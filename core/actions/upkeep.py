@@ -16,6 +16,7 @@ from core.actions import outages, tasks
 from core.actions.incidents import fold_again
 from core.actions.notices import notice_of, tell_welfare
 from core.actions.unit_of_work import Unit, act
+from core.actions.untold import tell_untold
 from core.clock import Clock, rfc3339
 from core.domain.rest import BAD_FIX_M, both_at_rest
 from core.errors import StoreUnavailable
@@ -110,7 +111,7 @@ async def open_maintenance(unit: Unit) -> None:
     await tasks.tell_maintenance(unit, opened)
 
 
-STEPS: Final = (outages.look, ask_welfare, tell_lasting_warnings, reopen_still_inside, open_maintenance)
+STEPS: Final = (outages.look, ask_welfare, tell_lasting_warnings, reopen_still_inside, open_maintenance, tell_untold)
 
 
 class IncidentClock(Loop):

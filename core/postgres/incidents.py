@@ -144,6 +144,8 @@ async def update_many(connection: Connection, rows: Sequence[Row]) -> None:
     await connection.executemany(_UPDATE, [(row["id"], *(row[name] for name in CHANGING)) for row in rows])
 
 
+UNREADABLE: Final[dict[str, Any]] = {"unreadable": True}
+"""Of a line whose words were changed, or whose key was lost."""
 PRIVATE: Final = frozenset({"note", "differs", "override_reason"})
 """Of a line's data what people wrote in their own words: sealed."""
 
@@ -181,12 +183,18 @@ async def _seal_line(connection: Connection, line: Line, private: dict[str, Any]
 
 
 async def open_lines(connection: Connection, rows: Sequence[Any]) -> list[dict[str, Any]]:
-    """Lines (`id`, `data` and `private_sealed` at least) with what people wrote; nothing of an erased person's."""
+    """Lines (`id`, `data` and `private_sealed` at least) with what people wrote; nothing of an erased person's.
+
+    A line whose words do not open says so (`data.unreadable`), and keeps no other from being read.
+    """
     sealed = [row for row in rows if row["private_sealed"] is not None]
-    opened = await keys.open_all(
+    opened = await keys.open_each(
         connection, [(Spot("timeline", "private", row["id"]), row["private_sealed"]) for row in sealed]
     )
-    private = {row["id"]: value or {} for row, value in zip(sealed, opened, strict=True)}
+    private = {
+        row["id"]: UNREADABLE if isinstance(value, keys.Spoilt) else value or {}
+        for row, value in zip(sealed, opened, strict=True)
+    }
     return [{**row, "data": {**row["data"], **private.get(row["id"], {})}} for row in rows]
 
 
@@ -232,6 +240,16 @@ async def lock_open_of_family(connection: Connection, family: str) -> list[Row]:
         f"SELECT {_LIST} FROM incident WHERE family = $1 AND state <> 'resolved' ORDER BY id"  # noqa: S608
         " FOR NO KEY UPDATE SKIP LOCKED",
         family,
+    )
+    return [dict(row) for row in rows]
+
+
+async def lock_untold(connection: Connection, limit: int) -> list[Row]:
+    """Open incidents of which somebody waits to be told (`detail.untold`), but panics; locked, the latest last."""
+    rows = await connection.fetch(
+        f"SELECT {_LIST} FROM incident WHERE detail ? 'untold' AND state <> 'resolved' AND family <> 'panic'"  # noqa: S608
+        " ORDER BY id LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED",
+        limit,
     )
     return [dict(row) for row in rows]
 

@@ -21,7 +21,13 @@ class _People(SealedTable):
     """A person has her key from the start, and is found by exact values of her identity."""
 
     async def read(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Record]:
-        records = await super().read(connection, rows)
+        return self._told(await super().read(connection, rows))
+
+    async def read_page(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Record]:
+        return self._told(await super().read_page(connection, rows))
+
+    @staticmethod
+    def _told(records: list[Record]) -> list[Record]:
         return [{**record, "erased": record["erased_at"] is not None} for record in records]
 
     async def insert(self, connection: Connection, values: Mapping[str, Any]) -> Record:

@@ -357,6 +357,7 @@ CREATE INDEX incident_episode ON incident (episode_id);
 CREATE INDEX incident_outage ON incident (agency_id) WHERE family = 'outage' AND state <> 'resolved';
 CREATE INDEX incident_inside ON incident (inside_since) WHERE inside AND state <> 'resolved';
 CREATE INDEX incident_stays ON incident (updated_at) WHERE family = 'proximity';
+CREATE INDEX incident_untold ON incident (opened_at) WHERE detail ? 'untold' AND state <> 'resolved';
 CREATE INDEX incident_false ON incident (resolved_at) WHERE outcome IN ('false_alarm', 'technical');
 
 CREATE TABLE timeline (

