@@ -2,6 +2,7 @@
 
     journal (fsync) ──► PostgreSQL within a second ──► answered with the incident
                  └────► Redis stream + provisional frame on the feeds ──► answered without one; drained later
+                        people told by the routes last known (`api.panic_outage`)
 
 Its pool of connections and its thread are its own: nothing of it waits behind telemetry or management.
 """
@@ -11,19 +12,21 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 
 from api.ingest.presses import Presses
+from api.journal_keeper import JournalKeeper
 from api.live.provisional import provisional_panic
 from api.panic_drain import REDIS_WAIT_S, Draining, PanicDrain
-from api.panic_journal import PanicJournal
+from api.panic_outage import PanicOutage
 from api.panic_records import PanicAnswer, PanicRecords
 from api.panic_rows import POSTGRES_WAIT_S, PanicRows
 from core.clock import Clock, from_ms
 from core.domain.panic import CancelIn, PanicIn
+from core.domain.told import ToldIn
 from core.errors import NotAllowed, QorganError, StoreUnavailable
 from core.metrics import PANICS
 from core.postgres.database import Database
@@ -36,12 +39,20 @@ __all__ = ["PanicDesk", "PanicDrain"]
 
 log = structlog.get_logger(__name__)
 
-JOURNAL_WAIT_S: Final = 0.5
-"""How long a panic waits for the disk; a disk that hangs is a disk that refuses."""
 CANCEL_WAIT_S: Final = 3.0
 """How long a cancelling waits to be judged: it takes two slow hashes, and nobody is kept from help by it."""
+NOTES_AT_ONCE: Final = 64
+"""Notes of what was told that are written together."""
 LATE_BOUND: Final = 64
 """Panics still waiting for PostgreSQL after their answer; beyond it new ones do not try it first."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Late:
+    """What waits for PostgreSQL: where it is in the journal, and which panic it is (None: a wish to cancel one)."""
+
+    place: int | None
+    panic_id: uuid.UUID | None
 
 
 class PanicDesk:
@@ -56,20 +67,25 @@ class PanicDesk:
         tail: Any,
         clock: Clock,
         index: int = 0,
+        outage: PanicOutage | None = None,
     ) -> None:
+        """Without `outage` nobody is told by the routes last known."""
         self.registry = registry
         self.clock = clock
-        self._directory = settings.data_dir / "journal"
+        directory = settings.data_dir / "journal"
+        self._journal = JournalKeeper(directory)
         self._client = client
         self._records = PanicRecords(vault_of(database).traveller)
         self._rows = PanicRows(database, clock, index)
-        self._draining = Draining(self._rows, self._records, client, self._directory)
+        self._outage = outage
+        self._draining = Draining(self._rows, self._records, client, self._journal, directory, outage)
         self._tail = tail
-        self._writer: ThreadPoolExecutor | None = None
-        self._journal: PanicJournal | None = None
-        self._opening = asyncio.Lock()
-        self._late: dict[asyncio.Task[Any], int | None] = {}
+        self._late: dict[asyncio.Task[Any], _Late] = {}
         self._presses = Presses(client)
+        self._notes: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._noting: asyncio.Task[None] | None = None
+        if outage is not None:
+            outage.kept_by(self._keep_told)
 
     # taking -----------------------------------------------------------------------------------------------------
 
@@ -78,15 +94,18 @@ class PanicDesk:
         nor any store takes it."""
         payload = await self._records.seal(panic)
         self._presses.note(panic, self.registry)
-        place = await self._journalled(payload)
-        result = await self._within_a_second(self._rows.commit(panic), place)
+        place = await self._journal.append(payload)
+        result = await self._within_a_second(self._rows.commit(panic), _Late(place, panic.id))
         if result is not None:
             PANICS.labels("postgres").inc()
-            if place is None and not result.complete:
-                await self._pushed(payload)
+            if not result.complete:
+                self._tell(panic)
+                if place is None:
+                    await self._pushed(payload)
             return PanicAnswer(result.panic_id, result.incident_id, result.state, result.received_at, result.created)
-        pushed = await self._pushed(payload)
+        self._tell(panic)
         self._show(panic)
+        pushed = await self._pushed(payload)
         if place is None and not pushed:
             raise StoreUnavailable("No store takes the panic; send it again, and call for help another way.")
         PANICS.labels("journal" if not pushed else "stream").inc()
@@ -100,26 +119,26 @@ class PanicDesk:
         payload = await self._records.seal(wish)
         answered = False
         waits = self.waiting(wish.panic_id, wish.device_id) is not None
-        place = await self._journalled(payload)
-        if waits and place is not None and self._journal is not None:
+        place = await self._journal.append(payload)
+        if waits and place is not None:
             self._journal.release(place)  # the drain brings the panic first, and this after it
             return True
-        result = await self._within_a_second(self._rows.commit_cancel(wish, lambda: answered), place, CANCEL_WAIT_S)
+        work = self._rows.commit_cancel(wish, lambda: answered)
+        result = await self._within_a_second(work, _Late(place, None), CANCEL_WAIT_S)
         if result is None:
             answered = True
             await self._pushed(payload)
         return result is not False
 
-    async def _within_a_second(self, work: Awaitable[Any], place: int | None, wait_s: float = POSTGRES_WAIT_S) -> Any:
+    async def _within_a_second(self, work: Awaitable[Any], late: _Late, wait_s: float = POSTGRES_WAIT_S) -> Any:
         """The work's result, or None when PostgreSQL is away, slow or unwilling; late work goes on and settles."""
         if len(self._late) >= LATE_BOUND:
             assert asyncio.iscoroutine(work)
             work.close()
-            if place is not None and self._journal is not None:
-                self._journal.release(place)
+            self._journal.release(late.place)
             return None
         task = asyncio.ensure_future(work)
-        self._late[task] = place
+        self._late[task] = late
         task.add_done_callback(self._ended)
         await asyncio.wait({task}, timeout=wait_s)
         if not task.done():
@@ -132,47 +151,52 @@ class PanicDesk:
         return task.result()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        place = self._late.pop(task, None)
+        late = self._late.pop(task)
         if task.cancelled():
             return
         error = task.exception()
         if error is not None and not isinstance(error, QorganError):
             log.error("panic_not_committed", error=type(error).__name__)
-        if place is not None and self._journal is not None:
-            if isinstance(error, NotAllowed) or (error is None and getattr(task.result(), "complete", True)):
-                self._journal.settle(place)
-            else:
-                self._journal.release(place)
+        if isinstance(error, NotAllowed) or (error is None and getattr(task.result(), "complete", True)):
+            self._journal.settle(late.place)
+            if self._outage is not None and late.panic_id is not None:
+                self._outage.forget(late.panic_id)  # the notifier tells whoever was not told
+        else:
+            self._journal.release(late.place)
 
-    async def _journalled(self, payload: bytes) -> int | None:
-        """The payload's place in the journal; None when the disk refuses it."""
-        writing = asyncio.ensure_future(self._write(payload))
-        await asyncio.wait({writing}, timeout=JOURNAL_WAIT_S)
-        if not writing.done():
-            log.error("panic_journal_refused", error="TimeoutError")
-            writing.add_done_callback(self._written_late)
-            return None
-        return writing.result()
+    # telling ----------------------------------------------------------------------------------------------------
 
-    async def _write(self, payload: bytes) -> int | None:
+    def _tell(self, panic: PanicIn) -> None:
+        if self._outage is not None:
+            self._outage.tell(panic)
+
+    async def _keep_told(self, one: ToldIn) -> None:
+        """Have on disk and in Redis that somebody was told; several at once, so that no panic waits behind them."""
+        noted = asyncio.get_running_loop().create_future()
+        self._notes.append((await self._records.seal(one), noted))
+        if self._noting is None:
+            self._noting = asyncio.create_task(self._note_all())
+        await noted
+
+    async def _note_all(self) -> None:
         try:
-            await self.open()
-            assert self._writer is not None
-            assert self._journal is not None
-            return await asyncio.get_running_loop().run_in_executor(self._writer, self._journal.append, payload)
-        except (OSError, RuntimeError) as error:  # the disk refuses, or the writer was shut down meanwhile
-            log.error("panic_journal_refused", error=type(error).__name__)
-            return None
+            while self._notes:
+                notes, self._notes = self._notes[:NOTES_AT_ONCE], self._notes[NOTES_AT_ONCE:]
+                try:
+                    await self._journal.keep([payload for payload, _ in notes])
+                    await self._pushed(*(payload for payload, _ in notes))
+                finally:
+                    for _, noted in notes:
+                        if not noted.done():
+                            noted.set_result(None)
+        finally:
+            self._noting = None
 
-    def _written_late(self, writing: asyncio.Future[int | None]) -> None:
-        """What the disk took after all is the drain's: taken twice it is still one panic."""
-        if not writing.cancelled() and (place := writing.result()) is not None and self._journal is not None:
-            self._journal.release(place)
-
-    async def _pushed(self, payload: bytes) -> bool:
+    async def _pushed(self, *payloads: bytes) -> bool:
         try:
             async with asyncio.timeout(REDIS_WAIT_S):
-                await panic_stream.push(self._client, payload)
+                for payload in payloads:
+                    await panic_stream.push(self._client, payload)
         except Exception as error:  # any failure means: the journal has to do
             log.warning("panic_stream_refused", error=type(error).__name__)
             return False
@@ -191,7 +215,7 @@ class PanicDesk:
 
     def waiting(self, client_id: str, device_id: uuid.UUID) -> PanicIn | None:
         """A device's panic that this process has taken but PostgreSQL has not."""
-        for _, payload in self._journal.waiting() if self._journal is not None else ():
+        for _, payload in self._journal.waiting():
             record = self._records.open_own(payload)
             if (
                 isinstance(record, PanicIn)
@@ -208,7 +232,7 @@ class PanicDesk:
             isinstance(record := self._records.open_own(payload), CancelIn)
             and record.device_id == panic.device_id
             and record.panic_id.lower() in names
-            for _, payload in (self._journal.waiting() if self._journal is not None else ())
+            for _, payload in self._journal.waiting()
         )
 
     # life and drain ---------------------------------------------------------------------------------------------
@@ -219,14 +243,7 @@ class PanicDesk:
         Raises OSError when the disk does not give it, StoreUnavailable when the key service is away.
         """
         await self._records.prepare()
-        if self._journal is not None:
-            return
-        async with self._opening:
-            if self._journal is None:
-                self._writer = self._writer or ThreadPoolExecutor(1, thread_name_prefix="panic-journal")
-                self._journal = await asyncio.get_running_loop().run_in_executor(
-                    self._writer, PanicJournal.create, self._directory
-                )
+        await self._journal.open()
 
     async def close(self) -> None:
         """Wait shortly for late panics, then let go of everything; what is not settled stays in the journal."""
@@ -235,13 +252,10 @@ class PanicDesk:
         for task in list(self._late):
             task.cancel()
         self._presses.close()
+        if self._outage is not None:
+            await self._outage.close()
         await self._rows.close()
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
-        if self._writer is not None:
-            self._writer.shutdown(wait=False)
-            self._writer = None
+        self._journal.close()
 
     async def rehearse(self) -> None:
         """Take a panic and roll it back, so that the next real one finds a connection and plans ready."""
@@ -250,4 +264,8 @@ class PanicDesk:
     async def drain(self, *, orphans: bool) -> None:
         """Bring to PostgreSQL whatever waits here, in the stream, and in journals of the dead. Raises
         StoreUnavailable as soon as PostgreSQL does."""
-        await self._draining.drain(self._journal, orphans=orphans)
+        await self._draining.drain(orphans=orphans)
+
+    async def sweep(self) -> None:
+        """While PostgreSQL is away: have told of what waits and was not told of yet."""
+        await self._draining.sweep()

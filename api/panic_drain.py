@@ -1,21 +1,37 @@
-"""The drain: brings to PostgreSQL what waits in this process's journal, in the stream, and in journals of the dead."""
+"""The drain: brings to PostgreSQL, once, what waits in this process's journal, in the stream, and with the dead.
+
+    journals of the dead ──adopt──► own journal ──► one transaction a panic, with what was told of it ──► settled
+                                    stream of Redis ──┘ (looked at less often: its panics are in somebody's journal)
+
+A panic that fails is tried for ever. One whose incident is open while its keys are away is tried at growing intervals,
+and told of by the routes last known meanwhile.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 import structlog
 
+from api.journal_keeper import JournalKeeper
 from api.panic_journal import PanicJournal
-from api.panic_records import PanicRecords
+from api.panic_outage import PanicOutage
+from api.panic_records import PanicRecords, Record
 from api.panic_rows import PanicRows
-from core.domain.panic import PanicIn
-from core.errors import NotAllowed, StoreUnavailable
+from core.clock import to_ms
+from core.domain.panic import CancelIn, PanicIn
+from core.domain.told import ToldIn
+from core.errors import KeyUnavailable, NotAllowed, StoreUnavailable
 from core.key_rings import KeyLost
+from core.metrics import PANICS_UNTOLD, PANICS_WAITING
 from core.redis import panics as panic_stream
 from core.redis.client import Client
 from core.service import Service
@@ -29,61 +45,172 @@ log = structlog.get_logger(__name__)
 REDIS_WAIT_S: Final = 0.5
 DRAIN_INTERVAL_S: Final = 0.5
 ORPHANS_EVERY: Final = 10
-"""Rounds of the drain between two looks for journals of dead processes."""
+"""Rounds of the drain between two looks at the stream and for journals of dead processes."""
 REHEARSE_S: Final = 60.0
 """Time between two rehearsals."""
+UNTOLD_WAIT_S: Final = (0.5, 30.0)
+"""First and longest wait before a panic that lacks keys is brought again."""
+TOLD_KEPT_MS: Final = 86_400_000
+"""What was told of a panic that never became a row is given up after a day."""
+
+
+@dataclass(slots=True)
+class _Untold:
+    attempts: int
+    again_at: float
+    """On the monotonic clock."""
 
 
 class Draining:
     """What waits, one record after the other."""
 
-    def __init__(self, rows: PanicRows, records: PanicRecords, client: Client, directory: Path) -> None:
+    def __init__(
+        self,
+        rows: PanicRows,
+        records: PanicRecords,
+        client: Client,
+        journal: JournalKeeper,
+        directory: Path,
+        outage: PanicOutage | None = None,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._rows = rows
         self._records = records
         self._client = client
+        self._journal = journal
         self._directory = directory
+        self._outage = outage
+        self._monotonic = monotonic
+        self._opened: dict[int, Record] = {}
+        """By place in the journal: each record is opened once."""
+        self._untold: dict[uuid.UUID, _Untold] = {}
 
-    async def drain(self, journal: PanicJournal | None, *, orphans: bool) -> None:
+    async def drain(self, *, orphans: bool) -> None:
         """Bring everything in, once. Raises StoreUnavailable as soon as PostgreSQL does."""
-        if journal is not None:
-            for place, payload in journal.left():
-                if await self._drained(payload):
-                    journal.settle(place)
+        adopted = not orphans or await self._journal.adopt(self._records.sealed)
+        PANICS_WAITING.set(len(self._journal.waiting()))
         if orphans:
             await self._rows.look_up_default_agency()
+        await self._drain_journal()
+        if orphans:
+            await self._drain_stream()
+        if not adopted:  # this process has no disk
             await self._drain_abandoned()
-        for entry, payload in await self._streamed():
-            if await self._drained(payload):
-                await panic_stream.drop(self._client, entry)
 
-    async def _drain_abandoned(self) -> None:
-        with contextlib.closing(PanicJournal.abandoned(self._directory)) as journals:
-            for journal in journals:
-                for place, payload in journal.waiting():
-                    if await self._drained(payload):
-                        journal.settle(place)
+    async def sweep(self) -> None:
+        """Have told by the routes last known what waits and is nobody's; while PostgreSQL is away."""
+        if self._outage is not None:
+            records = [record for _, record in await self._open_left(set_aside=False)]
+            self._outage.sweep(
+                [record for record in records if isinstance(record, PanicIn)],
+                [record for record in records if isinstance(record, ToldIn)],
+            )
 
-    async def _streamed(self) -> list[tuple[str, bytes]]:
+    # the journal ------------------------------------------------------------------------------------------------
+
+    async def _drain_journal(self) -> None:
+        left = await self._open_left(set_aside=True)
+        told: dict[uuid.UUID, list[tuple[int, ToldIn]]] = {}
+        for place, record in left:
+            if isinstance(record, ToldIn):
+                told.setdefault(record.panic_id, []).append((place, record))
+        if self._outage is not None and any(isinstance(record, PanicIn) for _, record in left):
+            await self._rows.probe()  # only then is telling paused for the rows
+        held: list[PanicIn] = []
+        for place, record in left:
+            if isinstance(record, PanicIn):
+                mine = told.pop(record.id, [])
+                if await self._panic(record, [one for _, one in mine]):
+                    for settled in (place, *(one for one, _ in mine)):
+                        self._journal.settle(settled)
+                elif record.id not in self._untold:
+                    held.append(record)
+            elif (
+                isinstance(record, CancelIn)
+                and not any(_is_of(record, panic) for panic in held)
+                and await self._cancel(record)
+            ):
+                self._journal.settle(place)
+        for place in await self._late(told.values()):
+            self._journal.settle(place)
+
+    async def _open_left(self, *, set_aside: bool) -> list[tuple[int, Record]]:
+        """What is left in the journal and opens, oldest first."""
+        left = self._journal.left()
+        before, self._opened = self._opened, {}
+        for place, payload in left:
+            record: Record | Literal[True] | None = before.get(place)
+            record = record or await self._open(payload, set_aside=set_aside)
+            if record is True:
+                self._journal.settle(place)
+            elif record is not None:
+                self._opened[place] = record
+        return list(self._opened.items())
+
+    async def _open(self, payload: bytes, *, set_aside: bool) -> Record | Literal[True] | None:
+        """The record; None when it does not open now; True when it was no record, and is set aside."""
         try:
-            async with asyncio.timeout(REDIS_WAIT_S):
-                return await panic_stream.read(self._client)
-        except Exception:  # Redis away: the journals have what it has
-            return []
-
-    async def _drained(self, payload: bytes) -> bool:
-        """Whether PostgreSQL has the record now, or it was set aside. A panic that fails is tried for ever."""
-        try:
-            record = await self._records.open(payload)
+            return await self._records.open(payload)
         except (msgspec.DecodeError, Unsealable) as error:
+            if not set_aside:
+                return None
             await self._rows.set_aside(self._records.sealed(payload), error)
             return True
         except KeyLost as error:  # never given up: the key may be put back
             log.error("panic_not_opened", reason=str(error))
+        except KeyUnavailable:  # the key service is away; what this process sealed itself opens all the same
+            log.warning("panic_not_opened", reason="the key service is away")
+        return None
+
+    async def _panic(self, panic: PanicIn, told: Iterable[ToldIn]) -> bool:
+        """Whether PostgreSQL has it, whole."""
+        untold = self._untold.get(panic.id)
+        if untold is not None and self._monotonic() < untold.again_at:
             return False
+        before = {one.delivery.id: one for one in told}
+        if self._outage is not None:
+            just_told = self._outage.pause(panic.id)
+            if just_told is None:
+                return False  # a message of it is with a provider: within seconds it is known what became of it
+            before |= {one.delivery.id: one for one in just_told}
         try:
-            if isinstance(record, PanicIn):
-                return (await self._rows.commit(record)).complete
-            await self._rows.commit_cancel(record, lambda: True)  # her phone was told "cancelled" long ago
+            result = await self._rows.commit(panic, list(before.values()))
+        except NotAllowed:
+            self._forget(panic)
+            return True
+        except StoreUnavailable:
+            self._resume(panic)
+            raise
+        except Exception as error:
+            log.error("panic_not_drained", error=type(error).__name__)
+            self._resume(panic)
+            return False
+        if result.complete:
+            self._forget(panic)
+            return True
+        attempts = untold.attempts + 1 if untold is not None else 1
+        first, longest = UNTOLD_WAIT_S
+        wait_s = min(longest, first * 2 ** min(attempts - 1, 16))
+        self._untold[panic.id] = _Untold(attempts, self._monotonic() + wait_s)
+        PANICS_UNTOLD.set(len(self._untold))
+        self._resume(panic)
+        return False
+
+    def _resume(self, panic: PanicIn) -> None:
+        if self._outage is not None:
+            self._outage.resume(panic.id)
+            self._outage.tell(panic)
+
+    def _forget(self, panic: PanicIn) -> None:
+        if self._untold.pop(panic.id, None) is not None:
+            PANICS_UNTOLD.set(len(self._untold))
+        if self._outage is not None:
+            self._outage.forget(panic.id)
+
+    async def _cancel(self, wish: CancelIn) -> bool:
+        try:
+            await self._rows.commit_cancel(wish, lambda: True)  # her phone was told "cancelled" long ago
         except NotAllowed:
             return True
         except StoreUnavailable:
@@ -92,6 +219,72 @@ class Draining:
             log.error("panic_not_drained", error=type(error).__name__)
             return False
         return True
+
+    async def _late(self, told: Iterable[list[tuple[int, ToldIn]]]) -> list[int]:
+        """Note what was told of panics that do not wait here; the places of what is done with."""
+        waiting = [(place, one) for some in told for place, one in some]
+        if not waiting:
+            return []
+        taken = {one.delivery.id for one in await self._rows.note_late([one for _, one in waiting])}
+        oldest = to_ms(self._rows.clock()) - TOLD_KEPT_MS
+        return [place for place, one in waiting if one.delivery.id in taken or one.sent_ms < oldest]
+
+    # the stream, and the dead -----------------------------------------------------------------------------------
+
+    async def _drain_stream(self) -> None:
+        entries = []
+        for entry, payload in await self._streamed():
+            record = await self._open(payload, set_aside=True)
+            if record is True:
+                await panic_stream.drop(self._client, entry)
+            elif record is not None:
+                entries.append((entry, record))
+        here = {record.id for record in self._opened.values() if isinstance(record, PanicIn)}
+        told: dict[uuid.UUID, list[tuple[str, ToldIn]]] = {}
+        for entry, record in entries:
+            if isinstance(record, ToldIn):
+                told.setdefault(record.panic_id, []).append((entry, record))
+        done: list[str] = []
+        for entry, record in entries:
+            if isinstance(record, PanicIn) and record.id not in here:
+                mine = told.pop(record.id, [])
+                if await self._panic(record, [one for _, one in mine]):
+                    done += [entry, *(one for one, _ in mine)]
+            elif isinstance(record, CancelIn) and await self._cancel(record):
+                done.append(entry)
+        late = [(entry, one) for some in told.values() for entry, one in some]
+        taken = {one.delivery.id for one in await self._rows.note_late([one for _, one in late])} if late else set()
+        oldest = to_ms(self._rows.clock()) - TOLD_KEPT_MS
+        done += [entry for entry, one in late if one.delivery.id in taken or one.sent_ms < oldest]
+        for entry in done:
+            await panic_stream.drop(self._client, entry)
+
+    async def _streamed(self) -> list[tuple[str, bytes]]:
+        try:
+            async with asyncio.timeout(REDIS_WAIT_S):
+                return await panic_stream.read(self._client)
+        except Exception:  # Redis away: the journals have what it has
+            return []
+
+    async def _drain_abandoned(self) -> None:
+        with contextlib.closing(PanicJournal.abandoned(self._directory)) as journals:
+            for journal in journals:
+                for place, payload in journal.waiting():
+                    if await self._drained(await self._open(payload, set_aside=True)):
+                        journal.settle(place)
+
+    async def _drained(self, record: Record | Literal[True] | None) -> bool:
+        if isinstance(record, PanicIn):
+            return await self._panic(record, ())
+        if isinstance(record, CancelIn):
+            return await self._cancel(record)
+        return record is True
+
+
+def _is_of(wish: CancelIn, panic: PanicIn) -> bool:
+    """Whether a wish is to cancel this panic."""
+    names = {str(panic.id), (panic.client_id or "").lower()}
+    return wish.device_id == panic.device_id and wish.panic_id.lower() in names
 
 
 class PanicDrain(Service):
@@ -126,7 +319,7 @@ class PanicDrain(Service):
             if rehearse:
                 await self._desk.rehearse()
         except StoreUnavailable:
-            return
+            await self._desk.sweep()
         except Exception as error:  # the drain outlives whatever a disk or a store comes up with
             log.error("panic_drain_failed", error=type(error).__name__)
 

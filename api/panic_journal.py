@@ -15,7 +15,7 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -101,26 +101,38 @@ class PanicJournal:
     def append(self, payload: bytes) -> int:
         """Write a payload and have it on disk; returns its place, which stays in hand until released or settled.
         Raises OSError when the disk refuses."""
-        record = HEADER.pack(MAGIC, len(payload), zlib.crc32(payload), WAITING) + payload
+        return self.append_all([payload])[0]
+
+    def append_all(self, payloads: Sequence[bytes]) -> list[int]:
+        """The same for several, with one wait for the disk; all of them or none is in hand."""
         with self._writing:
             with self._guard:
                 if not self._waiting and self._end > RESTART_BYTES:
                     self._end = 0
-                place = self._end
-            end = place + len(record) + -len(record) % ALIGNMENT
-            if end > JOURNAL_BYTES_MAX:
-                raise OSError(errno.EFBIG, "the panic journal is full")
-            if end + HEADER.size > self._size:
-                os.posix_fallocate(self._descriptor, self._size, max(GROWTH_BYTES, end + HEADER.size - self._size))
-                self._size = os.fstat(self._descriptor).st_size
-            # The header after this record is cleared with it: what an earlier round left there is not read again.
-            os.pwrite(self._descriptor, record + bytes(end - place - len(record) + HEADER.size), place)
+                end = self._end
+            places = []
+            for payload in payloads:
+                places.append(end)
+                end = self._put(payload, end)
             os.fdatasync(self._descriptor)
             with self._guard:
-                self._waiting[place] = payload
-                self._in_hand.add(place)
+                self._waiting.update(zip(places, payloads, strict=True))
+                self._in_hand.update(places)
                 self._end = end
-            return place
+            return places
+
+    def _put(self, payload: bytes, place: int) -> int:
+        """Write one record; returns where the next one goes."""
+        record = HEADER.pack(MAGIC, len(payload), zlib.crc32(payload), WAITING) + payload
+        end = place + len(record) + -len(record) % ALIGNMENT
+        if end > JOURNAL_BYTES_MAX:
+            raise OSError(errno.EFBIG, "the panic journal is full")
+        if end + HEADER.size > self._size:
+            os.posix_fallocate(self._descriptor, self._size, max(GROWTH_BYTES, end + HEADER.size - self._size))
+            self._size = os.fstat(self._descriptor).st_size
+        # The header after this record is cleared with it: what an earlier round left there is not read again.
+        os.pwrite(self._descriptor, record + bytes(end - place - len(record) + HEADER.size), place)
+        return end
 
     def settle(self, place: int) -> None:
         """PostgreSQL has it; a second call does nothing."""

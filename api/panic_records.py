@@ -8,12 +8,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from core.domain import panic as panic_domain
-from core.domain.panic import PanicRecord
-from core.vault import Traveller
+import msgspec
+
+from core.domain.panic import CancelIn, PanicIn
+from core.domain.told import ToldIn
+from core.vault import Traveller, Unsealable
+
+Record = PanicIn | CancelIn | ToldIn
+"""What waits: a press, a wish to cancel it, or who was told of it meanwhile."""
 
 PLAIN: Final = b"{"
 """How a record begins that an earlier version wrote, plain; no sealed one does."""
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Record).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +45,24 @@ class PanicRecords:
         """Have the key; a second call does nothing. Raises StoreUnavailable when the key service is away."""
         await self._traveller.prepare()
 
-    async def seal(self, record: PanicRecord) -> bytes:
+    async def seal(self, record: Record) -> bytes:
         """The record as it waits: within microseconds, once there is a key."""
         await self._traveller.prepare()
-        return self._traveller.seal(panic_domain.encode(record))
+        return self._traveller.seal(_encode(record))
 
-    async def open(self, payload: bytes) -> PanicRecord:
+    async def open(self, payload: bytes) -> Record:
         """The record. Raises DecodeError, Unsealable; KeyLost when its key is not here (it may be put back)."""
         plain = payload if payload.startswith(PLAIN) else await self._traveller.open(payload)
-        record: PanicRecord = panic_domain.decode(plain)
+        record: Record = _decode(plain)
         return record
 
-    def open_own(self, payload: bytes) -> PanicRecord | None:
+    def open_own(self, payload: bytes) -> Record | None:
         """A record that this process sealed; None for one whose key it would have to ask for."""
-        plain = self._traveller.open_known(payload)
-        return panic_domain.decode(plain) if plain is not None else None
+        try:
+            plain = self._traveller.open_known(payload)
+            return _decode(plain) if plain is not None else None
+        except (Unsealable, msgspec.DecodeError):
+            return None
 
     def sealed(self, payload: bytes) -> bytes:
         """What is kept of a payload that is no record: never plain."""

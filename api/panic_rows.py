@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -11,9 +11,11 @@ import structlog
 
 from core.actions.cancels import commit_cancel
 from core.actions.panics import PanicResult, take_panic
+from core.actions.told import note_late, note_told
 from core.actions.unit_of_work import Unit, act
 from core.clock import Clock, to_ms
 from core.domain.panic import CancelIn, PanicIn
+from core.domain.told import ToldIn
 from core.errors import KeyUnavailable, NotAllowed, Unavailable
 from core.ids import new_id
 from core.metrics import POISON
@@ -52,16 +54,17 @@ class PanicRows:
         await self._database.close()
         self._pins.close()
 
-    async def commit(self, panic: PanicIn) -> PanicResult:
-        """One transaction; tried again when it failed for another reason than the store's absence, then bare: the
-        press itself is what counts, whatever it was that PostgreSQL could not hold. Where only keys are missing, at
-        last without them: the incident is on every board, and the drain brings the rest."""
+    async def commit(self, panic: PanicIn, told: Sequence[ToldIn] = ()) -> PanicResult:
+        """One transaction, with what was told of the panic by the routes last known; tried again when it failed for
+        another reason than the store's absence, without what was told, then bare: the press itself is what counts,
+        whatever it was that PostgreSQL could not hold. Where only keys are missing, at last without them: the incident
+        is on every board, and the drain brings the rest."""
         bare = msgspec.structs.replace(
             panic, body={}, note=None, client_id=None, at_ms=None, lat=None, lon=None, accuracy_m=None
         )
-        for attempt in (panic, panic, bare):
+        for attempt, noted in ((panic, told), (panic, ()), (bare, ())):
             try:
-                return await self._transaction(attempt)
+                return await self._transaction(attempt, noted)
             except KeyUnavailable:
                 log.error("panic_lacks_keys")
                 break
@@ -73,9 +76,16 @@ class PanicRows:
                 log.error("panic_attempt_failed", error=type(error).__name__)
         return await self._transaction(panic, keyless=True)
 
-    async def _transaction(self, panic: PanicIn, *, keyless: bool = False) -> PanicResult:
+    async def _transaction(self, panic: PanicIn, told: Sequence[ToldIn] = (), *, keyless: bool = False) -> PanicResult:
         async with act(self._database, self.clock(), timeout_s=POSTGRES_WAIT_S) as unit:
-            return await take_panic(unit, panic, keyless=keyless)
+            result = await take_panic(unit, panic, keyless=keyless)
+            await note_told(unit, told, result.incident_id)
+            return result
+
+    async def note_late(self, told: Sequence[ToldIn]) -> list[ToldIn]:
+        """Note what was told of panics that have rows already; returns what it took. Raises StoreUnavailable."""
+        async with act(self._database, self.clock(), timeout_s=POSTGRES_WAIT_S) as unit:
+            return await note_late(unit, told)
 
     async def commit_cancel(self, wish: CancelIn, answered: Callable[[], bool]) -> bool:
         """Carry out a wish to cancel; False: the PIN is to be called wrong (see `core.actions.cancels`)."""
@@ -90,6 +100,11 @@ class PanicRows:
             if panic is None:
                 return None
             return panic, list(await store.told(connection, panic["incident_id"]))
+
+    async def probe(self) -> None:
+        """Raise StoreUnavailable unless PostgreSQL answers within its second."""
+        async with self._database.connection(timeout_s=POSTGRES_WAIT_S) as connection:
+            await connection.execute("SELECT 1", timeout=POSTGRES_WAIT_S)
 
     async def look_up_default_agency(self) -> None:
         """Have `default_agency`; a second call does nothing. Raises StoreUnavailable."""
