@@ -8,6 +8,9 @@ from __future__ import annotations
 import functools
 import os
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
 
 from core.clock import utc_now
 from core.errors import Misconfigured
@@ -17,6 +20,11 @@ from core.redis.client import Client, connect
 from core.service import Service
 from core.settings import Settings
 from core.vault import load_vault
+
+if TYPE_CHECKING:
+    from notifier.direct import DirectPost
+
+log = structlog.get_logger(__name__)
 
 TARGETS = ("api", "ingest", "geo", "historian", "notifier")
 LOGINS = {"api": "api", "ingest": "device", "geo": "worker", "historian": "historian", "notifier": "worker"}
@@ -142,9 +150,11 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     from api.ingest.registry import Registry
     from api.ingest.registry_file import RegistryFile
     from api.ledger_gate import LedgerGate
+    from api.last_known import LastKnown
     from api.live.own_news import OwnNews
     from api.live.tail import FeedTail
     from api.panic_desk import PanicDesk, PanicDrain
+    from api.panic_outage import PanicOutage
     from core.actions.erasure import ErasureClock
     from core.actions.evidence_exports import ExportClock
     from core.actions.order_clock import OrderClock
@@ -172,7 +182,9 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     asked = AskedIntervals(settings, part.redis, device_database, utc_now)
     tail = FeedTail(settings, device_database, part.redis, utc_now)
     own_news = OwnNews(device_database, registry, utc_now)
-    desk = PanicDesk(settings, device_database, part.redis, registry, tail, utc_now, index)
+    known = LastKnown(settings, device_database, utc_now, index)
+    outage = PanicOutage(known, _direct_post(settings), utc_now)
+    desk = PanicDesk(settings, device_database, part.redis, registry, tail, utc_now, index, outage)
     context = ApiContext(
         settings=settings,
         database=part.database,
@@ -203,6 +215,20 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     part.services = [registry, ended, asked, appender, health, tail, own_news, PanicDrain(desk), clock, upkeep, server]
     part.services[-1:-1] = [TimerClock(device_database, utc_now), erasures, evidence]
     part.services.insert(0, context.ledger_gate)
+    part.services.insert(part.services.index(registry) + 1, known)
+
+
+def _direct_post(settings: Settings) -> DirectPost:
+    """The notifier's channels for the api's own use in an outage; none that is badly set keeps it from taking panics."""
+    from notifier.channels import build as build_channels
+    from notifier.direct import DirectPost
+
+    try:
+        channels = build_channels(settings)
+    except Misconfigured as error:
+        log.error("nobody_told_in_an_outage", reason=error.detail)
+        channels = {}
+    return DirectPost(settings, channels, utc_now)
 
 
 def _build_ingest(part: Part, settings: Settings, index: int) -> None:
