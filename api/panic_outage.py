@@ -49,6 +49,9 @@ class Post(Protocol):
     async def send(self, delivery: Delivery, created_at: datetime, attempt: int) -> Posted:
         """One attempt, `attempt` from 1; never raises."""
 
+    async def aclose(self) -> None:
+        """Give connections back."""
+
 
 @dataclass(slots=True)
 class _Telling:
@@ -130,7 +133,7 @@ class PanicOutage:
                 del self._first_of[subject]
 
     async def close(self) -> None:
-        """Let what is with a provider end, for a moment."""
+        """Let what is with a provider end, for a moment, and close the channels."""
         for telling in self._tellings.values():
             telling.closed.set()
         tasks = [telling.task for telling in self._tellings.values() if telling.task is not None]
@@ -140,6 +143,7 @@ class PanicOutage:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
+        await self._post.aclose()
 
     def _begin(self, telling: _Telling) -> None:
         if telling.task is None and not telling.closed.is_set():

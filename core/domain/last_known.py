@@ -74,6 +74,8 @@ def facts_of(panic: PanicIn) -> dict[str, Any]:
         "distance_m": None,
         "occurred_at": rfc3339(from_ms(panic.received_ms)),
         "order_id": None,
+        "exercise": False,
+        "do_not_call": panic.mode != "audible",
     }
 
 
