@@ -68,6 +68,10 @@ LAST_KNOWN_MISSING = Gauge(
     multiprocess_mode="livemax",
 )
 INBOUND_SMS = Counter("qorgan_inbound_sms_total", "Text messages that came in, by what they were.", ["outcome"])
+ESCALATIONS = Counter(
+    "qorgan_escalations_total", "Steps of escalation that were due, by kind and whether anybody was told.",
+    ["kind", "outcome"],
+)  # fmt: skip
 DELIVERIES = Counter("qorgan_deliveries_total", "Delivery attempts, by result.", ["channel", "result"])
 DELIVERY_SECONDS = Histogram(
     "qorgan_delivery_seconds",

@@ -11,8 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from core.actions import dispatches
+from core.actions.escalation import note_progress, start
 from core.actions.unit_of_work import Unit
 from core.clock import rfc3339
+from core.domain.escalation import unit_entry
 from core.domain.incident import OUTCOMES, OUTCOMES_WHILE_INSIDE, State, next_state
 from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from core.ids import derived_id, new_id
@@ -21,6 +24,10 @@ from core.postgres import incidents as store
 from core.postgres.incidents import Row
 
 UNITS_PER_INCIDENT: Final = 50
+UNVERSIONED: Final = frozenset({"note", "accept", "decline"})
+"""Commands that overrule nobody: they take any version that ever was, and make none."""
+SENDERS: Final = frozenset({"dispatcher", "supervisor", "admin"})
+"""Who may answer for a unit she does not go with."""
 OVERRIDERS: Final = frozenset({"supervisor", "admin"})
 """Who may send a unit that is in conflict with a party."""
 UNSTATED: Final = "unstated"
@@ -72,7 +79,6 @@ async def acknowledge(unit: Unit, by: By) -> dict[str, Any]:
         return await _as_is(unit, by)
     deed.row["owner_id"] = by.user_id
     deed.row["acknowledged_at"] = unit.now
-    deed.row["next_deadline_at"] = None
     return await _finish(unit, by, deed, "incident.acknowledged")
 
 
@@ -99,17 +105,10 @@ async def dispatch(
     _check_conflicts(by, deed, sent, override_reason)
     by_id = {entry["unit_id"]: entry for entry in deed.row["units"]}
     for row in sorted(sent, key=lambda row: wanted.index(row["id"])):
-        by_id.setdefault(
-            str(row["id"]),
-            {
-                "unit_id": str(row["id"]),
-                "callsign": row["callsign"],
-                "dispatched_at": rfc3339(unit.now),
-                "accepted": None,
-                "en_route": None,
-                "on_scene": None,
-            },
-        )["eta_s"] = eta_s
+        entry = by_id.get(str(row["id"]))
+        if entry is None or entry.get("declined"):
+            by_id[str(row["id"])] = entry = dispatches.entry_of(row, unit.now)
+        entry |= {"eta_s": eta_s, "eta_told_at": rfc3339(unit.now) if eta_s is not None else None}
     if len(by_id) > UNITS_PER_INCIDENT:
         raise InvalidInput(f"An incident takes at most {UNITS_PER_INCIDENT} units.")
     deed.row["units"] = list(by_id.values())
@@ -117,6 +116,7 @@ async def dispatch(
     deed.row["acknowledged_at"] = deed.row["acknowledged_at"] or unit.now
     deed.row["dispatched_at"] = deed.row["dispatched_at"] or unit.now
     answer = await _finish(unit, by, deed, "incident.dispatched")
+    await dispatches.tell_crews(unit, deed.row, sent)
     for row in sent:
         unit.emit(by.agency_id, "unit.updated", board.unit_json(row))
     return answer
@@ -135,6 +135,48 @@ def _check_conflicts(by: By, deed: _Deed, sent: Sequence[Any], override_reason: 
     if by.role not in OVERRIDERS:
         raise NotAllowed("Only a supervisor sends a unit that is in conflict.")
     deed.audited["units_in_conflict"] = [str(row["id"]) for row in in_conflict]
+
+
+async def accept(unit: Unit, by: By, unit_id: uuid.UUID, eta_s: float | None = None) -> dict[str, Any]:
+    """A unit that was sent says that it goes, and when it will be there; also again, with another time.
+
+    Raises NotFound for a unit that was not sent, NotAllowed for who neither goes with it nor sends.
+    """
+    deed = await _begin(unit, by, "accept", {"unit_id": str(unit_id), "eta_s": eta_s})
+    if deed is None:
+        return await _as_is(unit, by)
+    entry = await _answered(unit, by, deed, unit_id)
+    entry["accepted"] = entry["accepted"] or rfc3339(unit.now)
+    if eta_s is not None:
+        entry |= {"eta_s": eta_s, "eta_told_at": rfc3339(unit.now)}
+    return await _finish(unit, by, deed, "incident.updated")
+
+
+async def decline(unit: Unit, by: By, unit_id: uuid.UUID) -> dict[str, Any]:
+    """A unit that was sent cannot go: the next nearest is sent at once, where there is one."""
+    deed = await _begin(unit, by, "decline", {"unit_id": str(unit_id)})
+    if deed is None:
+        return await _as_is(unit, by)
+    entry = await _answered(unit, by, deed, unit_id)
+    entry["declined"] = rfc3339(unit.now)
+    sent = await dispatches.send_next(unit, deed.row)
+    deed.data["next_unit_id"] = sent["unit_id"] if sent is not None else None
+    answer = await _finish(unit, by, deed, "incident.updated")
+    for row in await board.free_units(unit.connection, by.agency_id, [unit_id], unit.now):
+        unit.emit(by.agency_id, "unit.updated", board.unit_json(row))
+    return answer
+
+
+async def _answered(unit: Unit, by: By, deed: _Deed, unit_id: uuid.UUID) -> dict[str, Any]:
+    """What the incident says of the unit that answers."""
+    entry = unit_entry(deed.row, unit_id)
+    if entry is None:
+        raise NotFound("This unit was not sent to the incident; load it again.")
+    if by.role not in SENDERS and not await dispatches.may_answer_for(unit, deed.row, unit_id, by.user_id):
+        raise NotAllowed("Only who goes with the unit, or who sends units, answers for it.")
+    if entry.get("declined"):
+        raise Conflict("The unit said that it cannot go; send it again if it can.")
+    return entry
 
 
 async def note(unit: Unit, by: By) -> dict[str, Any]:
@@ -164,7 +206,6 @@ async def resolve(unit: Unit, by: By, ending: Ending) -> dict[str, Any]:
         )
     deed.row |= data
     deed.row["resolved_at"] = unit.now
-    deed.row["next_deadline_at"] = None
     answer = await _finish(unit, by, deed, "incident.resolved")
     sent = [uuid.UUID(entry["unit_id"]) for entry in deed.row["units"]]
     for row in await board.free_units(unit.connection, by.agency_id, sent, unit.now) if sent else ():
@@ -222,7 +263,7 @@ async def _begin(unit: Unit, by: By, name: str, data: dict[str, Any]) -> _Deed |
             if done["kind"] != name or {k: v for k, v in done["data"].items() if k != "version"} != said:
                 raise Conflict("This id was used for another command; make a new one.", code="id_reused")
             return None
-    stale = by.version > row["version"] if name == "note" else by.version != row["version"]
+    stale = by.version > row["version"] if name in UNVERSIONED else by.version != row["version"]
     if stale:
         raise Conflict(
             f"The incident is at version {row['version']}; load it again and decide anew.",
@@ -234,8 +275,10 @@ async def _begin(unit: Unit, by: By, name: str, data: dict[str, Any]) -> _Deed |
 
 
 async def _finish(unit: Unit, by: By, deed: _Deed, kind: str) -> dict[str, Any]:
-    if deed.name != "note":
+    if deed.name not in UNVERSIONED:
         deed.row["version"] += 1
+    if deed.name != "note":
+        await _move_clocks(unit, deed)
     deed.row["updated_at"] = unit.now
     await store.update_many(unit.connection, [deed.row])
     data = {**deed.data, "version": deed.row["version"]}
@@ -254,6 +297,13 @@ async def _finish(unit: Unit, by: By, deed: _Deed, kind: str) -> dict[str, Any]:
     answer = store.incident_json(deed.row)
     unit.emit(by.agency_id, kind, answer)
     return answer
+
+
+async def _move_clocks(unit: Unit, deed: _Deed) -> None:
+    if deed.name == "reopen":
+        await start(unit, [deed.row], placing=False)
+    else:
+        await note_progress(unit, deed.row)
 
 
 async def _as_is(unit: Unit, by: By) -> dict[str, Any]:

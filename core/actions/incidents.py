@@ -16,6 +16,7 @@ from typing import Final
 
 from core.actions.edges import read_probing
 from core.actions.edges import tell as tell_of_edges
+from core.actions.escalation import start as start_clocks
 from core.actions.fold_facts import Facts, Judgement, gather
 from core.actions.incident_rows import fold_into, line_of, opening_row
 from core.actions.notices import Notice, notice_of, tell
@@ -94,11 +95,14 @@ async def fold(
     for key, row in found.items():
         if key not in opened:
             facts.stood(row)
+    if opened:
+        await start_clocks(unit, [found[key] for key in sorted(opened)])
 
     lines: list[Line] = []
     notices: list[Notice] = []
     incident_of: dict[uuid.UUID, uuid.UUID] = {}
     changed: dict[uuid.UUID, Row] = {}
+    risen: dict[uuid.UUID, Row] = {}
     for one in judged:
         key = (one.alarm.subject, one.alarm.family)
         if key not in found:
@@ -117,9 +121,12 @@ async def fold(
             changed[row["id"]] = row
             if rose:
                 notices.append(notice_of(row, one.item.id))
+                risen[row["id"]] = row
         if one.own:
             incident_of[one.item.id] = row["id"]
         lines.append(line_of(row, one, what, again=again is not None))
+    if risen:
+        await start_clocks(unit, list(risen.values()))
     await _write(unit, found, opened, changed, lines)
     if link and incident_of:
         await records.link(unit.connection, incident_of)

@@ -3,8 +3,9 @@
 An episode (incidents of one case within minutes) pages once: a second incident of it is told only when it is more
 severe than those that are open.
 
-An agency's routes hear of what reaches their severity. The protected person's phone gets a discreet word of a breach
-or an approach, never of her own panic. Her contacts hear of a panic only.
+An agency's routes hear of what reaches their severity, and so do those of the agency on whose ground it is. The
+protected person's phone gets a discreet word of a breach or an approach, never of her own panic. Her contacts hear of a
+panic only.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from core.domain.incident import SEVERITY_RANK
 from core.postgres import routing
 from core.postgres.incidents import Row
 
+NOT_FOR_OTHERS: Final = frozenset({"distance_m", "order_id"})
+"""Facts of a notice that another agency is not told."""
 TOLD_TO_HER: Final = frozenset({"proximity", "approach", "zone"})
 """Types of incident of which the protected person's own phone hears."""
 
@@ -39,6 +42,13 @@ class Notice:
     data: dict[str, Any]
     to_routes: bool = True
     to_her: bool = True
+    jurisdiction_agency_id: uuid.UUID | None = None
+    """On whose ground it is; None: the agency's own."""
+
+    @property
+    def agency_ids(self) -> tuple[uuid.UUID, ...]:
+        """The agencies whose routes hear of it."""
+        return tuple(dict.fromkeys(one for one in (self.agency_id, self.jurisdiction_agency_id) if one is not None))
 
 
 def notice_of(row: Row, cause: uuid.UUID, *, to_routes: bool = True, to_her: bool = True) -> Notice:
@@ -57,9 +67,12 @@ def notice_of(row: Row, cause: uuid.UUID, *, to_routes: bool = True, to_her: boo
             "distance_m": row["distance_m"],
             "occurred_at": rfc3339(row["occurred_at"]),
             "order_id": str(row["order_id"]) if row["order_id"] else None,
+            "exercise": row["exercise"],
+            "do_not_call": row["do_not_call"],
         },
         to_routes=to_routes,
         to_her=to_her,
+        jurisdiction_agency_id=row["jurisdiction_agency_id"],
     )
 
 
@@ -67,14 +80,15 @@ async def tell(unit: Unit, notices: Sequence[Notice]) -> None:
     """Queue what agencies' routes and protected persons' phones are to hear of `notices`."""
     if not notices:
         return
-    routes = await routing.agency_routes(unit.connection, sorted({notice.agency_id for notice in notices}))
-    her_ids = sorted({n.victim_id for n in notices if n.victim_id is not None and n.type in TOLD_TO_HER})
+    agency_ids = sorted({one for notice in notices if notice.to_routes for one in notice.agency_ids})
+    routes = await routing.agency_routes(unit.connection, agency_ids) if agency_ids else []
+    her_ids = sorted({n.victim_id for n in notices if n.to_her and n.victim_id is not None and n.type in TOLD_TO_HER})
     phones = await routing.push_devices(unit.connection, her_ids) if her_ids else []
     for notice in notices:
         for route in routes:
             if (
                 notice.to_routes
-                and route["agency_id"] == notice.agency_id
+                and route["agency_id"] in notice.agency_ids
                 and SEVERITY_RANK[route["min_severity"]] <= SEVERITY_RANK[notice.severity]
             ):
                 unit.queue(_to_route(notice, route))
@@ -141,9 +155,11 @@ def contact_deliveries(notice: Notice, contact: dict[str, Any]) -> list[Delivery
 
 
 def _to_route(notice: Notice, route: dict[str, Any]) -> Delivery:
+    own = route["agency_id"] == notice.agency_id
+    data = notice.data if own else {k: v for k, v in notice.data.items() if k not in NOT_FOR_OTHERS}
     return Delivery(
-        agency_id=notice.agency_id,
-        incident_id=notice.incident_id,
+        agency_id=route["agency_id"],
+        incident_id=notice.incident_id if own else None,
         cause=notice.cause,
         audience="dispatcher",
         recipient=f"route:{route['id']}",
@@ -152,7 +168,7 @@ def _to_route(notice: Notice, route: dict[str, Any]) -> Delivery:
         secret=route["secret"],
         template="incident_dispatcher",
         language=route["language"],
-        data=notice.data,
+        data=data,
         priority=PRIORITY_PANIC if notice.type == "panic" else PRIORITY_ALARM,
     )
 

@@ -13,6 +13,7 @@ from collections import Counter
 from datetime import timedelta
 from typing import Any, Final
 
+from core.actions.escalation import start
 from core.actions.incidents import fold_again
 from core.actions.notices import notice_of, tell
 from core.actions.silences import outage_subject
@@ -116,6 +117,8 @@ async def _open(unit: Unit, agency_id: uuid.UUID, cell: str | None, silent: int,
     )
     found, opened = await store.claim(unit.connection, {(subject, "outage")}, {(subject, "outage"): row})
     row = found[subject, "outage"]
+    if opened:
+        await start(unit, [row])
     transition_ids = await silences.give_to_outage(unit.connection, row["id"], agency_id, cell, unit.now - WINDOW)
     row["detail"] = {**row["detail"], "taken": row["detail"].get("taken", 0) + len(transition_ids)}
     await _fold_singles(unit, row, transition_ids)

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 
+from core.actions.escalation import start
 from core.actions.fold_facts import Facts, Judgement
 from core.actions.incident_rows import fold_into, line_of, opening_row
 from core.actions.notices import Notice, notice_of, tell
@@ -50,6 +51,8 @@ async def _tell_one(unit: Unit, facts: Facts, item: Transition) -> tuple[uuid.UU
         if row["type"] != item.kind:
             fold_into(row, replace(judgement, own=False))  # its figures and places are those of now
         row["updated_at"] = unit.now
+        if row["version"] != version:
+            await start(unit, [row])
         await store.update_many(unit.connection, [row])
         await store.add_lines(unit.connection, [line_of(row, judgement, "past")])
         unit.emit(row["agency_id"], "incident.updated", store.incident_json(row))
@@ -61,6 +64,7 @@ async def _tell_one(unit: Unit, facts: Facts, item: Transition) -> tuple[uuid.UU
     if not await store.insert_open(unit.connection, row):
         return row["id"], None
     facts.stood(row)
+    await start(unit, [row])
     await store.add_lines(unit.connection, [line_of(row, judgement, "opened")])
     unit.emit(row["agency_id"], "incident.opened", store.incident_json(row))
     unit.after_commit(INCIDENTS_OPENED.labels(row["type"], row["severity"]).inc)

@@ -6,13 +6,17 @@ import contextlib
 import uuid
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from core.domain.delivery import Delivery
 from core.domain.scope import Scope
+from core.domain.sharing import SHARED, concerned, shared_json
 from core.postgres import feed
 from core.postgres.database import CONNECT_TIMEOUT_S, Database
 from core.postgres.deliveries_write import insert_deliveries
+
+INCIDENT: Final = "incident."
+"""How the kinds of events begin that bear a whole incident."""
 
 
 class Unit:
@@ -26,8 +30,11 @@ class Unit:
         self._after: list[Callable[[], object]] = []
 
     def emit(self, agency_id: uuid.UUID, kind: str, data: dict[str, Any]) -> None:
-        """Have an event in the agency's feed when this commits."""
+        """Have an event in the agency's feed when this commits; of an incident, also in those of whom it concerns."""
         self._events.append(feed.Event(agency_id, kind, data))
+        if kind.startswith(INCIDENT):
+            told = [feed.Event(other, SHARED, shared_json(data)) for other in concerned(agency_id, data)]
+            self._events += told
 
     def queue(self, delivery: Delivery) -> None:
         """Have a message sent once this has committed."""

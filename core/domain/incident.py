@@ -89,6 +89,8 @@ TYPE_RANK: Final[dict[str, int]] = {
 COMMANDS: Final[dict[str, tuple[frozenset[State], State | None]]] = {
     "acknowledge": (frozenset({State.OPEN}), State.ACKNOWLEDGED),
     "dispatch": (frozenset({State.OPEN, State.ACKNOWLEDGED, State.DISPATCHED}), State.DISPATCHED),
+    "accept": (frozenset({State.DISPATCHED}), None),
+    "decline": (frozenset({State.DISPATCHED}), None),
     "note": (frozenset(State), None),
     "resolve": (frozenset({State.OPEN, State.ACKNOWLEDGED, State.DISPATCHED}), State.RESOLVED),
     "reopen": (frozenset({State.RESOLVED}), State.OPEN),

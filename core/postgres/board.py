@@ -81,6 +81,17 @@ async def send_units(
     return rows
 
 
+async def take_unit(connection: Connection, agency_id: uuid.UUID, unit_id: uuid.UUID, now: datetime) -> Any | None:
+    """Mark a unit as dispatched if it is still available; None: another was faster."""
+    return await connection.fetchrow(
+        "UPDATE unit SET status = 'dispatched', updated_at = $3"
+        " WHERE agency_id = $1 AND id = $2 AND status = 'available' RETURNING *",
+        agency_id,
+        unit_id,
+        now,
+    )
+
+
 async def free_units(
     connection: Connection, agency_id: uuid.UUID, unit_ids: Sequence[uuid.UUID], now: datetime
 ) -> Sequence[Any]:

@@ -18,6 +18,12 @@ CONTACT_IS_TOLD: Final = (
     "verified_at IS NOT NULL AND consented_at IS NOT NULL AND revoked_at IS NULL AND NOT linked_to_aggressor"
 )
 """Which rows of `contact` may be told of a panic."""
+QUIET: Final = (
+    "EXISTS (SELECT FROM incident i WHERE i.subject = 'person:' || {person} AND i.family = 'panic'"
+    " AND i.state <> 'resolved' AND (coalesce((i.detail ->> 'duress')::boolean, false)"
+    " OR coalesce((i.detail ->> 'cancel_unverified')::boolean, false)))"
+)
+"""Whether nothing may reach a person's phone and contacts, whatever happens (core.domain.panic.is_quiet)."""
 
 
 async def agency_routes(connection: Connection, agency_ids: Sequence[uuid.UUID]) -> list[dict[str, Any]]:
@@ -31,13 +37,26 @@ async def agency_routes(connection: Connection, agency_ids: Sequence[uuid.UUID])
 
 
 async def push_devices(connection: Connection, person_ids: Sequence[uuid.UUID]) -> list[dict[str, Any]]:
-    """The phones of people that take push messages, with their carrier's language."""
+    """The phones of people that take push messages, with their carrier's language; none while they must be quiet."""
+    rows = await connection.fetch(
+        "SELECT d.id, d.agency_id, d.person_id, d.push_token, d.push_token_sealed, p.language"  # noqa: S608
+        " FROM device d JOIN person p ON p.id = d.person_id"
+        " WHERE d.person_id = ANY($1) AND num_nonnulls(d.push_token, d.push_token_sealed) > 0 AND d.role = 'victim'"
+        f" AND d.status IN ('registered', 'active') AND NOT {QUIET.format(person='d.person_id')} ORDER BY d.id",
+        person_ids,
+    )
+    return [phone for phone in await DEVICES.read_what_opens(connection, rows) if phone["push_token"] is not None]
+
+
+async def phones_of_aggressor(connection: Connection, person_id: uuid.UUID) -> list[dict[str, Any]]:
+    """The phones of an aggressor that take push messages, with his language."""
     rows = await connection.fetch(
         "SELECT d.id, d.agency_id, d.person_id, d.push_token, d.push_token_sealed, p.language"
         " FROM device d JOIN person p ON p.id = d.person_id"
-        " WHERE d.person_id = ANY($1) AND num_nonnulls(d.push_token, d.push_token_sealed) > 0 AND d.role = 'victim'"
-        " AND d.status IN ('registered', 'active') ORDER BY d.id",
-        person_ids,
+        " WHERE d.person_id = $1 AND d.kind = 'phone' AND d.role = 'aggressor' AND p.erased_at IS NULL"
+        " AND num_nonnulls(d.push_token, d.push_token_sealed) > 0 AND d.status IN ('registered', 'active')"
+        " ORDER BY d.id",
+        person_id,
     )
     return [phone for phone in await DEVICES.read_what_opens(connection, rows) if phone["push_token"] is not None]
 
@@ -45,7 +64,8 @@ async def push_devices(connection: Connection, person_ids: Sequence[uuid.UUID]) 
 async def contacts(connection: Connection, person_id: uuid.UUID) -> list[dict[str, Any]]:
     """Whom a person's panic may be told: verified, consenting, not revoked, not linked to the aggressor."""
     rows = await connection.fetch(
-        f"SELECT {CONTACTS.selected} FROM contact WHERE person_id = $1 AND {CONTACT_IS_TOLD} ORDER BY id",  # noqa: S608
+        f"SELECT {CONTACTS.selected} FROM contact WHERE person_id = $1 AND {CONTACT_IS_TOLD}"  # noqa: S608
+        f" AND NOT {QUIET.format(person='person_id')} ORDER BY id",
         person_id,
     )
     return await CONTACTS.read_what_opens(connection, rows)
