@@ -126,10 +126,12 @@ def _recording(part: Part, settings: Settings, instance: str) -> list[Service]:
 
 def _build_notifier(part: Part, settings: Settings, index: int, instance: str) -> None:
     from notifier.channels import build as build_channels
+    from notifier.escalator import Escalator
     from notifier.sealer import Sealer
     from notifier.sender import Sender
 
     part.services = [Sender(settings, part.database, build_channels(settings), utc_now)]
+    part.services.append(Escalator(part.database, utc_now))
     part.services += _recording(part, settings, instance)
     if settings.sealer_database_url is not None:
         sealing = Database(
