@@ -151,8 +151,8 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     from api.ingest.health import IngestHealth
     from api.ingest.registry import Registry
     from api.ingest.registry_file import RegistryFile
-    from api.ledger_gate import LedgerGate
     from api.last_known import LastKnown
+    from api.ledger_gate import LedgerGate
     from api.live.own_news import OwnNews
     from api.live.tail import FeedTail
     from api.panic_desk import PanicDesk, PanicDrain
@@ -221,7 +221,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
 
 
 def _direct_post(settings: Settings) -> DirectPost:
-    """The notifier's channels for the api's own use in an outage; none that is badly set keeps it from taking panics."""
+    """The notifier's channels for the api in an outage; one that is badly set keeps it from taking no panic."""
     from notifier.channels import build as build_channels
     from notifier.direct import DirectPost
 
