@@ -19,11 +19,12 @@ from core.actions.edges import tell as tell_of_edges
 from core.actions.escalation import start as start_clocks
 from core.actions.fold_facts import Facts, Judgement, gather
 from core.actions.incident_rows import fold_into, line_of, opening_row
-from core.actions.notices import Notice, notice_of, tell
+from core.actions.notices import Notice, notice_of
 from core.actions.past import tell_past
 from core.actions.prompts import prompt_wearers
 from core.actions.silences import absorb
 from core.actions.unit_of_work import Unit
+from core.actions.untold import mark, tell_or_wait
 from core.domain.alarm import SEPARATION_KINDS, is_past, is_prompt
 from core.domain.transition import Transition
 from core.metrics import INCIDENTS_OPENED
@@ -127,10 +128,15 @@ async def fold(
         lines.append(line_of(row, one, what, again=again is not None))
     if risen:
         await start_clocks(unit, list(risen.values()))
+    # Told before the rows are written: of whom the keys are away, the row says that the messages wait.
+    waiting = await tell_or_wait(unit, notices)
+    for row in found.values():
+        if row["id"] in waiting:
+            mark(row, waiting[row["id"]])
+            changed[row["id"]] = row
     await _write(unit, found, opened, changed, lines)
     if link and incident_of:
         await records.link(unit.connection, incident_of)
-    await tell(unit, notices)
 
 
 async def _write(

@@ -15,9 +15,10 @@ from typing import Any, Final
 
 from core.actions.escalation import start
 from core.actions.incidents import fold_again
-from core.actions.notices import notice_of, tell
+from core.actions.notices import notice_of
 from core.actions.silences import outage_subject
 from core.actions.unit_of_work import Unit
+from core.actions.untold import mark, tell_or_wait
 from core.clock import rfc3339, to_ms
 from core.domain.incident import Severity
 from core.domain.outage import (
@@ -134,7 +135,9 @@ async def _open(unit: Unit, agency_id: uuid.UUID, cell: str | None, silent: int,
     )
     unit.emit(agency_id, "incident.opened", store.incident_json(row))
     unit.after_commit(INCIDENTS_OPENED.labels(row["type"], row["severity"]).inc)
-    await tell(unit, [notice_of(row, row["id"])])
+    if waiting := await tell_or_wait(unit, [notice_of(row, row["id"])]):
+        mark(row, waiting[row["id"]])
+        await store.update_many(unit.connection, [row])
 
 
 async def _fold_singles(unit: Unit, outage: Row, transition_ids: list[uuid.UUID]) -> None:

@@ -14,8 +14,9 @@ from dataclasses import replace
 from core.actions.escalation import start
 from core.actions.fold_facts import Facts, Judgement
 from core.actions.incident_rows import fold_into, line_of, opening_row
-from core.actions.notices import Notice, notice_of, tell
+from core.actions.notices import Notice, notice_of
 from core.actions.unit_of_work import Unit
+from core.actions.untold import mark, tell_or_wait
 from core.clock import from_ms, rfc3339, to_ms
 from core.domain.alarm import Alarm, past_end_ms, past_severity, subject_of
 from core.domain.incident import FAMILY_OF_TYPE, Severity
@@ -36,7 +37,11 @@ async def tell_past(unit: Unit, facts: Facts, items: Sequence[Transition]) -> No
         notices += [notice] if notice is not None else []
     if linked:
         await records.link(unit.connection, linked)
-    await tell(unit, notices)
+    if waiting := await tell_or_wait(unit, notices):
+        rows = await store.lock_many(unit.connection, sorted(waiting))
+        for row in rows:
+            mark(row, waiting[row["id"]])
+        await store.update_many(unit.connection, rows)
 
 
 async def _tell_one(unit: Unit, facts: Facts, item: Transition) -> tuple[uuid.UUID, Notice | None]:
