@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 from typing import Any
 
 from fastapi import APIRouter, Response
 
 from api.auth import Admin, User
 from api.deps import Context
-from api.schemas.access import AgencyChange, AgencyView, NewRoute, RouteChange, RouteView
+from api.schemas.access import (
+    AgencyChange,
+    AgencyView,
+    NewRoute,
+    RotatedSecret,
+    RouteChange,
+    RouteView,
+    SecretRotation,
+)
 from api.schemas.base import Page, Paging, page_of
 from core.actions import records
 from core.actions.orders import check_time_zone
 from core.actions.unit_of_work import act
-from core.errors import NotFound
+from core.domain.webhook_secret import new_secret, rotated
+from core.errors import Conflict, NotFound
 from core.postgres import agencies
 from core.postgres.agencies import ROUTES
 from core.postgres.table import Record
@@ -70,6 +80,21 @@ async def list_routes(actor: Admin, context: Context, paging: Paging) -> dict[st
     async with context.database.connection(actor.scope) as connection:
         found = await ROUTES.page(connection, actor.agency_id, after=paging.after, limit=paging.limit)
     return page_of(found, paging.limit)
+
+
+@router.post("/notification-routes/{route_id}/rotate-secret", response_model=RotatedSecret)
+async def rotate_route_secret(
+    route_id: uuid.UUID, body: SecretRotation, actor: Admin, context: Context
+) -> dict[str, Any]:
+    """A new signing secret for a webhook, told only now; until the earlier one ends, messages bear both signatures."""
+    async with act(context.database, context.clock(), actor.scope) as unit:
+        route = await ROUTES.get(unit.connection, actor.agency_id, route_id, lock=True)
+        if route["channel"] != "webhook":
+            raise Conflict("Only a webhook has a signing secret.", code="state_forbids")
+        secret, ends_at = new_secret(), unit.now + timedelta(seconds=body.overlap_s)
+        values = {"secret": rotated(route["secret"], secret, unit.now, ends_at)}
+        await records.change(unit, actor, ROUTES, route_id, values, "secret_rotated")
+    return {"id": route_id, "secret": secret, "earlier_until": ends_at}
 
 
 @router.patch("/notification-routes/{route_id}", response_model=RouteView)

@@ -6,7 +6,7 @@ import uuid
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, SecretStr
+from pydantic import ConfigDict, Field, SecretStr, model_validator
 
 from api.schemas.base import Body, Change, Language, Moment, Name, New, View
 
@@ -130,12 +130,22 @@ class NewRoute(New):
     """A way by which the agency itself wants to be told."""
 
     name: Name
-    channel: Literal["log", "webhook", "email", "fcm"]
-    address: Annotated[str, Field(min_length=1, max_length=2000)]
-    secret: Annotated[str, Field(max_length=500)] | None = Field(None, description="Webhook signing secret.")
+    channel: Literal["log", "webhook", "email", "fcm", "sms", "apprise"]
+    address: Annotated[str, Field(min_length=1, max_length=2000)] = Field(
+        description="Where; of `apprise` only a name for it, for its URL is its secret."
+    )
+    secret: Annotated[str, Field(max_length=2000)] | None = Field(
+        None, description="Webhook signing secret, or the Apprise URL. Sealed, and never told again."
+    )
     language: Language | None = None
     min_severity: Literal["low", "medium", "high", "critical"] | None = None
     enabled: bool | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> NewRoute:
+        if self.channel == "apprise" and (not self.secret or "://" in self.address):
+            raise ValueError("an Apprise URL is a secret: write it in `secret`, and a name for it in `address`")
+        return self
 
 
 class RouteChange(Change):
@@ -149,6 +159,20 @@ class RouteChange(Change):
     language: Language | None = None
     min_severity: Literal["low", "medium", "high", "critical"] | None = None
     enabled: bool | None = None
+
+
+class SecretRotation(Body):
+    """How long the earlier secret signs beside the new one."""
+
+    overlap_s: float = Field(86_400, ge=0, le=604_800, allow_inf_nan=False)
+
+
+class RotatedSecret(View):
+    """A webhook's new signing secret, told only now."""
+
+    id: uuid.UUID
+    secret: str
+    earlier_until: datetime
 
 
 class RouteView(View):

@@ -96,3 +96,17 @@ async def note_by_link(unit: Unit, token: str) -> None:
     if found is None or unit.now >= found.created_at + SEEN_LINK_LIFE:
         return
     await note_receipt(unit, found.id, "seen", unit.now)
+
+
+async def note_of_gateway(
+    unit: Unit, provider_id: str | None, reference: uuid.UUID | None, state: str, detail: str | None
+) -> bool:
+    """A gateway says what became of a text message, known by our id or by its own; False: there is none such."""
+    delivery_id = reference
+    if delivery_id is None and provider_id is not None:
+        delivery_id = await receipts.by_provider_id(unit.connection, provider_id)
+    standing = await receipts.lock(unit.connection, delivery_id) if delivery_id is not None else None
+    if standing is None or standing.channel != "sms":
+        return False
+    await note(unit, standing, state, unit.now, detail)
+    return True

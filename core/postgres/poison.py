@@ -31,3 +31,11 @@ async def set_aside(connection: Connection, source: str, entry: str, reason: str
 async def count_unhandled(connection: Connection) -> int:
     """How many wait for somebody to look at them."""
     return int(await connection.fetchval("SELECT count(*) FROM poison WHERE handled_at IS NULL"))
+
+
+async def unhandled_by_source(connection: Connection) -> dict[str, int]:
+    """The same by where they came from."""
+    rows = await connection.fetch(
+        "SELECT source, count(*) AS count FROM poison WHERE handled_at IS NULL GROUP BY source ORDER BY source"
+    )
+    return {row["source"]: int(row["count"]) for row in rows}

@@ -16,6 +16,7 @@ TELLS_NOBODY = {
     "panic_timers.list_timers", "panic_timers.read_own_pins", "panic_timers.read_timer",
     "second_factors.list_passkeys", "second_factors.read_factors", "sessions.list_own_sessions",
     # the agency's, its staff's and its units'
+    "dead_letters.list_dead_letters", "push_subscriptions.list_subscriptions", "receipts.ask_seen",
     "agencies.list_agencies", "agencies.list_routes", "agencies.read_agency", "gateways.list_gateways",
     "oidc.callback", "oidc.read_provider", "oidc.start", "policies.read_agency_policy", "sessions.list_sessions",
     "sign_in_policy.read_sign_in_policy", "units.list_units", "units.read_unit", "users.list_users", "users.read_user",

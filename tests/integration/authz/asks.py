@@ -22,6 +22,9 @@ SAMPLES: Final[dict[str, Json]] = {
     "version": 1,
     "issuer": "https://login.example.org",
     "address": "desk",
+    "state": "seen",
+    "token": "made-up",
+    "gateway": "nobody",
 }
 """Values of parameters and fields by name, where their schema does not say enough."""
 WHOLE: Final[dict[str, Json]] = {

@@ -197,7 +197,13 @@ async def _rows(make: Maker, database: Database, mark: str, now: datetime) -> No
             glass_id := new_id(), world.agency_id, world.users["dispatcher"], case_id, [case_id], REASON, now,
             now + timedelta(hours=1),
         )  # fmt: skip
-    places |= {"glass_id": str(glass_id), "case_id": str(case_id)}
+        await connection.execute(
+            "INSERT INTO delivery (id, agency_id, incident_id, cause, audience, recipient, channel, address,"
+            " template, state, due_at, created_at, updated_at) VALUES ($1, $2, $3, 'test', 'dispatcher', 'route:1',"
+            " 'log', 'desk', 'incident_dispatcher', 'dead', $4, $4, $4)",
+            delivery_id := new_id(), world.agency_id, uuid.UUID(places["incident_id"]), now,
+        )  # fmt: skip
+    places |= {"glass_id": str(glass_id), "case_id": str(case_id), "delivery_id": str(delivery_id)}
     world.words.append(f"key {mark}")
     world.of_case |= {places[name] for name in ("victim_id", "aggressor_id", "order_id", "case_id", "incident_id")}
     world.of_case |= {word for word in world.words if word.startswith(("Her", "Him", "Order", "Sister", "note", "+77"))}

@@ -58,6 +58,10 @@ SPECIAL: Final[dict[str, tuple[int, ...]]] = {
     "POST /v1/suspensions/{suspension_id}/confirm": (403,),  # one of them asked for it
     "POST /v1/break-glass": (404,),  # it is not sealed
     "PATCH /v1/me/passkeys/{passkey_id}": (404,),  # one of them has it
+    "POST /v1/receipts/sms/{gateway}": (404,),  # there is no gateway
+    "POST /v1/dead-letters/{delivery_id}/retry": (404,),  # the first of them had it sent again
+    "POST /v1/dead-letters/{delivery_id}/dismiss": (404,),
+    "POST /v1/me/messages/{delivery_id}/{state}": (404,),  # it was sent to somebody else
 }
 """What who may ask is answered beside success."""
 

@@ -1,0 +1,168 @@
+"""Receipts from outside: what gateways, apps and people themselves say became of a message.
+
+The link "I have seen it" needs no login and tells nothing: its page is the same for every token, also for one that is
+unknown or too old. Asking for the page confirms nothing, so that what looks into links before people do confirms none
+either; the button does.
+"""
+
+from __future__ import annotations
+
+import functools
+import uuid
+from typing import Any, Final, Literal
+
+import structlog
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse
+
+from api.auth import Device, User, client_address
+from api.bounds import AttemptLimiter
+from api.deps import Context
+from api.who_may import ANYONE
+from core import sms_callbacks
+from core.actions import receipts
+from core.actions.unit_of_work import act
+from core.errors import NotAuthenticated, NotFound, StoreUnavailable, TooMany
+from core.settings import Settings
+from core.sms_gateways import Gateway, load_gateways
+
+log = structlog.get_logger(__name__)
+
+router = APIRouter(tags=["receipts"])
+
+State = Literal["delivered", "seen"]
+TOKEN_CHARS_MAX: Final = 100
+PRESSES_PER_MINUTE: Final = 30
+"""Buttons pressed from one address."""
+BODY: Final[dict[str, Any]] = {
+    "requestBody": {"content": {"application/x-www-form-urlencoded": {"schema": {"type": "object"}}}}
+}
+
+_presses = AttemptLimiter(PRESSES_PER_MINUTE)
+
+PAGE: Final = """<!doctype html>
+<html lang="mul">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="robots" content="noindex, nofollow, noarchive">
+<meta name="referrer" content="no-referrer">
+<title>…</title>
+<style>
+body{font:1.1rem/1.5 system-ui,sans-serif;margin:12vh auto 0;max-width:22rem;padding:0 1rem;text-align:center;
+color:#1b1b1f;background:#fff}
+p{margin:.3rem 0}
+button{font:inherit;font-weight:600;width:100%%;margin-top:1.5rem;padding:1rem;border:0;border-radius:.6rem;
+background:#1d4f91;color:#fff}
+button:focus-visible{outline:3px solid #f0a500}
+@media (prefers-color-scheme:dark){body{color:#eee;background:#16181d}button{background:#8ab4f8;color:#10131a}}
+</style>
+</head>
+<body>
+<main>
+%s
+</main>
+</body>
+</html>
+"""
+QUESTION: Final = (
+    PAGE
+    % """<p lang="kk">Хабарламаны көрдіңіз бе?</p>
+<p lang="ru">Вы увидели сообщение?</p>
+<p lang="en">Have you seen the message?</p>
+<form method="post"><button type="submit"><span lang="kk">Көрдім</span> ·
+<span lang="ru">Да, вижу</span> · <span lang="en">I have seen it</span></button></form>"""
+)
+THANKS: Final = (
+    PAGE
+    % """<p lang="kk">Рақмет. Бұл бетті жаба беріңіз.</p>
+<p lang="ru">Спасибо. Страницу можно закрыть.</p>
+<p lang="en">Thank you. You may close this page.</p>"""
+)
+LATER: Final = (
+    PAGE
+    % """<p lang="kk">Қазір болмай тұр. Бір минуттан кейін қайталаңыз.</p>
+<p lang="ru">Сейчас не получилось. Повторите через минуту.</p>
+<p lang="en">That did not work just now. Try again in a minute.</p>"""
+)
+HEADERS: Final = {
+    "cache-control": "no-store",
+    "referrer-policy": "no-referrer",
+    "x-robots-tag": "noindex, nofollow, noarchive",
+    "x-content-type-options": "nosniff",
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'",
+}
+
+
+def _page(text: str, status_code: int = 200) -> HTMLResponse:
+    return HTMLResponse(text, status_code, HEADERS)
+
+
+@router.get("/seen/{token}", response_class=HTMLResponse, openapi_extra=ANYONE)
+async def ask_seen(token: str) -> HTMLResponse:
+    """A page with one button, the same for every token; opening it confirms nothing."""
+    del token
+    return _page(QUESTION)
+
+
+@router.post("/seen/{token}", response_class=HTMLResponse, openapi_extra=ANYONE)
+async def confirm_seen(token: str, request: Request, context: Context) -> HTMLResponse:
+    """The button: whoever had the message has seen it. The answer is the same for every token."""
+    try:
+        _presses.check(client_address(request))
+        async with act(context.device_database, context.clock()) as unit:
+            await receipts.note_by_link(unit, token[:TOKEN_CHARS_MAX])
+    except TooMany:
+        return _page(LATER, 429)
+    except StoreUnavailable:
+        return _page(LATER, 503)
+    return _page(THANKS)
+
+
+@router.post("/v1/me/deliveries/{delivery_id}/{state}", status_code=204)
+async def note_own_delivery(delivery_id: uuid.UUID, state: State, device: Device, context: Context) -> None:
+    """The app has what was sent to this device, or has shown it. Said twice is said once."""
+    async with act(context.device_database, context.clock()) as unit:
+        known = await receipts.note_own(unit, device.id, delivery_id, state)
+    if not known:
+        raise NotFound("Nothing with this id was sent to this device.")
+
+
+@router.post("/v1/me/messages/{delivery_id}/{state}", status_code=204)
+async def note_own_message(delivery_id: uuid.UUID, state: State, actor: User, context: Context) -> None:
+    """You have what was sent to you yourself, or have seen it. Said twice is said once."""
+    async with act(context.database, context.clock(), actor.scope) as unit:
+        known = await receipts.note_users(unit, actor.user_id, delivery_id, state)
+    if not known:
+        raise NotFound("Nothing with this id was sent to you.")
+
+
+@functools.lru_cache(maxsize=4)
+def _gateways(settings: Settings) -> dict[str, Gateway]:
+    return {gateway.name: gateway for gateway in load_gateways(settings)}
+
+
+@router.post("/v1/receipts/sms/{gateway}", status_code=204, openapi_extra=ANYONE | BODY)
+async def note_sms(gateway: str, request: Request, context: Context) -> Response:
+    """What an SMS gateway says became of a message; signed as its entry in the gateways' file says."""
+    known = _gateways(context.settings).get(gateway)
+    callback = known.callback if known is not None else None
+    if known is None or callback is None:
+        raise NotFound("There is no gateway of this name that tells what became of messages.")
+    body = await request.body()
+    fields = sms_callbacks.read(body, request.headers.get("content-type", ""))
+    query = f"?{request.url.query}" if request.url.query else ""
+    base = (context.settings.public_url or str(request.base_url)).rstrip("/")
+    url = f"{base}{request.url.path}{query}"
+    if not sms_callbacks.is_genuine(known, callback, url, request.headers.get(callback.header), body, fields):
+        log.warning("sms_callback_refused", gateway=gateway)
+        raise NotAuthenticated("This is not signed by the gateway.", code="credentials_invalid")
+    told = sms_callbacks.told_by(known, callback, fields, request.query_params.get("delivery"))
+    if told.state is not None:
+        async with act(context.device_database, context.clock()) as unit:
+            found = await receipts.note_of_gateway(unit, told.provider_id, told.reference, told.state, told.detail)
+        if not found:
+            # Perhaps our own mark is yet to be written: a gateway that repeats itself finds it then.
+            raise NotFound("No such message was sent.")
+    return Response(status_code=204)
