@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from core.actions import escalation, jurisdictions
 from core.actions.duress import CANCEL_FIELDS, tell_again, turn
 from core.actions.notices import notice_of, tell, tell_contacts
 from core.actions.unit_of_work import Unit
@@ -91,7 +92,7 @@ async def _presser(unit: Unit, panic: PanicIn) -> _Presser:
     digest = bytes.fromhex(panic.token_digest) if panic.token_digest else None
     row = await store.presser(unit.connection, panic.device_id, digest, unit.now)
     if row is None:
-        agency_id = panic.agency_id or await store.first_agency(unit.connection)
+        agency_id = panic.agency_id or await jurisdictions.agency_at(unit, panic.lat, panic.lon)
         if agency_id is None:
             raise Unavailable("There is no agency yet to take a panic; it is kept.")
         # By where it came from, not by what it called itself: a flood of made-up tokens is one incident.
@@ -118,6 +119,8 @@ async def _new(
     key = (presser.subject, "panic")
     found, opened = await incident_store.claim(unit.connection, {key}, {key: opening})
     row = found[key]
+    if key in opened:
+        await escalation.start(unit, [row])
     if forced is not None:
         await turn(unit, row, from_ms(panic.received_ms), forced, panic_id, keyless=keyless)
     contacts_told = False if keyless else await _tell_contacts(unit, row, panic_id, presser)
