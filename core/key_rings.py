@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
-import os
 import re
 import secrets
 from collections.abc import Sequence
@@ -19,11 +18,11 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import structlog
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from core.domain.sealing import KEY_BYTES, NONCE_BYTES, Owner
+from core.aead import AESGCM, InvalidTag, decrypt, encrypt
+from core.domain.sealing import KEY_BYTES, Owner
 from core.errors import Misconfigured
+from core.files import write_whole
 from core.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -103,11 +102,7 @@ class LocalRing:
     async def wrap(self, keys: Sequence[tuple[Owner, bytes]]) -> list[Wrapped]:
         self._look_again()
         cipher = self._ciphers[self._current]
-        wrapped = []
-        for owner, key in keys:
-            nonce = secrets.token_bytes(NONCE_BYTES)
-            wrapped.append(Wrapped(self._current, nonce + cipher.encrypt(nonce, key, _bound(owner))))
-        return wrapped
+        return [Wrapped(self._current, encrypt(cipher, key, _bound(owner))) for owner, key in keys]
 
     async def unwrap(self, keys: Sequence[tuple[Owner, Wrapped]]) -> list[bytes]:
         return [self._unwrap(owner, wrapped) for owner, wrapped in keys]
@@ -118,10 +113,9 @@ class LocalRing:
         cipher = self._ciphers.get(wrapped.key_id)
         if cipher is None:
             raise KeyLost(f"the key {wrapped.key_id!r:.80} is not in the ring")
-        nonce, blob = wrapped.blob[:NONCE_BYTES], wrapped.blob[NONCE_BYTES:]
         try:
-            return cipher.decrypt(nonce, blob, _bound(owner))
-        except (InvalidTag, ValueError):
+            return decrypt(cipher, wrapped.blob, _bound(owner))
+        except InvalidTag:
             raise KeyLost("a data key does not open: it was changed, or belongs to another owner") from None
 
     async def rewrap(self, keys: Sequence[tuple[Owner, Wrapped]]) -> list[Wrapped]:
@@ -178,22 +172,7 @@ def make_key_file(path: Path, text: str, *, replace: bool = False) -> None:
 
     Raises OSError.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        if replace:
-            draft.replace(path)
-        else:
-            os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink(missing_ok=True)
+    write_whole(path, text.encode("ascii"), 0o600, replace=replace)
 
 
 def key_path(settings: Settings) -> Path:

@@ -7,19 +7,16 @@ and tag.
 
 from __future__ import annotations
 
-import secrets
 import uuid
 from typing import Final
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from core.aead import AESGCM, InvalidTag, decrypt, encrypt
 from core.errors import Misconfigured
 
 VERSION: Final = b"\x01"
-NONCE_BYTES: Final = 12
 
 
 class SecretBox:
@@ -31,17 +28,15 @@ class SecretBox:
 
     def seal(self, purpose: str, owner: uuid.UUID, secret: bytes) -> bytes:
         """`secret`, readable only by `open_sealed` with the same purpose and owner."""
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        return VERSION + nonce + self._cipher.encrypt(nonce, secret, _binding(purpose, owner))
+        return VERSION + encrypt(self._cipher, secret, _binding(purpose, owner))
 
     def open_sealed(self, purpose: str, owner: uuid.UUID, sealed: bytes) -> bytes:
         """What was sealed; raises Misconfigured when it was not sealed under this key, for this."""
-        nonce, rest = sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
         try:
             if sealed[:1] != VERSION:
                 raise InvalidTag
-            return self._cipher.decrypt(nonce, rest, _binding(purpose, owner))
-        except (InvalidTag, ValueError):
+            return decrypt(self._cipher, sealed[1:], _binding(purpose, owner))
+        except InvalidTag:
             raise Misconfigured(
                 f"A sealed {purpose} cannot be opened: was the token key replaced? Have it entered anew."
             ) from None

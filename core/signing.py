@@ -11,8 +11,6 @@ read too, so that what an earlier key signed stays verifiable. Every key that ha
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -22,6 +20,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from core.errors import Misconfigured
+from core.files import write_whole
 from core.settings import Settings
 
 FILE_NAME: Final = "signing.key"
@@ -148,11 +147,10 @@ def _private_key(path: Path) -> Ed25519PrivateKey:
 
 
 def _make(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     pem = Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    _write_once(path, pem, 0o600)
+    write_whole(path, pem, 0o600)
 
 
 def _public_directory(path: Path) -> Path:
@@ -166,23 +164,6 @@ def _keep_public(path: Path, signer: Signer) -> None:
     if kept.exists():
         return
     try:
-        directory.mkdir(exist_ok=True)
-        _write_once(kept, signer.public_key_pem.encode(), 0o644)
+        write_whole(kept, signer.public_key_pem.encode(), 0o644)
     except OSError:
         return  # a mounted secret: whoever rotates it keeps the public key, as docs/audit.md says
-
-
-def _write_once(path: Path, content: bytes, mode: int) -> None:
-    # Written whole beside it, then linked: of two processes that start at once, one file wins for both.
-    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()

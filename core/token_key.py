@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hmac
-import os
 import secrets
 from pathlib import Path
 from typing import Final
 
 from core.errors import Misconfigured
+from core.files import write_whole
 from core.settings import Settings
 
 KEY_BYTES: Final = 32
@@ -38,21 +38,8 @@ def derived_key(settings: Settings, purpose: str) -> bytes:
 
 
 def _read_or_make(path: Path) -> bytes:
-    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        # Written whole beside it, then linked: of two processes that start at once, one key wins for both.
-        draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
+        write_whole(path, secrets.token_bytes(KEY_BYTES), 0o600)
     key = path.read_bytes()
     if len(key) < KEY_BYTES:
         raise Misconfigured(f"The token key {path} is damaged; remove it to have a new one made (users sign in again).")

@@ -23,11 +23,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from core.aead import AESGCM, InvalidTag, decrypt, encrypt
 from core.domain.sealing import HEADER_BYTES, KEY_BYTES, NONCE_BYTES, Owner, Spot, agency
 from core.errors import StoreUnavailable
 from core.key_rings import KeyLost, KeyRing, LocalRing, Wrapped, load_ring
@@ -64,16 +63,15 @@ class Dek:
 
     def seal(self, spot: Spot, value: Any) -> bytes:
         """A JSON value, sealed for one place."""
-        nonce = secrets.token_bytes(NONCE_BYTES)
         header = self.owner.header
-        return header + nonce + self._cipher.encrypt(nonce, _encode(value), spot.bound_to(header))
+        return header + encrypt(self._cipher, _encode(value), spot.bound_to(header))
 
     def open(self, spot: Spot, sealed: bytes) -> Any:
         """The value sealed for a place. Raises Unsealable."""
-        header, nonce = sealed[:HEADER_BYTES], sealed[HEADER_BYTES : HEADER_BYTES + NONCE_BYTES]
+        header = sealed[:HEADER_BYTES]
         try:
-            plain = self._cipher.decrypt(nonce, sealed[HEADER_BYTES + NONCE_BYTES :], spot.bound_to(header))
-        except (InvalidTag, ValueError):
+            plain = decrypt(self._cipher, sealed[HEADER_BYTES:], spot.bound_to(header))
+        except InvalidTag:
             raise Unsealable(f"{spot.table}.{spot.column} does not open") from None
         return _decode(plain)
 
@@ -128,8 +126,7 @@ class Traveller:
     def seal(self, payload: bytes) -> bytes:
         """The payload sealed; `prepare` must have been awaited. Takes microseconds and no input or output."""
         assert self._cipher is not None, "Traveller.prepare was not awaited"
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        return self._prefix + nonce + self._cipher.encrypt(nonce, payload, self._prefix)
+        return self._prefix + encrypt(self._cipher, payload, self._prefix)
 
     async def open(self, sealed: bytes) -> bytes:
         """The payload. Raises Unsealable; KeyLost when the ring does not have its key; StoreUnavailable."""
@@ -162,10 +159,9 @@ class Traveller:
 
     @staticmethod
     def _decrypted(cipher: AESGCM, prefix: bytes, sealed: bytes) -> bytes:
-        end = len(prefix)
         try:
-            return cipher.decrypt(sealed[end : end + NONCE_BYTES], sealed[end + NONCE_BYTES :], prefix)
-        except (InvalidTag, ValueError):
+            return decrypt(cipher, sealed[len(prefix) :], prefix)
+        except InvalidTag:
             raise Unsealable("what travelled was changed") from None
 
 

@@ -150,3 +150,15 @@ async def test_keys_move_open_acknowledge_and_close_in_any_keyboard_layout(conso
     await console.page.keyboard.press("Escape")
     await expect(console.panel).to_contain_text("No incident chosen")
     assert [command for command, _ in console.desk.asked] == ["acknowledge"]
+
+
+async def test_messages_that_wait_for_keys_are_told_of_and_so_is_a_line_that_does_not_open(console: Any) -> None:
+    console.desk.add(
+        console.desk.make(1, detail={"untold": ["routes", "her"]}),
+        line("note", unreadable=True),
+        line("note", note="He left."),
+    )
+    await console.live()
+    await console.open_first()
+    for words in ("the key service does not answer", "does not open", "He left."):
+        await expect(console.panel).to_contain_text(words)

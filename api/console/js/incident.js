@@ -110,6 +110,7 @@ export class IncidentPanel {
     const hazards = Object.entries(incident.hazards ?? {}).filter(([, value]) => value && (!Array.isArray(value) || value.length));
     return [
       incident.provisional && h("p", { class: "notice provisional-note" }, icon("clock"), h("span", {}, t("provisional.explain"))),
+      incident.detail?.untold && incident.state !== "resolved" && h("p", { class: "notice bad" }, icon("clock"), h("span", {}, t("untold"))),
       incident.do_not_call && h("p", { class: "notice bad" }, icon("nocall"), h("span", {}, t("do_not_call"))),
       incident.inside && incident.state !== "resolved" && h("p", { class: "notice warn" }, icon("aggressor"), h("span", {}, t("inside"))),
       hazards.length > 0 && h("p", { class: "notice warn" }, icon("high"), h("span", {}, hazards.map(([name, value]) =>
@@ -223,7 +224,7 @@ function lineWords(line) {
 function lineDetail(line) {
   const data = line.data ?? {};
   return [
-    data.text ?? data.note,
+    data.unreadable ? t("line.unreadable") : data.text ?? data.note,
     data.outcome && term("outcome", data.outcome),
     data.what === "stays_open" && t("line.stays_open"),
     data.what === "past" && data.until && t("line.until", { time: clockTime(data.until) }),
