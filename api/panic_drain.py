@@ -50,6 +50,9 @@ REHEARSE_S: Final = 60.0
 """Time between two rehearsals."""
 UNTOLD_WAIT_S: Final = (0.5, 30.0)
 """First and longest wait before a panic that lacks keys is brought again."""
+FIRST_WAIT_S: Final = 15.0
+"""How long a panic waits for the one that was told of instead: that one opens the incident, so that nobody is told of
+another."""
 TOLD_KEPT_MS: Final = 86_400_000
 """What was told of a panic that never became a row is given up after a day."""
 
@@ -85,6 +88,8 @@ class Draining:
         self._opened: dict[int, Record] = {}
         """By place in the journal: each record is opened once."""
         self._untold: dict[uuid.UUID, _Untold] = {}
+        self._waits_until: dict[uuid.UUID, float] = {}
+        """Panics that wait for the one told of instead."""
 
     async def drain(self, *, orphans: bool) -> None:
         """Bring everything in, once. Raises StoreUnavailable as soon as PostgreSQL does."""
@@ -118,6 +123,8 @@ class Draining:
         if self._outage is not None and any(isinstance(record, PanicIn) for _, record in left):
             await self._rows.probe()  # only then is telling paused for the rows
         held: list[PanicIn] = []
+        # Those that people heard of come first: each opens its incident, and others of the same person fold into it.
+        left.sort(key=lambda one: not (isinstance(one[1], PanicIn) and one[1].id in told))
         for place, record in left:
             if isinstance(record, PanicIn):
                 mine = told.pop(record.id, [])
@@ -170,6 +177,8 @@ class Draining:
             return False
         before = {one.delivery.id: one for one in told}
         if self._outage is not None:
+            if self._has_to_wait(self._outage, panic):
+                return False
             just_told = self._outage.pause(panic.id)
             if just_told is None:
                 return False  # a message of it is with a provider: within seconds it is known what became of it
@@ -197,12 +206,20 @@ class Draining:
         self._resume(panic)
         return False
 
+    def _has_to_wait(self, outage: PanicOutage, panic: PanicIn) -> bool:
+        if outage.told_instead(panic) is None:
+            self._waits_until.pop(panic.id, None)
+            return False
+        now = self._monotonic()
+        return now < self._waits_until.setdefault(panic.id, now + FIRST_WAIT_S)
+
     def _resume(self, panic: PanicIn) -> None:
         if self._outage is not None:
             self._outage.resume(panic.id)
             self._outage.tell(panic)
 
     def _forget(self, panic: PanicIn) -> None:
+        self._waits_until.pop(panic.id, None)
         if self._untold.pop(panic.id, None) is not None:
             PANICS_UNTOLD.set(len(self._untold))
         if self._outage is not None:

@@ -108,6 +108,11 @@ class PanicOutage:
             elif telling.closed.is_set() and not telling.under_way:
                 self.resume(panic.id)
 
+    def told_instead(self, panic: PanicIn) -> uuid.UUID | None:
+        """The panic that is told of for whoever pressed, when it is another than this one."""
+        first = self._first_of.get(_subject(panic))
+        return first if first != panic.id else None
+
     def pause(self, panic_id: uuid.UUID) -> list[ToldIn] | None:
         """What was told of a panic whose rows are about to be made; None: something is with a provider, ask again."""
         telling = self._tellings.get(panic_id)
@@ -152,8 +157,7 @@ class PanicOutage:
     async def _tell(self, telling: _Telling, closed: asyncio.Event) -> None:
         """One run, from `tell` or `resume` to its end or to `closed`."""
         panic = telling.panic
-        subject = str(panic.person_id or panic.device_id or panic.token_digest or panic.source)
-        if self._first_of.setdefault(subject, panic.id) != panic.id:
+        if self._first_of.setdefault(_subject(panic), panic.id) != panic.id:
             return
         try:
             async with asyncio.TaskGroup() as group:
@@ -205,3 +209,8 @@ class PanicOutage:
     async def _rest(closed: asyncio.Event, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(closed.wait(), seconds)
+
+
+def _subject(panic: PanicIn) -> str:
+    """By what presses of one person are known to be hers."""
+    return str(panic.person_id or panic.device_id or panic.token_digest or panic.source)
