@@ -204,6 +204,7 @@ async def _rows(make: Maker, database: Database, mark: str, now: datetime) -> No
             delivery_id := new_id(), world.agency_id, uuid.UUID(places["incident_id"]), now,
         )  # fmt: skip
     places |= {"glass_id": str(glass_id), "case_id": str(case_id), "delivery_id": str(delivery_id)}
+    places["subscription_id"] = str(new_id())
     world.words.append(f"key {mark}")
     world.of_case |= {places[name] for name in ("victim_id", "aggressor_id", "order_id", "case_id", "incident_id")}
     world.of_case |= {word for word in world.words if word.startswith(("Her", "Him", "Order", "Sister", "note", "+77"))}
