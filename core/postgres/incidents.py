@@ -318,10 +318,11 @@ async def timeline(connection: Connection, incident_id: uuid.UUID, limit: int) -
 
 
 async def open_of_agency(connection: Connection, agency_id: uuid.UUID) -> list[dict[str, Any]]:
-    """An agency's unresolved incidents, the most urgent and then the newest first."""
+    """An agency's unresolved incidents: the most urgent first, then duress, what was pressed most, and the newest."""
     rows = await connection.fetch(
         f"SELECT {_LIST} FROM incident WHERE agency_id = $1 AND state <> 'resolved'"  # noqa: S608
-        " ORDER BY array_position(ARRAY['critical', 'high', 'medium', 'low'], severity), opened_at DESC, id LIMIT $2",
+        " ORDER BY array_position(ARRAY['critical', 'high', 'medium', 'low'], severity), detail ? 'duress' DESC,"
+        " coalesce((detail->>'presses')::int, 1) DESC, opened_at DESC, id LIMIT $2",
         agency_id,
         OPEN_BOUND,
     )
