@@ -160,6 +160,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     from core.actions.erasure import ErasureClock
     from core.actions.evidence_exports import ExportClock
     from core.actions.order_clock import OrderClock
+    from core.actions.panic_places import PanicPlaces
     from core.actions.panic_timers import TimerClock
     from core.actions.upkeep import IncidentClock
     from core.erasure_ledger import load_ledger
@@ -215,7 +216,9 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     evidence = ExportClock(device_database, part.database, functools.partial(load_signer, settings), utc_now)
     ended = context.ended_sessions
     part.services = [registry, ended, asked, appender, health, tail, own_news, PanicDrain(desk), clock, upkeep, server]
-    part.services[-1:-1] = [TimerClock(device_database, utc_now), erasures, evidence]
+    timers = TimerClock(device_database, utc_now)
+    places = PanicPlaces(device_database, part.redis, utc_now)
+    part.services[-1:-1] = [timers, places, erasures, evidence]
     part.services.insert(0, context.ledger_gate)
     part.services.insert(part.services.index(registry) + 1, known)
 
