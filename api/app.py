@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from api import link_page
+from api import contact_page, link_page
 from api.bounds import Bounds
 from api.deps import ApiContext
 from api.description import describe, tell_repeats
@@ -19,6 +19,7 @@ from api.routes import (
     audit,
     auth,
     board,
+    contact_invitations,
     contacts,
     dead_letters,
     devices,
@@ -36,6 +37,7 @@ from api.routes import (
     oidc,
     operations,
     orders,
+    own_contacts,
     panic,
     panic_timers,
     people,
@@ -67,6 +69,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     auth.router,
     oidc.router,
     me.router,
+    own_contacts.router,
     push_subscriptions.router,
     receipts.router,
     dead_letters.router,
@@ -85,6 +88,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     orders.router,
     zones.router,
     contacts.router,
+    contact_invitations.router,
     units.router,
     policies.router,
     suspensions.router,
@@ -137,6 +141,7 @@ def create_app(context: ApiContext) -> FastAPI:
     describe(app)
     mount_console(app, context)
     link_page.mount(app)
+    contact_page.mount(app)
     if origins := [origin.strip() for origin in context.settings.cors_origins.split(",") if origin.strip()]:
         app.add_middleware(
             CORSMiddleware,

@@ -1,4 +1,4 @@
-"""People, contacts and units."""
+"""People and units."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
-from api.schemas.base import Body, Change, Language, Latitude, Longitude, Moment, Name, New, People, View, Words
+from api.schemas.base import Body, Change, Language, Latitude, Longitude, Moment, New, People, View, Words
 
 UNREADABLE: Final = "In a list: what of this row does not open, because it was changed or its key was lost."
 SafeWord = Annotated[str, Field(min_length=1, max_length=100)]
@@ -70,68 +70,6 @@ class PersonView(View):
     created_at: datetime
     updated_at: datetime
     erased: bool
-    unreadable: list[str] = Field(default_factory=list, description=UNREADABLE)
-
-
-class ContactChannel(Body):
-    """One way to reach a contact."""
-
-    channel: Literal["email", "sms", "webhook", "log", "fcm"]
-    address: Annotated[str, Field(min_length=1, max_length=500)]
-
-
-Channels = Annotated[list[ContactChannel], Field(max_length=10)]
-
-
-class NewContact(New):
-    """Somebody a protected person wants told."""
-
-    person_id: uuid.UUID
-    name: Name
-    relation: Name | None = None
-    channels: Channels = Field(default_factory=list)
-    language: Language | None = None
-    verified_at: Moment | None = None
-    consented_at: Moment | None = None
-    may_see: Words = Field(default_factory=list)
-    may_call_her: bool = False
-    linked_to_aggressor: bool = False
-
-
-class ContactChange(Change):
-    """What of a contact may change."""
-
-    nullable: ClassVar[frozenset[str]] = frozenset({"relation", "verified_at", "consented_at", "revoked_at"})
-
-    name: Name | None = None
-    relation: Name | None = None
-    channels: Channels | None = None
-    language: Language | None = None
-    verified_at: Moment | None = None
-    consented_at: Moment | None = None
-    revoked_at: Moment | None = None
-    may_see: Words | None = None
-    may_call_her: bool | None = None
-    linked_to_aggressor: bool | None = None
-
-
-class ContactView(View):
-    """A contact."""
-
-    id: uuid.UUID
-    person_id: uuid.UUID
-    name: str
-    relation: str | None
-    channels: list[dict[str, Any]]
-    language: str
-    verified_at: datetime | None
-    consented_at: datetime | None
-    revoked_at: datetime | None
-    may_see: list[str]
-    may_call_her: bool
-    linked_to_aggressor: bool
-    created_at: datetime
-    updated_at: datetime
     unreadable: list[str] = Field(default_factory=list, description=UNREADABLE)
 
 

@@ -223,6 +223,12 @@ SWEEPS: Final = (
         (("enrolment", "DELETE FROM enrolment WHERE code_digest = ANY ($1)"),),
     ),
     Sweep(
+        "enrolment",
+        "SELECT c.id, max(i.expires_at) AS at FROM contact c JOIN contact_invitation i ON i.contact_id = c.id"
+        " WHERE c.agency_id = $1 AND c.consented_at IS NULL GROUP BY c.id HAVING max(i.expires_at) < $2",
+        (("contact", "DELETE FROM contact WHERE id = ANY ($1)"),),
+    ),
+    Sweep(
         "export",
         "SELECT id, asked_at AS at FROM evidence_export WHERE agency_id = $1 AND asked_at < $2"
         " AND state IN ('done', 'failed')",

@@ -12,7 +12,7 @@ NOTES = ("note(", "fetch(unit, actor")
 TELLS_NOBODY = {
     # the asker's own
     "auth.read_options", "erasure.read_own", "live_links.list_own_links", "retention.read_own_hold", "me.read_me",
-    "me.read_own_looks", "me.read_protection", "panic.status",
+    "me.read_own_looks", "me.read_protection", "own_contacts.list_own_contacts", "panic.status",
     "panic_timers.list_timers", "panic_timers.read_own_pins", "panic_timers.read_timer",
     "second_factors.list_passkeys", "second_factors.read_factors", "sessions.list_own_sessions",
     # the agency's, its staff's and its units'
