@@ -1,4 +1,4 @@
-"""Small secrets at rest (one-time-code secrets, a provider's client secret): AES-256-GCM under a derived key.
+"""What a browser keeps for us (the state of a sign-in), and secrets of older versions: AES-256-GCM, a derived key.
 
 The key comes by HKDF-SHA256 from the installation's token key, so a copy of the database alone opens nothing. What is
 sealed is bound to its purpose and owner: it opens nowhere else. Form: one byte of version, a 12-byte nonce, ciphertext

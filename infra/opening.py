@@ -12,7 +12,9 @@ from core.errors import Misconfigured, StoreUnavailable
 from core.postgres.database import Database
 from core.postgres.migrate import migrate
 from core.redis.client import connect
+from core.secret_box import SecretBox
 from core.settings import Settings
+from core.token_key import load_token_key
 from core.vault import load_vault
 
 log = structlog.get_logger(__name__)
@@ -41,7 +43,7 @@ async def open_database(settings: Settings, progress: Progress = stay_quiet, *, 
                 raise
             log.error("ledger_not_applied", reason=error.detail)
         try:
-            await seal_leftovers(database, utc_now, progress)
+            await seal_leftovers(database, utc_now, progress, SecretBox(load_token_key(settings)))
         except StoreUnavailable as error:
             if not serve_anyway:
                 raise

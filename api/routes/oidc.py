@@ -33,8 +33,9 @@ from core.clock import from_ms, to_ms
 from core.domain.scope import Scope
 from core.errors import Misconfigured, NotAuthenticated, NotFound, Unavailable
 from core.ids import new_token, token_digest
-from core.postgres import providers, sign_in_codes, users
+from core.postgres import providers, sign_in_codes, user_secrets, users
 from core.postgres.table import Record
+from core.postgres.user_secrets import CLIENT
 
 router = APIRouter(prefix="/v1", tags=["auth"])
 
@@ -44,7 +45,6 @@ EXCHANGE_PATH: Final = "/v1/auth/oidc"
 FLOW_LIFE: Final = timedelta(minutes=10)
 CODE_LIFE: Final = timedelta(minutes=5)
 SEALED_FLOW: Final = "sign-in flow"
-SEALED_SECRET: Final = "client secret"  # noqa: S105 - a purpose
 PROVIDER: Final = "provider"
 MAX_PARAMETER_CHARS: Final = 4096
 NOBODY: Final = uuid.UUID(int=0)
@@ -147,7 +147,7 @@ async def _take(context: ApiContext, request: Request, provider: Record, code: s
         raise ProviderRefused("expired")
     claims = await context.oidc.claims(
         provider,
-        _secret(context, provider),
+        await _secret(context, provider),
         code=code,
         redirect_uri=_redirect_uri(context, request, agency_id),
         verifier=flow.verifier,
@@ -172,11 +172,16 @@ def _flow(context: ApiContext, request: Request, agency_id: uuid.UUID) -> Flow |
         return None
 
 
-def _secret(context: ApiContext, provider: Record) -> str | None:
+async def _secret(context: ApiContext, provider: Record) -> str | None:
     """The client secret: sealed in the database, else in a file, else none."""
-    if provider["client_secret_sealed"] is not None:
-        opened = context.box.open_sealed(SEALED_SECRET, provider["agency_id"], provider["client_secret_sealed"])
-        return opened.decode()
+    agency_id, sealed = provider["agency_id"], provider["client_secret_sealed"]
+    if sealed is not None:
+        async with context.database.connection(Scope(agency_id, NOBODY, "admin", "")) as connection:
+            return await user_secrets.open_secret(connection, CLIENT, agency_id, sealed, context.box)
+    return _secret_in_file(context, provider)
+
+
+def _secret_in_file(context: ApiContext, provider: Record) -> str | None:
     directory = context.settings.oidc_secrets_dir
     try:
         return (directory / str(provider["agency_id"])).read_text().strip() if directory is not None else None
@@ -213,7 +218,7 @@ async def exchange(body: ProviderCode, context: Context, request: Request, respo
 def _view(context: ApiContext, request: Request, provider: Record) -> Record:
     return {
         **provider,
-        "has_secret": _secret(context, provider) is not None,
+        "has_secret": provider["client_secret_sealed"] is not None or _secret_in_file(context, provider) is not None,
         "redirect_uri": _redirect_uri(context, request, provider["agency_id"]),
     }
 
@@ -238,8 +243,10 @@ async def set_provider(body: ProviderBody, actor: Admin, context: Context, reque
     async with act(context.database, context.clock(), actor.scope) as unit:
         before = await providers.find(unit.connection, actor.agency_id)
         if body.client_secret is not None:
-            secret = body.client_secret.get_secret_value().encode()
-            values["client_secret_sealed"] = context.box.seal(SEALED_SECRET, actor.agency_id, secret)
+            secret = body.client_secret.get_secret_value()
+            values["client_secret_sealed"] = await user_secrets.seal(
+                unit.connection, CLIENT, actor.agency_id, actor.agency_id, secret, unit.now
+            )
         elif before is not None and before["issuer"] != body.issuer:
             values["client_secret_sealed"] = None  # never sent to another provider than it was given for
         provider = await providers.put(unit.connection, actor.agency_id, values, unit.now)

@@ -133,7 +133,7 @@ async def begin_totp(actor: AnyUser, context: Context) -> dict[str, str]:
     """Begin with an authenticator app: its secret, told only now; it counts once `confirm` got a code of it."""
     async with act(context.database, context.clock(), actor.scope) as unit:
         user = await _confirmed(unit, actor, context)
-        return await factors.begin_totp(unit, user, context.box)
+        return await factors.begin_totp(unit, user)
 
 
 @router.post("/totp/confirm", response_model=RecoveryCodes)

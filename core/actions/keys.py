@@ -10,8 +10,9 @@ from typing import Final
 from core.clock import Clock
 from core.errors import Misconfigured
 from core.key_rings import KeyLost
-from core.postgres import keys, leftovers
+from core.postgres import keys, leftovers, user_secrets
 from core.postgres.database import Database
+from core.secret_box import SecretBox
 
 BATCH: Final = 500
 """Rows of one transaction."""
@@ -69,12 +70,22 @@ async def rotate(database: Database, progress: Progress = stay_quiet) -> int:
         progress(done)
 
 
-async def seal_leftovers(database: Database, clock: Clock, progress: Progress = stay_quiet) -> int:
+async def seal_leftovers(
+    database: Database, clock: Clock, progress: Progress = stay_quiet, box: SecretBox | None = None
+) -> int:
     """Seal what an older version left plain, and give everybody a key; returns how many rows were dealt with.
 
+    With `box`, secrets of signing in that are sealed under the token key are sealed anew with their agencies' keys.
     Batch by batch, each committed: broken off, it goes on where it was.
     """
     done = 0
+    for kind in user_secrets.KINDS if box is not None else ():
+        count = BATCH
+        while count == BATCH:
+            async with database.transaction() as connection:
+                assert box is not None
+                count = await user_secrets.seal_older(connection, kind, box, BATCH, clock())
+            done += count
     for _, batch in leftovers.STEPS:
         while True:
             now: datetime = clock()

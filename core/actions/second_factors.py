@@ -14,9 +14,10 @@ from core.actions.sign_in import note
 from core.actions.unit_of_work import Unit
 from core.errors import Conflict, NotAuthenticated, NotFound
 from core.ids import token_digest
-from core.postgres import second_factors
+from core.postgres import second_factors, user_secrets
 from core.postgres.database import Connection
 from core.postgres.table import Record
+from core.postgres.user_secrets import TOTP
 from core.secret_box import SecretBox
 
 ISSUER: Final = "Qorgan"
@@ -27,7 +28,6 @@ CODE_DIGITS: Final = 6
 RECOVERY_CODES: Final = 10
 RECOVERY_BYTES: Final = 10
 """80 bits: what one digest, unsalted, keeps from being guessed."""
-SEALED_AS: Final = "one-time-code secret"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +65,10 @@ async def factors_of(connection: Connection, user: Record) -> Factors:
     )
 
 
-async def begin_totp(unit: Unit, user: Record, box: SecretBox) -> dict[str, str]:
+async def begin_totp(unit: Unit, user: Record) -> dict[str, str]:
     """A new secret and the address an authenticator app reads it from; it counts once a code of it was given."""
     secret = pyotp.random_base32()
-    sealed = box.seal(SEALED_AS, user["id"], secret.encode())
+    sealed = await user_secrets.seal(unit.connection, TOTP, user["id"], user["agency_id"], secret, unit.now)
     if not await second_factors.begin_totp(unit.connection, user, sealed, unit.now):
         raise Conflict("You have an authenticator app already; remove it first.")
     uri = pyotp.TOTP(secret).provisioning_uri(name=user["username"], issuer_name=ISSUER)
@@ -133,7 +133,7 @@ async def remove_passkey(unit: Unit, user: Record, passkey_id: Any) -> None:
 
 
 async def _use_totp(unit: Unit, user: Record, code: str, box: SecretBox, found: Record) -> bool:
-    secret = box.open_sealed(SEALED_AS, user["id"], found["secret_sealed"]).decode()
+    secret = await user_secrets.open_secret(unit.connection, TOTP, user["id"], found["secret_sealed"], box)
     app = pyotp.TOTP(secret, interval=STEP_S, digits=CODE_DIGITS)
     present = int(unit.now.timestamp()) // STEP_S
     right = None
