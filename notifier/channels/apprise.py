@@ -7,7 +7,9 @@ queue and no idempotency: the outbox is ours, and a repeat after a time-out may 
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import warnings
 from collections.abc import Sequence
 from typing import Final
 
@@ -34,6 +36,7 @@ class AppriseChannel(Channel):
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
+        self._loaded = False
         self._asset = apprise.AppriseAsset(
             app_id="Qorgan", app_desc="Qorgan", app_url="", async_mode=True, secure_logging=True, http_redirects=False,
             storage_mode=apprise.PersistentStoreMode.MEMORY, plugin_paths=[],
@@ -52,6 +55,10 @@ class AppriseChannel(Channel):
         url = message.secret or message.address
         if len(url) > MAX_URL_CHARS or url.partition("://")[0].lower() in OF_THIS_MACHINE:
             raise Permanent("the Apprise URL is of a service that is not allowed here")
+        if not self._loaded:
+            # Hundreds of plugins: read once, when the first message wants one, beside the event loop.
+            await asyncio.to_thread(_load_plugins)
+            self._loaded = True
         client = apprise.Apprise(asset=self._asset)
         try:
             known = client.add(url)
@@ -65,3 +72,9 @@ class AppriseChannel(Channel):
         if not result:
             raise Retryable("Apprise: the service did not take it")
         return None
+
+
+def _load_plugins() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # what some plugin still imports is not ours to mend
+        apprise.Apprise().add("json://localhost")

@@ -6,12 +6,14 @@ import base64
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from standardwebhooks.webhooks import Webhook
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from core.clock import utc_now
+from core.domain.webhook_secret import rotated, secrets_in_force
 from notifier.channels.base import ChannelError, Message, Permanent, Retryable, Throttled
 from notifier.channels.webhook import WebhookChannel
 
@@ -143,3 +145,54 @@ async def test_an_event_name_given_by_the_cause_is_passed_on(
     await channel.send(to(make_message, provider, data={"event": "incident.updated", "type": "zone"}))
     (request,) = provider.requests
     assert request.json["type"] == "incident.updated"
+
+
+OLD, NEW = (base64.b64encode(letter * 32).decode() for letter in (b"o", b"n"))
+
+
+async def test_while_a_secret_is_replaced_a_message_bears_both_signatures_and_then_the_new_one_alone(
+    channel: WebhookChannel, provider: Any, make_message: Make
+) -> None:
+    now = utc_now()
+    secret = rotated(f"whsec_{OLD}", f"whsec_{NEW}", now, now + timedelta(minutes=1))
+    await channel.send(to(make_message, provider, secret=secret, sent_at=now))
+    await channel.send(to(make_message, provider, secret=secret, sent_at=now + timedelta(minutes=2)))
+    both, after = provider.requests
+    for key in (OLD, NEW):
+        assert Webhook(key).verify(both.body, both.headers)
+    assert Webhook(NEW).verify(after.body, after.headers)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(OLD).verify(after.body, after.headers)
+
+
+def test_only_one_earlier_secret_is_on_its_way_out() -> None:
+    now = utc_now()
+    later = now + timedelta(hours=1)
+    twice = rotated(rotated("whsec_a", "whsec_b", now, later), "whsec_c", now, later)
+    assert secrets_in_force(twice, now) == ["whsec_c", "whsec_b"]
+    assert secrets_in_force(twice, later) == ["whsec_c"]
+    assert rotated("whsec_a", "whsec_b", now, now) == "whsec_b"
+    assert rotated(None, "whsec_b", now, later) == "whsec_b"
+
+
+@pytest.mark.parametrize(
+    ("template", "data", "event"),
+    [
+        ("incident_dispatcher", {}, "incident.opened"),
+        ("incident_dispatcher", {"escalated": True}, "incident.escalated"),
+        ("escalated_supervisor", {}, "incident.escalated"),
+        ("welfare_check_dispatcher", {}, "notice.welfare_check"),
+        ("incident_dispatcher", {"event": "notice.probing"}, "notice.probing"),
+        ("drill_dispatcher", {}, "drill.started"),
+    ],
+)
+async def test_an_event_says_its_type(
+    channel: WebhookChannel, provider: Any, make_message: Make, template: str, data: dict[str, Any], event: str
+) -> None:
+    await channel.send(to(make_message, provider, template=template, data=data))
+    assert provider.requests[0].json["type"] == event
+
+
+def test_a_receiver_is_known_by_its_host(channel: WebhookChannel) -> None:
+    assert channel.providers("https://desk.test:8443/a?b", 1) == channel.providers("https://desk.test:8443/c", 2)
+    assert channel.providers("https://desk.test/", 1) != channel.providers("https://other.test/", 1)
