@@ -1,6 +1,6 @@
 """How often an address and whoever signs in may ask: shared by all processes in Redis, kept in memory while it is away.
 
-What never waits here: a panic and its cancelling (no limit ever answers a panic), devices' pings (bounded by device
+What never waits here: a panic, by text message too, and its cancelling (no limit ever answers a panic), devices' pings (bounded by device
 where they are read, and a gateway's address speaks for thousands), the checks of those who run it, and static files.
 A name in Redis is a keyed digest: the store never holds an address or a token.
 """
@@ -20,7 +20,7 @@ from core.errors import StoreUnavailable
 from core.redis.client import Client, RedisError
 from core.redis.rates import OwnRates, Rate, SharedRates, longest
 
-FREE: Final = ("/v1/panic", "/v1/pings", "/healthz", "/readyz", "/metrics", "/console")
+FREE: Final = ("/v1/panic", "/v1/inbound", "/v1/pings", "/healthz", "/readyz", "/metrics", "/console")
 """Paths that are never slowed down, and what lies below them."""
 ANSWER_S: Final = 0.1
 """How long Redis may take to say whether somebody may pass; afterwards memory decides."""

@@ -208,6 +208,12 @@ class Settings(BaseSettings):
     smtp_from: str = Field("qorgan@localhost", description="Sender of e-mails.")
     fcm_credentials_file: Path | None = Field(None, description="Firebase service account; none, no push.")
     fcm_api_url: str | None = Field(None, description="Address of the FCM API, for a test server or a proxy.")
+    inbound_sms_secret: SecretStr | None = Field(
+        None, description="Standard Webhooks secret (whsec_…) of the gateway that brings text messages in."
+    )
+    inbound_sms_twilio_token: SecretStr | None = Field(
+        None, description="Twilio's auth token, when Twilio brings text messages in."
+    )
     sms_gateways_file: Path | None = Field(
         None, description="File (TOML or JSON) of SMS gateways; none, no text messages. See notifications."
     )
