@@ -15,6 +15,7 @@ input or output:
     sampling     how often a device should be heard
     rows         the columnar tables; roster: configuration → rows; memory: rows ↔ bytes in Redis
     proximity, trespass, pulse   the rules of orders, of zones and of devices over those rows
+    hall         the tables of several engines, and what is done to a batch of pings of all of them
     engine       the log → transitions
 
 Guarantees. A ping never raises; an unknown device or a damaged record is counted and passed over. A configuration
@@ -22,5 +23,6 @@ replaces all that was known of its case and is judged at once (level, not edge).
 a state. The engine's state is small, binary and complete: an engine restored from the fields it gave away over time
 continues as if nothing had happened.
 
+A worker's engines sit in one hall and take `turns`: what one of them decides does not depend on its company.
 The workers (`worker`, `recorder`, `historian`) do the input and output; `replay` runs the same engine over files.
 """

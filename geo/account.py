@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -23,16 +26,15 @@ KIND_RANK: Final = {"device": 0, "proximity": 1, "zone": 2, "approach": 3, "assu
 
 
 class Causes(Protocol):
-    """Which log entry, and which record in it, stands behind the number of a cause."""
+    """Which shard, which entry of its log, and which record in it, stand behind the number of a cause."""
 
-    def __getitem__(self, cause: int) -> tuple[str, int]: ...
+    def __getitem__(self, cause: int) -> tuple[int, str, int]: ...
 
 
 @dataclass(slots=True)
 class Account:
     """Collects the transitions of a stretch of the log."""
 
-    shard: int
     roster: Roster
     causes: Causes = field(default_factory=list)
     aside: str = ""
@@ -41,10 +43,16 @@ class Account:
 
     def close(self) -> list[Transition]:
         """The transitions told since the last call, in the order of their causes."""
+        return self.close_at([])[0]
+
+    def close_at(self, cuts: Sequence[int]) -> list[list[Transition]]:
+        """The same, cut where the cause reaches each of the `cuts`: one list more than there are cuts."""
         self._told.sort(key=lambda each: each[0])
+        causes = [key[0] for key, _ in self._told]
         out = [transition for _, transition in self._told]
         self._told.clear()
-        return out
+        bounds = [0, *(bisect.bisect_left(causes, cut) for cut in cuts), len(out)]
+        return [out[a:b] for a, b in itertools.pairwise(bounds)]
 
     def ended(self, ended: Ended, now_ms: int, cause: int, reason: str) -> None:
         """Tell that an order or a zone no longer holds: its states are clear, for a reason that is no distance."""
@@ -77,7 +85,7 @@ class Account:
     ) -> None:
         """Tell of a device's own signal; `facts` with a value other than None are added to the detail."""
         case, person, device = self.roster.devices.about[row]
-        entry, index = self.causes[cause]
+        shard, entry, index = self.causes[cause]
         retrospective = bool(facts.pop("retrospective", False))
         detail = {
             "signal": signal,
@@ -89,8 +97,8 @@ class Account:
         detail.update((name, value) for name, value in facts.items() if value is not None)
         position = _position(self.roster.devices.fix[row])
         transition = Transition(
-            id=transition_id(self.shard, entry, index, f"{device.id}:{signal}", "device"),
-            shard=self.shard,
+            id=transition_id(shard, entry, index, f"{device.id}:{signal}", "device"),
+            shard=shard,
             entry=entry,
             kind="device",
             from_state=change[0],
@@ -169,11 +177,11 @@ class Account:
         detail: dict[str, Any],
     ) -> None:
         """Tell of an order or a zone, from `change[0]` to `change[1]`."""
-        entry, index = self.causes[cause]
+        shard, entry, index = self.causes[cause]
         subject: uuid.UUID = order.id if zone is None else zone.id
         transition = Transition(
-            id=transition_id(self.shard, entry, index, f"{subject}:{self.aside}" if self.aside else subject, kind),
-            shard=self.shard,
+            id=transition_id(shard, entry, index, f"{subject}:{self.aside}" if self.aside else subject, kind),
+            shard=shard,
             entry=entry,
             kind=kind,
             from_state=change[0],

@@ -13,6 +13,7 @@ None of it decides a transition: it may be lost or worked out again without chan
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Final
 
 import numpy as np
@@ -44,16 +45,16 @@ UNASKED: Final = 0.0
 
 
 class Asking:
-    """The waits of one shard's devices."""
+    """The waits of the devices in some tables, taken slot by slot (`geo.rows.Tables`)."""
 
     def __init__(self, cover_key: bytes = b"") -> None:
         self._cover = sampling.Cover(cover_key)
-        self._waiting = False
-        self._sweep_ms = 0
-        self._told: set[int] = set()
-        """Numbers of devices asked for more than is expected of them."""
-        self._left: list[int] = []
-        """Those among them that left."""
+        self._changes = 0
+        self._sweep_ms = self._sweeps = 0
+        self._seen: dict[int, tuple[int, int]] = {}
+        """By slot: changes and sweeps when it was taken last."""
+        self._told: defaultdict[int, set[int]] = defaultdict(set)
+        """By slot: numbers of devices asked for more than is expected of them."""
 
     def judged(
         self,
@@ -158,7 +159,7 @@ class Asking:
             spared = np.minimum(want, np.maximum(np.floor(SHORTER * want), sampling.SHORTEST_S))
             devices.asked_s[rows[some]] = np.where(spare, spared, want)
             devices.ask[rows[some]] = True
-            self._waiting = True
+            self._changes += 1
 
     def hurry(self, roster: Roster, person_rows: Rows, now_ms: int) -> None:
         """Something began between these people: the victims' devices are asked for the most at once.
@@ -175,13 +176,14 @@ class Asking:
                 if devices.asked_s[row] != sampling.SHORTEST_S and devices.expected_s[row] > sampling.SHORTEST_S:
                     devices.asked_s[row] = sampling.SHORTEST_S
                     devices.ask[row] = True
-                    self._waiting = True
+                    self._changes += 1
                 devices.longer_ms[row] = 0
                 devices.judged_ms[row] = now_ms
 
     def tick(self, roster: Roster, now_ms: int) -> None:
         """Let go of devices that are judged no more, of new rows that never are, and of devices that left."""
         self._sweep_ms = now_ms + SWEEP_MS
+        self._sweeps += 1
         devices = roster.devices
         unseen = (devices.number >= 0) & (devices.judged_ms == 0)
         devices.judged_ms[unseen] = now_ms
@@ -189,25 +191,23 @@ class Asking:
         stale = stale[devices.asked_s[stale] != devices.expected_s[stale]]
         devices.asked_s[stale] = devices.expected_s[stale]
         devices.ask[stale] = True
-        numbers = np.fromiter(self._told, np.int64, len(self._told))
-        known = numbers < len(roster.lookup)
-        known[known] = roster.lookup[numbers[known]] >= 0
-        self._left += numbers[~known].tolist()
-        self._waiting = self._waiting or stale.size > 0 or bool(self._left)
 
     def take(self, roster: Roster) -> list[tuple[int, float]]:
         """(device number, seconds) newly to be told; `UNASKED` when it is what is expected of the device anyway.
 
         A device in two cases of the shard is told the least of both; a person's other devices are told the same.
         """
-        if not self._waiting:
+        slot, told = roster.slot, self._told[roster.slot]
+        seen = self._seen.get(slot, (0, 0))
+        if seen == (self._changes, self._sweeps):
             return []
-        self._waiting = False
+        self._seen[slot] = (self._changes, self._sweeps)
         devices, people = roster.devices, roster.people
-        rows = np.flatnonzero(devices.ask)
+        rows = roster.tables.of(devices, slot, devices.ask)
         devices.ask[rows] = False
-        asks = dict.fromkeys(self._left, UNASKED)
-        self._left = []
+        asks: dict[int, float] = {}
+        if seen[1] != self._sweeps:
+            asks.update((number, UNASKED) for number in told if not roster.knows(number))
         for row in rows.tolist():
             if devices.number[row] < 0:
                 continue
@@ -220,10 +220,15 @@ class Asking:
                 asks[number] = self._least(roster, number)
         for number, seconds in asks.items():
             if seconds:
-                self._told.add(number)
+                told.add(number)
             else:
-                self._told.discard(number)
+                told.discard(number)
         return list(asks.items())
+
+    def forget(self, slot: int) -> None:
+        """A slot is given up: what it was told is nobody's."""
+        self._told.pop(slot, None)
+        self._seen.pop(slot, None)
 
     @staticmethod
     def _least(roster: Roster, number: int) -> float:

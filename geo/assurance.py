@@ -129,10 +129,10 @@ def deadlines_ms(
     return unknown, told
 
 
-def next_check_ms(unknown_ms: Floats, told_ms: Floats, checked_ms: int) -> Times:
+def next_check_ms(unknown_ms: Floats, told_ms: Floats, checked_ms: Times) -> Times:
     """When to look next, (n,): at the first moment of doubt, each `CHECK_MS` after it, and when it is to be told.
 
-    `checked_ms`: service time up to which everything was looked at.
+    `checked_ms`, (n,): service time up to which everything of their shard was looked at.
     """
     rounds = np.floor(np.maximum(checked_ms - unknown_ms, -1.0) / CHECK_MS) + 1.0
     moments: Times = np.minimum(unknown_ms + rounds * CHECK_MS, told_ms).astype(np.int64)

@@ -10,8 +10,9 @@ between ticks): silence is measured in it, so an outage of the service is nobody
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -20,25 +21,18 @@ from numpy.typing import NDArray
 from core.domain.case import decode_cases
 from core.domain.log import CONFIGURATION, PAST, PINGS, TICK, Entry
 from core.domain.past import Want
-from core.domain.ping import FLAG_BACKLOG, RECORD_BYTES
+from core.domain.ping import RECORD_BYTES
 from core.domain.transition import Transition
-from geo import memory, pulse, showing, sightings, view
-from geo.account import Account
-from geo.asking import Asking
-from geo.doubts import NOTE_ACCEPTED, NOTE_FROZEN, NOTE_SUSPECT
-from geo.fix_filter import advance
-from geo.frame import Floats
-from geo.judging import Judging
-from geo.late import OLD_MS
-from geo.memory import EngineChanges, Meta
+from geo import memory, pulse
+from geo.hall import Hall, Seat
+from geo.memory import EngineChanges
 from geo.retrospect import Retrospect
-from geo.roster import Roster
-from geo.rows import HEARD, LATE_BIT, NEVER, SERVICE, SILENT_BIT, WORD, Rows
-from geo.run import EVERYTHING, Index, Run, picked, rounds, with_copies
+from geo.rows import HEARD, LATE_BIT, NEVER, SERVICE, SILENT_BIT, WORD, Devices, Ringed
+from geo.run import Run
 from geo.strangers import Strangers
-from geo.track import LIVE, SERVICE_MS, Times, candidates, is_newer, served_ms
+from geo.track import SERVICE_MS, Times
 
-__all__ = ["Engine", "EngineChanges"]
+__all__ = ["Engine", "EngineChanges", "Hall", "process_together"]
 
 OUTAGE_MS: Final = 5_000
 """A longer gap between ticks means that the service was not there."""
@@ -49,25 +43,41 @@ RUN_RECORDS_MAX: Final = 65_536
 class Engine:
     """Detection for one shard. Not thread-safe: one owner feeds it."""
 
-    def __init__(self, shard: int, *, outage_after_ms: int | None = OUTAGE_MS, cover_key: bytes = b"") -> None:
+    def __init__(
+        self,
+        shard: int,
+        *,
+        outage_after_ms: int | None = OUTAGE_MS,
+        cover_key: bytes = b"",
+        hall: Hall | None = None,
+    ) -> None:
         """`outage_after_ms`: gap between ticks that counts as an outage; None: none does (a replay has no outages).
 
         `cover_key`: the secret that bursts and decoys of sampling are drawn from, the same for every owner of a shard.
+        `hall`: where it sits beside the owner's other engines, in place of whoever had the shard before; its
+        `cover_key` counts then. None: alone.
         """
-        self._cover_key = cover_key
         self.shard = shard
         self._outage_after_ms = outage_after_ms
-        self._meta = Meta()
-        self._strangers = Strangers()
-        self._past = Retrospect(shard)
-        self._use(Roster())
+        self.hall = hall or Hall(cover_key=cover_key)
+        self._slot = 0 if hall is None else shard
+        self._sit()
 
-    def _use(self, roster: Roster) -> None:
-        """Work on these tables from now on."""
-        self._roster = roster
-        self._account = Account(self.shard, roster)
-        self._asking = Asking(self._cover_key)
-        self._judging = Judging(roster, self._account, self._asking)
+    def _sit(self) -> None:
+        """Have empty tables."""
+        self._seat = self.hall.seat(self.shard, self._slot)
+        self._roster, self._meta = self._seat.roster, self._seat.meta
+        self._strangers, self._past = self._seat.strangers, self._seat.past
+        self._account, self._judging, self._asking = self.hall.account, self.hall.judging, self.hall.asking
+
+    def close(self) -> None:
+        """Give the rows back; the engine is of no use afterwards."""
+        if self.hall.is_seated(self._seat):
+            self.hall.leave(self._slot)
+
+    def _mine(self, table: Devices | Ringed, condition: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Own rows for which the condition, one a row of the table, holds."""
+        return self._roster.tables.of(table, self._slot, condition)
 
     @property
     def records_total(self) -> int:
@@ -82,7 +92,8 @@ class Engine:
     @property
     def refused_total(self) -> int:
         """Entries that could not be read, whole or at their end, and zones that could not be understood."""
-        return self._meta.refused_total + self._roster.shapes_refused
+        refused = self._meta.refused_total + self._roster.shapes_refused
+        return refused + int(self._roster.tables.refused[self._slot])
 
     @property
     def last_ms(self) -> int:
@@ -93,13 +104,17 @@ class Engine:
     def next_deadline_ms(self) -> int | None:
         """Log time of the earliest deadline; a tick at or after it acts on it. None: nothing waits."""
         roster = self._roster
-        silence = min(int(roster.devices.due.min()), int(roster.orders.tell_ms.min()))
-        due = min(int(roster.orders.due.min()), int(roster.zones.due.min()))
+        silence = min(self._least(roster.devices, "due"), self._least(roster.orders, "tell_ms"))
+        due = min(self._least(roster.orders, "due"), self._least(roster.zones, "due"))
         if silence != NEVER:
             due = min(due, silence + self._meta.paused_ms)
         if self._past.has_notes:
             due = min(due, self._meta.last_ms)
         return None if due == NEVER else due
+
+    def _least(self, table: Devices | Ringed, name: str) -> int:
+        moments: Times = getattr(table, name)
+        return int(moments.min(where=table.slot == self._slot, initial=NEVER))
 
     @property
     def wants_dropped_total(self) -> int:
@@ -116,35 +131,32 @@ class Engine:
 
     def process(self, entries: Sequence[Entry]) -> list[Transition]:
         """Take entries in log order; the transitions they cause, in order. Any cut of the log gives the same."""
-        out: list[Transition] = []
-        run: list[Entry] = []
-        waiting = 0
-        for entry in entries:
-            if entry.kind == PINGS and waiting < RUN_RECORDS_MAX:
-                run.append(entry)
-                waiting += len(entry.payload) // RECORD_BYTES
-                continue
-            if run:
-                out += self._past.heed(self._pings(Run(run)))
-                run, waiting = [], 0
-            if entry.kind == PINGS:
-                run.append(entry)
-                waiting = len(entry.payload) // RECORD_BYTES
-            elif entry.kind == TICK:
-                out += self._past.heed(self._tick(entry))
-            elif entry.kind == CONFIGURATION:
-                out += self._past.heed(self._configure(entry))
-            elif entry.kind == PAST:
-                told = self._past.take(entry, self._roster)
-                self._meta.refused_total += told is None
-                out += told or []
-            else:
-                self._meta.refused_total += 1
-        if run:
-            out += self._past.heed(self._pings(Run(run)))
+        return process_together([(self, entries)])[0]
+
+    def heed(self, transitions: list[Transition]) -> list[Transition]:
+        """Remember what is told live, which is given back."""
+        return self._past.heed(transitions)
+
+    def take(self, entry: Entry) -> list[Transition]:
+        """Take an entry that is no pings."""
+        if entry.kind == TICK:
+            return self._past.heed(self._tick(entry))
+        if entry.kind == CONFIGURATION:
+            return self._past.heed(self._configure(entry))
+        told = self._past.take(entry, self._roster) if entry.kind == PAST else None
+        self._meta.refused_total += told is None
+        return told or []
+
+    def counted(self, entries: Sequence[Entry]) -> tuple[Seat, int]:
+        """Its seat, and how many whole records its ping entries have; those that end with a torn one are refused."""
+        sizes = [len(entry.payload) for entry in entries]
+        self._meta.refused_total += sum(1 for size in sizes if size % RECORD_BYTES)
+        return self._seat, sum(size // RECORD_BYTES for size in sizes)
+
+    def passed(self, entries: Sequence[Entry]) -> None:
+        """All of these have been taken."""
         if entries:
             self._meta.last_ms = entries[-1].ms
-        return out
 
     def take_changes(self) -> EngineChanges:
         """What changed since the last call, to be written with the log's cursor in one step."""
@@ -156,11 +168,11 @@ class Engine:
 
     def restore(self, fields: Mapping[bytes, bytes]) -> None:
         """Become the engine that gave these fields away over time."""
-        self._use(Roster())
-        self._meta = memory.restore(self._roster, fields)
-        self._strangers = Strangers.restored(fields)
-        self._past = Retrospect.restored(self.shard, fields)
-        self._judging.checked_ms = self._meta.tick_ms - self._meta.paused_ms
+        self._sit()
+        self._meta = self._seat.meta = memory.restore(self._roster, fields)
+        self._strangers = self._seat.strangers = Strangers.restored(fields)
+        self._past = self._seat.past = Retrospect.restored(self.shard, fields)
+        self._judging.checked_ms[self._slot] = self._meta.tick_ms - self._meta.paused_ms
         for entry in self._roster.cases.values():
             for row in entry.orders:
                 self._roster.refresh_order(row, self._meta.clock_ms)
@@ -170,117 +182,6 @@ class Engine:
                 self._roster.set_hot(row)
             if entry.orders:
                 self._judging.foresee(np.asarray(entry.orders))
-
-    # --- pings
-
-    def _pings(self, run: Run) -> list[Transition]:
-        self._meta.refused_total += run.torn
-        self._meta.records_total += len(run.records)
-        self._account.causes = run
-        lookup, devices = self._roster.lookup, self._roster.devices
-        rows = lookup.take(run.records["device"], mode="clip")
-        known = rows >= 0
-        # an older ping of an upload matters to history, and here only if it bears an alarm
-        late = (run.records["flags"] & np.uint32(FLAG_BACKLOG)) != 0
-        old = run.now_ms - run.records["at_ms"] > OLD_MS
-        if np.count_nonzero(late) or np.count_nonzero(old):
-            self._past.note(run.records, run.now_ms, (late | old) & known)
-            taken = np.flatnonzero(known & ~(late & (pulse.alarms(run.records["flags"]) == 0)))
-        else:
-            taken = known.nonzero()[0]
-        unknown = len(rows) - int(np.count_nonzero(known))
-        if unknown:
-            self._meta.unknown_total += unknown
-            self._strangers.note(run.records[~known])
-        if not taken.size:
-            return []
-        records, now_ms, cause = run.records, run.now_ms, taken
-        if taken.size < len(rows):
-            rows, records, now_ms = rows.take(taken), records.take(taken), now_ms.take(taken)
-        rows, cause, copied = with_copies(rows, cause, devices.next)
-        if copied:
-            records, now_ms = run.records.take(cause), run.now_ms.take(cause)
-        fixes, may = candidates(records, now_ms)
-        heard = sightings.read(run)
-        for some in rounds(devices.case.take(rows), cause, ordered_already=not copied):
-            parts = tuple(picked(each, some) for each in (rows, records, now_ms, fixes, may, cause))
-            self._round(*parts)
-            if heard:
-                self._sight(heard, parts[0], parts[1], parts[2], parts[5])
-        return self._account.close()
-
-    def _round(
-        self, rows: Rows, records: NDArray[np.void], now_ms: Times, fixes: Floats, may: NDArray[np.bool_], cause: Index
-    ) -> None:
-        """One record a case: first what the devices say of themselves, then where they are."""
-        devices = self._roster.devices
-        held = devices.pulse.take(rows, axis=0)
-        live_ms = np.minimum(records["at_ms"], now_ms)
-        service_ms = now_ms - self._meta.paused_ms
-        beaten, newest = pulse.beat(held, now_ms, service_ms, live_ms, records["flags"], records["battery_pct"])
-        before = devices.fix.take(rows, axis=0)
-        newer = may & is_newer(fixes, before, now_ms)
-        every = bool(newer.all())
-        taken: Index | slice = EVERYTHING if every else newer.nonzero()[0]
-        if not every:
-            self._past.note(records, now_ms, may & ~newer & (live_ms < before[:, LIVE]))
-        some = every or bool(newer.any())
-        if some:
-            new, notes = advance(picked(before, taken), picked(fixes, taken), records["heading_deg"][taken])
-            # a frozen receiver says nothing of where it is
-            said = (notes & (NOTE_ACCEPTED | NOTE_FROZEN)) == NOTE_ACCEPTED
-            fresh_ms = devices.fresh_ms.take(rows[taken])
-            new[:, SERVICE_MS] = served_ms(new, said, now_ms[taken], service_ms[taken], fresh_ms)
-            beaten[taken, WORD] = pulse.find(beaten[taken, WORD], notes)
-            devices.fix[rows[taken]] = new
-        primary = devices.primary.take(rows)
-        devices.pulse[rows] = beaten
-        devices.due[rows] = np.where(primary, beaten[:, SERVICE] + devices.late_ms.take(rows), NEVER)
-        devices.dirty[rows] = True
-        if some:
-            moved, moved_ms = rows[taken], now_ms[taken]
-            showing.keep(devices, moved, picked(records, taken), moved_ms, picked(fixes, taken))
-            self._move(moved, moved_ms, cause[taken], (notes & NOTE_SUSPECT) != 0)
-        differs = beaten[:, WORD] ^ held[:, WORD]
-        if np.count_nonzero(differs):
-            self._account.pulses(np.flatnonzero(differs * primary), rows, held, beaten, newest, records, now_ms, cause)
-            opened = rows[(differs & pulse.TAMPER_BITS) != 0]  # their silence is told without grace
-            self._judging.foresee(view.orders_of(self._roster.people, self._roster.orders, devices.person[opened])[0])
-
-    def _move(self, rows: Rows, now_ms: Times, cause: Index, doubted: NDArray[np.bool_]) -> None:
-        """Devices have new fixes: settle which is the person's, and judge what that touches.
-
-        One that is doubted does not move anybody, but may be a warning, so it is judged as if nobody had moved.
-        """
-        devices, people = self._roster.devices, self._roster.people
-        persons = devices.person.take(rows)
-        alone = devices.alone.take(rows)
-        if not alone.all():
-            rivals = np.flatnonzero(~alone)
-            alone[rivals] = self._roster.takes_over(rows[rivals], people.best.take(persons[rivals]), now_ms[rivals])
-            keep = alone.nonzero()[0]
-            rows, persons, now_ms, cause, doubted = (
-                rows[keep], persons[keep], now_ms[keep], cause[keep], doubted[keep],
-            )  # fmt: skip
-            devices.dirty[people.best[persons[people.best[persons] >= 0]]] = True
-        people.best[persons] = rows
-        order_rows, side, index = view.orders_of(people, self._roster.orders, persons)
-        if order_rows.size:
-            pinged = side
-            if np.count_nonzero(doubted):
-                side = np.where(doubted.take(index), view.NOBODY, side)
-            self._judging.orders(order_rows, now_ms.take(index), cause.take(index), side, pinged=pinged)
-
-    def _sight(
-        self, heard: dict[int, list[int]], rows: Rows, records: NDArray[np.void], now_ms: Times, cause: Index
-    ) -> None:
-        """Bracelets heard by radio: their wearers are near, whatever the satellites say."""
-        self._account.aside = "heard"
-        for k in np.flatnonzero(np.isin(cause, list(heard))).tolist():
-            found = sightings.orders_of(self._roster, int(rows[k]), heard[int(cause[k])])
-            if found and int(now_ms[k]) - int(records["at_ms"][k]) <= sightings.FRESH_MS:
-                self._judging.level(np.asarray(found), int(now_ms[k]), int(cause[k]), heard=True)
-        self._account.aside = ""
 
     # --- time and configuration
 
@@ -293,9 +194,9 @@ class Engine:
         if outage or entry.payload == b"paused":
             self._pause(gap_ms, entry.ms)
         meta.tick_ms = entry.ms
-        self._account.causes = [(entry.id, 0)]
+        self._account.causes = [(self.shard, entry.id, 0)]
         self._advance(entry.ms)
-        self._judging.unknown(entry.ms - meta.paused_ms, entry.ms)
+        self._judging.unknown(self._slot, entry.ms - meta.paused_ms, entry.ms)
         self._silence(entry.ms)
         self._past.tick(entry, before_ms, self._roster)
         return self._account.close()
@@ -305,19 +206,19 @@ class Engine:
         devices = self._roster.devices
         self._meta.paused_ms += gap_ms
         service_ms = now_ms - self._meta.paused_ms
-        early = np.flatnonzero((devices.pulse[:, SERVICE] > service_ms) & (devices.pulse[:, HEARD] > 0))
+        early = self._mine(devices, (devices.pulse[:, SERVICE] > service_ms) & (devices.pulse[:, HEARD] > 0))
         devices.pulse[early, SERVICE] = service_ms
         devices.fix[early, SERVICE_MS] = np.minimum(devices.fix[early, SERVICE_MS], service_ms)
         devices.dirty[early] = True
         for row in early.tolist():
             self._roster.set_due(row)
         if early.size:
-            self._judging.foresee(np.flatnonzero(self._roster.orders.party[:, 0] >= 0))
+            self._judging.foresee(self._mine(self._roster.orders, self._roster.orders.party[:, 0] >= 0))
 
     def _silence(self, now_ms: int) -> None:
         devices = self._roster.devices
         service_ms = now_ms - self._meta.paused_ms
-        for row in np.flatnonzero(devices.due <= service_ms).tolist():
+        for row in self._mine(devices, devices.due <= service_ms).tolist():
             word = int(devices.pulse[row, WORD])
             heard_ms = int(devices.pulse[row, HEARD])
             late_ms = service_ms - int(devices.due[row])
@@ -346,13 +247,13 @@ class Engine:
         roster = self._roster
         self._meta.clock_ms = now_ms
         began = []
-        for row in np.flatnonzero(roster.orders.due <= now_ms).tolist():
+        for row in self._mine(roster.orders, roster.orders.due <= now_ms).tolist():
             roster.refresh_order(row, now_ms)
             began.append(row)
             self._judging.end_if_idle(row, now_ms, 0, "validity_ended")
             for person in roster.orders.party[row].tolist():
                 roster.set_hot(person)
-        zones = np.flatnonzero(roster.zones.due <= now_ms).tolist()
+        zones = self._mine(roster.zones, roster.zones.due <= now_ms).tolist()
         for row in zones:
             roster.refresh_zone(row, now_ms)
             self._judging.end_zone_if_idle(row, now_ms, 0, "schedule_ended")
@@ -370,7 +271,7 @@ class Engine:
             self._meta.refused_total += 1
             return []
         # cause 0 is the time that the entry brings, cause k + 1 its k-th case
-        self._account.causes = [(entry.id, index - 1) for index in range(len(cases) + 1)]
+        self._account.causes = [(self.shard, entry.id, index - 1) for index in range(len(cases) + 1)]
         self._advance(entry.ms)
         roster, judging = self._roster, self._judging
         for cause, case in enumerate(cases, start=1):
@@ -393,8 +294,58 @@ class Engine:
             for row in rows.people:
                 roster.set_hot(row)
         out = self._account.close()
-        taken_up = self._strangers.take_up(roster.lookup, entry)
+        taken_up = self._strangers.take_up(roster.lookup, entry, self.shard)
         if taken_up is not None:
-            self._meta.records_total -= len(taken_up.records)  # they were counted when they came
-            out += self._pings(taken_up)
+            count = len(taken_up.records)
+            self._meta.records_total -= count  # they were counted when they came
+            out += self.hall.pings(taken_up, [(self._seat, count)])[0]
         return out
+
+
+def process_together(parts: Sequence[tuple[Engine, Sequence[Entry]]]) -> list[list[Transition]]:
+    """What `process` would give for each engine of a hall and its entries, in one go: pings of all are one batch.
+
+    Whatever it raises, none of these engines is to be trusted afterwards.
+    """
+    hall = parts[0][0].hall
+    out: list[list[Transition]] = [[] for _ in parts]
+    waiting = [_pieces(entries) for _, entries in parts]
+    try:
+        while any(waiting):
+            runs = [(k, queue.popleft()) for k, queue in enumerate(waiting) if queue and isinstance(queue[0], list)]
+            if runs:
+                for (k, _), told in zip(runs, _take_runs(hall, [(parts[k][0], run) for k, run in runs]), strict=True):
+                    out[k] += parts[k][0].heed(told)
+            for k, queue in enumerate(waiting):
+                while queue and isinstance(queue[0], Entry):
+                    out[k] += parts[k][0].take(queue.popleft())
+    except BaseException:
+        hall.account.close()
+        hall.account.aside = ""
+        raise
+    for engine, entries in parts:
+        engine.passed(entries)
+    return out
+
+
+def _pieces(entries: Sequence[Entry]) -> deque[Any]:
+    """Entries to be taken by themselves, and lists of ping entries that are taken at once, in order."""
+    pieces: deque[Any] = deque()
+    waiting = RUN_RECORDS_MAX
+    for entry in entries:
+        if entry.kind != PINGS:
+            pieces.append(entry)
+            waiting = RUN_RECORDS_MAX
+            continue
+        if waiting >= RUN_RECORDS_MAX:
+            pieces.append([])
+            waiting = 0
+        pieces[-1].append(entry)
+        waiting += len(entry.payload) // RECORD_BYTES
+    return pieces
+
+
+def _take_runs(hall: Hall, runs: Sequence[tuple[Engine, Sequence[Entry]]]) -> list[list[Transition]]:
+    entries = [entry for _, some in runs for entry in some]
+    run = Run(entries, [engine.shard for engine, some in runs for _ in some])
+    return hall.pings(run, [engine.counted(some) for engine, some in runs])

@@ -33,8 +33,8 @@ class Judging:
         self._roster = roster
         self._account = account
         self._asking = asking
-        self.checked_ms = 0
-        """Service time of the last tick."""
+        self.checked_ms = np.zeros(roster.tables.slots, dtype=np.int64)
+        """By slot: service time of the last tick."""
 
     def orders(
         self,
@@ -71,7 +71,7 @@ class Judging:
         )
         for row in faults:
             roster.zones.shape[row] = None  # not asked again; a new configuration surveys it anew
-            roster.shapes_refused += 1
+            roster.tables.refused[roster.zones.slot[row]] += 1
         if verdict is not None:
             self._write_rings(roster.zones, verdict)
             findings.zones(self._account, verdict, now_ms, cause)
@@ -89,14 +89,14 @@ class Judging:
             np.full(count, heard),
         )
 
-    def unknown(self, service_ms: int, now_ms: int) -> None:
+    def unknown(self, slot: int, service_ms: int, now_ms: int) -> None:
         """Look at orders of which somebody is silent; tell of those whose grace is over, or where he could be inside.
 
-        The cause is a tick, at `now_ms`; service time stands at `service_ms`.
+        The cause is a tick of a slot's shard, at `now_ms`; service time stands at `service_ms`.
         """
         devices, orders = self._roster.devices, self._roster.orders
-        self.checked_ms = service_ms
-        rows = np.flatnonzero(orders.tell_ms <= service_ms)
+        self.checked_ms[slot] = service_ms
+        rows = self._roster.tables.of(orders, slot, orders.tell_ms <= service_ms)
         if not rows.size:
             return
         moment, nobody = np.full(len(rows), now_ms, np.int64), np.full(len(rows), NOBODY, np.int64)
@@ -161,10 +161,11 @@ class Judging:
         """Look at orders when a fix is no longer fresh; where one is not, each minute and when it is to be told."""
         orders = self._roster.orders
         orders.tell_ms[rows] = stale_ms
-        silent = np.flatnonzero(stale_ms <= self.checked_ms)
+        checked_ms = self.checked_ms.take(orders.slot.take(rows))
+        silent = np.flatnonzero(stale_ms <= checked_ms)
         if silent.size:
             unknown_ms, told_ms = proximity.deadlines(self._roster.devices, orders, rows[silent], best[silent])
-            orders.tell_ms[rows[silent]] = assurance.next_check_ms(unknown_ms, told_ms, self.checked_ms)
+            orders.tell_ms[rows[silent]] = assurance.next_check_ms(unknown_ms, told_ms, checked_ms[silent])
 
     def end_if_idle(self, row: int, now_ms: int, cause: int, reason: str) -> None:
         """An order that does not hold is clear, whatever the distance, and so are its zones."""

@@ -118,8 +118,8 @@ def take_changes(roster: Roster, meta: Meta) -> EngineChanges:
         state[b"c" + NUMBER_KEY.pack(number)] = None if case is None else _deflate(_encode_case(case))
     roster.changed.clear()
     _take_devices(roster, state)
-    _take_orders(roster.orders, state)
-    _take_rings(roster.zones, state)
+    _take_orders(roster, state)
+    _take_rings(roster, state)
     state[META] = META_FORMAT.pack(
         FORMAT_VERSION,
         meta.clock_ms,
@@ -170,7 +170,7 @@ def restore(roster: Roster, fields: Mapping[bytes, bytes]) -> Meta:
             key = (NUMBER_KEY.unpack(field[1:5])[0], uuid.UUID(bytes=field[5:]))
             _restore_rings(zones, zone_rows.get(key), value)
     _restore_devices(roster, np.asarray(device_rows, dtype=np.int32), np.frombuffer(b"".join(records), dtype=DEVICE))
-    roster.devices.dirty[:] = False
+    roster.devices.dirty[[row for entry in roster.cases.values() for row in entry.devices]] = False
     roster.changed.clear()
     roster.gone.clear()
     return meta
@@ -178,7 +178,7 @@ def restore(roster: Roster, fields: Mapping[bytes, bytes]) -> Meta:
 
 def _take_devices(roster: Roster, state: dict[bytes, bytes | None]) -> None:
     devices = roster.devices
-    rows = np.flatnonzero(devices.dirty)
+    rows = roster.tables.of(devices, roster.slot, devices.dirty)
     if not rows.size:
         return
     devices.dirty[rows] = False
@@ -245,8 +245,10 @@ def _inflate(value: bytes) -> bytes:
     return inflater.decompress(value[1:]) + inflater.flush()
 
 
-def _take_orders(orders: Orders, state: dict[bytes, bytes | None]) -> None:
-    for row in np.flatnonzero(orders.dirty).tolist():
+def _take_orders(roster: Roster, state: dict[bytes, bytes | None]) -> None:
+    orders = roster.orders
+    rows = roster.tables.of(orders, roster.slot, orders.dirty)
+    for row in rows.tolist():
         case, order = orders.about[row]
         inner, outer = orders.on[row].tolist()
         bits = inner | outer << 1 | bool(orders.predicted[row]) << 2 | int(orders.silent[row]) << 3
@@ -262,7 +264,7 @@ def _take_orders(orders: Orders, state: dict[bytes, bytes | None]) -> None:
             int(orders.p_legal_ms[row]),
         )
         state[b"o" + PAIR_KEY.pack(case.number, order.number)] = packed if any(packed) else None
-    orders.dirty[:] = False
+    orders.dirty[rows] = False
 
 
 def _restore_order(orders: Orders, row: int | None, value: bytes) -> None:
@@ -283,13 +285,15 @@ def _restore_order(orders: Orders, row: int | None, value: bytes) -> None:
         orders.p_legal_ms[row] = p_legal_ms
 
 
-def _take_rings(table: Zones, state: dict[bytes, bytes | None]) -> None:
-    for row in np.flatnonzero(table.dirty).tolist():
+def _take_rings(roster: Roster, state: dict[bytes, bytes | None]) -> None:
+    table = roster.zones
+    rows = roster.tables.of(table, roster.slot, table.dirty)
+    for row in rows.tolist():
         case, _, zone = table.about[row]
         field = b"z" + NUMBER_KEY.pack(case.number) + zone.id.bytes
         inner, outer = table.on[row].tolist()
         state[field] = RINGS.pack(inner | outer << 1, *table.out_ms[row].tolist()) if inner or outer else None
-    table.dirty[:] = False
+    table.dirty[rows] = False
 
 
 def _restore_rings(table: Zones, row: int | None, value: bytes) -> None:
@@ -303,8 +307,15 @@ def _take_live(roster: Roster) -> tuple[list[tuple[int, bytes]], list[tuple[floa
     devices = roster.devices
     if not devices.shown:
         return [], []
-    whose, shown = (np.concatenate(parts) for parts in zip(*devices.shown, strict=True))
+    whose, slots, shown = (np.concatenate(parts) for parts in zip(*devices.shown, strict=True))
     devices.shown.clear()
+    mine = slots == roster.slot
+    if not mine.all():
+        others = (~mine).nonzero()[0]
+        devices.shown.append((whose[others], slots[others], shown[others]))
+        whose, shown = whose[mine], shown[mine]
+        if not whose.size:
+            return [], []
     # of several the last, of devices that are still somebody's
     _, back = np.unique(whose[::-1], return_index=True)
     newest = len(whose) - 1 - back

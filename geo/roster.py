@@ -14,7 +14,7 @@ from geo import zones as places
 from geo.assurance import UNKNOWN
 from geo.doubts import GATE
 from geo.fix_filter import is_at_rest, suspected, variance
-from geo.rows import HEARD_BIT, LATE_BIT, NEVER, SERVICE, SILENT_BIT, WORD, Devices, Orders, People, Rows, Zones
+from geo.rows import HEARD_BIT, LATE_BIT, NEVER, SERVICE, SILENT_BIT, WORD, Rows, Tables
 from geo.track import LIVE, PLACE, PP, Bools, Times
 
 SILENCE_INTERVALS: Final = 30
@@ -68,13 +68,14 @@ class Entry:
 
 
 class Roster:
-    """All tables of a shard, and who is who in them."""
+    """A shard's rows in the tables, and who is who in them."""
 
-    def __init__(self) -> None:
-        self.devices = Devices()
-        self.people = People()
-        self.orders = Orders()
-        self.zones = Zones()
+    def __init__(self, tables: Tables | None = None, slot: int = 0) -> None:
+        """`tables`: those that its rows are in, marked with its `slot`; None: its own."""
+        self.tables = tables or Tables()
+        self.slot = slot
+        self.devices, self.people = self.tables.devices, self.tables.people
+        self.orders, self.zones = self.tables.orders, self.tables.zones
         self.cases: dict[int, Entry] = {}
         self.changed: dict[int, Case | None] = {}
         """Cases to be written (None: deleted) since the state was last taken."""
@@ -112,6 +113,18 @@ class Roster:
                 self._add_order(entry, order, person_rows, kept)
         self._forget(old, entry)
         return ended
+
+    def knows(self, number: int) -> bool:
+        """Whether a device of this number is somebody's here."""
+        return 0 <= number < len(self.lookup) and bool(self.lookup[number] >= 0)
+
+    def clear(self) -> None:
+        """Give all rows back."""
+        for table, name in (
+            (self.devices, "devices"), (self.people, "people"), (self.orders, "orders"), (self.zones, "zones")
+        ):  # fmt: skip
+            table.release_many([row for entry in self.cases.values() for row in getattr(entry, name)])
+        self.cases.clear()
 
     def set_hot(self, person: int) -> None:
         """Set the silence allowed to a person's devices: less in breach or approach, and to him within a zone."""
@@ -194,6 +207,7 @@ class Roster:
             own = devices.take()
             rows.append(own)
             entry.devices.append(own)
+            devices.slot[own] = self.slot
             devices.number[own] = device.number
             devices.case[own] = entry.case.number
             devices.person[own] = row
@@ -224,6 +238,7 @@ class Roster:
         orders = self.orders
         row = orders.take()
         entry.orders.append(row)
+        orders.slot[row] = self.slot
         orders.about[row] = (entry.case, order)
         outer = max(order.warning_m, order.alert_m)
         orders.limits[row] = (order.alert_m, outer, order.alert_m + order.exit_margin_m, outer + order.exit_margin_m)
@@ -253,6 +268,7 @@ class Roster:
             return
         row = zones.take()
         entry.zones.append(row)
+        zones.slot[row] = self.slot
         zones.about[row] = (entry.case, order, zone)
         zones.limits[row] = survey.limits
         zones.p_enter[row], zones.p_exit[row] = order.p_enter, order.p_exit

@@ -16,6 +16,8 @@ from geo.frame import Floats
 from geo.track import WIDTH, Bools, Times
 
 Rows = NDArray[np.int32]
+Slots = NDArray[np.int16]
+"""Whose row it is, among the engines that share the tables (`geo.hall`)."""
 
 NEVER: Final = np.iinfo(np.int64).max
 """A deadline that does not come."""
@@ -97,11 +99,20 @@ class Table:
         self.about[row] = None
         self._unused.append(row)
 
+    def release_many(self, rows: list[int]) -> None:
+        """The same of many."""
+        for name, (_, _, empty) in self.COLUMNS.items():
+            getattr(self, name)[rows] = empty
+        for row in rows:
+            self.about[row] = None
+        self._unused.extend(rows)
+
 
 class Devices(Table):
     """One row a device and case: a device of somebody in two cases has two, independent of each other."""
 
     COLUMNS: ClassVar = {
+        "slot": (np.int16, 0, -1),
         "number": (np.int64, 0, -1),
         "case": (np.int64, 0, -1),
         "person": (np.int32, 0, -1),
@@ -126,6 +137,7 @@ class Devices(Table):
         "rest_place": (np.float64, 3, 0.0),
         "turn": (np.int32, 0, 0),
     }
+    slot: Slots
     number: NDArray[np.int64]
     case: NDArray[np.int64]
     person: Rows
@@ -166,8 +178,8 @@ class Devices(Table):
 
     def __init__(self) -> None:
         super().__init__()
-        self.shown: list[tuple[NDArray[np.int64], NDArray[np.void]]] = []
-        """Numbers and newest fixes, (n,) `LIVE_ROW`, that wait to be shown, the oldest first."""
+        self.shown: list[tuple[NDArray[np.int64], Slots, NDArray[np.void]]] = []
+        """Numbers, slots and newest fixes, (n,) `LIVE_ROW`, that wait to be shown, the oldest first."""
 
 
 class People(Table):
@@ -185,6 +197,7 @@ class People(Table):
 class Ringed(Table):
     """What has the two rings of `geo.states`."""
 
+    slot: Slots
     limits: Floats
     """(n, 4): inner and outer radius, and the same with the exit margin."""
     p_enter: Floats
@@ -200,6 +213,7 @@ class Ringed(Table):
 
 
 RINGS: Final[dict[str, tuple[DTypeLike, int, Any]]] = {
+    "slot": (np.int16, 0, -1),
     "limits": (np.float64, 4, 0.0),
     "p_enter": (np.float64, 0, 0.5),
     "p_exit": (np.float64, 0, 0.05),
@@ -298,3 +312,18 @@ class Zones(Ringed):
 
 
 ZoneKey = uuid.UUID
+
+
+class Tables:
+    """The four tables, of one engine or of several side by side: a row is its `slot`'s, and links never leave it."""
+
+    def __init__(self, slots: int = 1) -> None:
+        self.slots = slots
+        self.devices, self.people, self.orders, self.zones = Devices(), People(), Orders(), Zones()
+        self.refused = np.zeros(slots, dtype=np.int64)
+        """By slot: zones that turned out not to be measurable."""
+
+    def of(self, table: Devices | Ringed, slot: int, condition: Bools) -> NDArray[np.int64]:
+        """Rows of a slot for which the condition, one a row, holds."""
+        rows = condition.nonzero()[0]
+        return rows if self.slots == 1 else rows[table.slot.take(rows) == slot]

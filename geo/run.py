@@ -19,15 +19,14 @@ EVERYTHING: Final = slice(None)
 class Run:
     """The records of some entries, (n,), their times of reception, and which entry each came from."""
 
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        self._entries = entries
+    def __init__(self, entries: Sequence[Entry], shards: Sequence[int]) -> None:
+        """`shards`: whose log each of the entries stands in; those of a shard stand together."""
+        self._entries, self._shards = entries, shards
         counts = np.asarray([len(entry.payload) // RECORD_BYTES for entry in entries])
         self._starts = np.cumsum(counts) - counts
         whole = [entry.payload[: len(entry.payload) // RECORD_BYTES * RECORD_BYTES] for entry in entries]
         self.records = np.frombuffer(b"".join(whole), dtype=RECORD)
         self.now_ms = np.repeat(np.asarray([entry.ms for entry in entries], dtype=np.int64), counts)
-        self.torn = sum(1 for entry in entries if len(entry.payload) % RECORD_BYTES)
-        """Entries that do not end with a whole record."""
 
     def extras(self) -> list[tuple[int, bytes]]:
         """Of entries with rare fields: the index of their first record here, and the fields."""
@@ -37,10 +36,10 @@ class Run:
             if entry.extras is not None
         ]
 
-    def __getitem__(self, record: int) -> tuple[str, int]:
-        """Id of the entry a record stands in, and its index there."""
+    def __getitem__(self, record: int) -> tuple[int, str, int]:
+        """The shard and the id of the entry a record stands in, and its index there."""
         at = int(np.searchsorted(self._starts, record, side="right")) - 1
-        return self._entries[at].id, record - int(self._starts[at])
+        return self._shards[at], self._entries[at].id, record - int(self._starts[at])
 
 
 def picked(array: NDArray[Any], some: Index | slice) -> NDArray[Any]:

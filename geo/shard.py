@@ -27,10 +27,11 @@ from core.domain.transition import Transition
 from core.errors import LeaseLost, StoreUnavailable
 from core.metrics import ENGINE_BATCH_SECONDS, ENGINE_LAG_SECONDS, ENGINE_RECORDS, TRANSITIONS
 from core.redis.engine_store import EngineStore
-from core.redis.shard_log import START, ShardLog
+from core.redis.shard_log import START, ShardLog, id_key
 from core.service import Service
 from core.settings import Settings
 from geo.pace import Pace
+from geo.turns import Spoiled, Turns
 
 if TYPE_CHECKING:
     from geo.engine import EngineChanges
@@ -39,8 +40,8 @@ log = structlog.get_logger(__name__)
 
 READ_ENTRIES_MAX: Final = 256
 """Entries of the log asked for at once."""
-SLICE_RECORDS_MAX: Final = 8_000
-"""Records handed to the engine at once: some tens of milliseconds, so that other shards get their turn."""
+SLICE_RECORDS_MAX: Final = 2_000
+"""Records of a shard handed to the engine at once: some tens of milliseconds where eight do so together."""
 COMMIT_RECORDS_MAX: Final = 16_000
 """Records after which state is committed though its time has not come: bounds one step in Redis."""
 CASE_RECORDS: Final = 40
@@ -63,6 +64,7 @@ class Evaluator(Protocol):
     def restore(self, fields: Mapping[bytes, bytes]) -> None: ...
     def case_versions(self) -> dict[int, int]: ...
     def wants(self, limit: int) -> list[Want]: ...
+    def close(self) -> None: ...
     @property
     def wants_dropped_total(self) -> int: ...
 
@@ -111,9 +113,12 @@ class ShardRunner(Service):
         lose: Callable[[int, int, int], None],
         set_aside: SetAside,
         pace: Pace | None = None,
+        turns: Turns | None = None,
     ) -> None:
+        """`turns`: what its batches are shared by; None: each is evaluated by itself, at this `pace`."""
         super().__init__()
         self._pace = pace or Pace(settings.engine_cycle_ms / 1000)
+        self._turns = turns
         self.name = f"shard-{shard}"
         self.shard = shard
         self.token = token
@@ -134,6 +139,8 @@ class ShardRunner(Service):
         self._engine = engine_factory(shard)
         self._claimed = False
         self._careful_until: str | None = None
+        self._alone_until: str | None = None
+        """Id of the entry up to which batches are shared with nobody: one of them failed."""
         self._poison: set[str] = set()
         self._dirty_since: float | None = None
         self._uncommitted_records = 0
@@ -180,7 +187,7 @@ class ShardRunner(Service):
                 log.warning("shard_waits", shard=self.shard, reason="redis_away")
                 await self.pause(RETRY_S[min(attempt, len(RETRY_S) - 1)])
                 attempt += 1
-            except _Spoiled:
+            except Spoiled:
                 continue
 
     async def _load(self) -> None:
@@ -188,6 +195,7 @@ class ShardRunner(Service):
         self.ready.clear()
         await self._store.claim(self.shard, self.token)
         self.position, fields = await self._store.load(self.shard)
+        self._engine.close()
         self._engine = self._engine_factory(self.shard)
         self._engine.restore(fields)
         self._committed = self.position
@@ -219,32 +227,50 @@ class ShardRunner(Service):
                 await self._commit([])
             if len(entries) < READ_ENTRIES_MAX:
                 self.ready.set()
-                rest_s = started + self._pace.cycle_s() - time.monotonic()
-                if rest_s > 0:
-                    await asyncio.sleep(rest_s)
+                await asyncio.sleep(self._rest_s(started))
         if self._dirty_since is not None:
             await self._commit([])
+
+    async def close(self) -> None:
+        self._engine.close()
+
+    def _rest_s(self, started: float) -> float:
+        if self._turns is not None:
+            return self._turns.rest_s()
+        return max(0.0, started + self._pace.cycle_s() - time.monotonic())
 
     async def _evaluate(self, entries: Sequence[Entry]) -> None:
         if not entries:
             return
         careful = self._careful_until is not None
+        behind = len(entries) >= READ_ENTRIES_MAX
         for part in [[entry] for entry in entries] if careful else sliced(entries, SLICE_RECORDS_MAX):
             started = time.monotonic()
             sound = [entry for entry in part if self._is_sound(entry)]
             try:
-                transitions = self._engine.process(sound)
+                transitions = await self._process(sound, careful=careful, behind=behind or part[-1] is not entries[-1])
+            except Spoiled:
+                log.warning("engine_spoiled_together", shard=self.shard, entries=len(part))
+                self._alone_until = part[-1].id
+                raise
             except Exception as error:
                 self._blame(part, error)
-                raise _Spoiled from error
+                raise Spoiled from error
             self._note(part, started, len(transitions))
             if transitions or self._uncommitted_records >= COMMIT_RECORDS_MAX or careful:
                 await self._commit(transitions)
             if self._careful_until == part[-1].id:
                 self._careful_until = None
+            if self._alone_until is not None and id_key(self._alone_until) <= id_key(part[-1].id):
+                self._alone_until = None
             await asyncio.sleep(0)
             if self.stopping.is_set() and part[-1] is not entries[-1]:
                 return
+
+    async def _process(self, entries: Sequence[Entry], *, careful: bool, behind: bool) -> list[Transition]:
+        if self._turns is None or careful or self._alone_until is not None:
+            return self._engine.process(entries)
+        return await self._turns.evaluate(self._engine, entries, behind=behind)
 
     def _note(self, part: Sequence[Entry], started: float, decided: int) -> None:
         """Move on past `part`, and measure."""
@@ -300,7 +326,3 @@ class ShardRunner(Service):
         self._clean()
         for transition in transitions:
             TRANSITIONS.labels(transition.kind, transition.to_state).inc()
-
-
-class _Spoiled(Exception):  # noqa: N818 - a sign to load again, never seen outside
-    """The engine raised; what it holds is not to be trusted."""

@@ -33,4 +33,4 @@ def keep(devices: Devices, rows: Rows, records: NDArray[np.void], now_ms: Times,
     live["at_ms"] = fixes[:, LIVE]
     live["received_ms"] = now_ms
     devices.shown_ms[rows] = now_ms
-    devices.shown.append((devices.number.take(rows), live))
+    devices.shown.append((devices.number.take(rows), devices.slot.take(rows), live))

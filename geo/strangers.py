@@ -32,9 +32,9 @@ NUMBER_BYTES: Final = 4
 class TakenUp(Run):
     """Fixes taken up at a configuration entry, as if they came with it."""
 
-    def __getitem__(self, record: int) -> tuple[str, int]:
-        entry, index = super().__getitem__(record)
-        return entry, FIRST_INDEX + index
+    def __getitem__(self, record: int) -> tuple[int, str, int]:
+        shard, entry, index = super().__getitem__(record)
+        return shard, entry, FIRST_INDEX + index
 
 
 class Strangers:
@@ -57,7 +57,7 @@ class Strangers:
                 self._held[number] = record.tobytes()
                 self._changed.add(number)
 
-    def take_up(self, lookup: Rows, entry: Entry) -> TakenUp | None:
+    def take_up(self, lookup: Rows, entry: Entry, shard: int) -> TakenUp | None:
         """The fixes of those that have a row in `lookup` by now, fresh ones only; they are strangers no more."""
         if not self._held:
             return None
@@ -70,7 +70,7 @@ class Strangers:
         for number in known | stale:
             del self._held[number]
         self._changed |= known | stale
-        return TakenUp([Entry(entry.ms, entry.n, PINGS, records)]) if records else None
+        return TakenUp([Entry(entry.ms, entry.n, PINGS, records)], [shard]) if records else None
 
     def take_changes(self) -> dict[bytes, bytes | None]:
         """State fields that changed since the last call."""

@@ -1,8 +1,9 @@
 """The geo worker: owns a fair share of the shards, evaluates their logs, and keeps time and configuration in them.
 
 Model: `Ownership` says which shards are ours under which token; each has a `ShardRunner` (log → engine → one
-fenced commit), a `CaseFeeder` and a `PastFeeder`. The worker itself appends a tick a second to each shard it owns,
-marked paused while no ingest process beats, so that silence is only counted while somebody could be heard.
+fenced commit; their engines sit in one hall and take turns together, `geo.turns`), a `CaseFeeder` and a `PastFeeder`.
+The worker itself appends a tick a second to each shard it owns, marked paused while no ingest process beats, so that
+silence is only counted while somebody could be heard.
 
 Failure: see `geo.ownership` (leases) and `geo.shard` (stores, poison). PostgreSQL away: no configuration and
 no history arrives and leases stay where they are; evaluation goes on. A shard whose task ends by an unforeseen
@@ -37,6 +38,7 @@ from geo.ownership import Ownership
 from geo.pace import Pace
 from geo.past_feeder import Budget, PastFeeder
 from geo.shard import EngineFactory, ShardRunner
+from geo.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -52,10 +54,10 @@ POISON_WAITING_MAX: Final = 1_000
 """Poison messages kept in memory while PostgreSQL is away; beyond it the oldest are only counted."""
 
 
-def _default_engine(cover_key: bytes) -> EngineFactory:
-    from geo.engine import Engine
+def _default_engine(cover_key: bytes, shard_count: int) -> EngineFactory:
+    from geo.engine import Engine, Hall
 
-    return functools.partial(Engine, cover_key=cover_key)
+    return functools.partial(Engine, hall=Hall(shard_count, cover_key))
 
 
 class GeoWorker(Service):
@@ -78,10 +80,11 @@ class GeoWorker(Service):
         self._database = database
         self._instance = instance
         self._clock = clock
-        self._engine_factory = engine_factory or _default_engine(derived_key(settings, "cover"))
+        self._engine_factory = engine_factory or _default_engine(derived_key(settings, "cover"), settings.shard_count)
         self._store = EngineStore(client)
         self._log = ShardLog(client)
         self._pace = Pace(settings.engine_cycle_ms / 1000)
+        self._turns = Turns(self._pace) if engine_factory is None else None
         self._runners: dict[int, ShardRunner] = {}
         self._feeders: dict[int, CaseFeeder] = {}
         self._past_feeders: dict[int, PastFeeder] = {}
@@ -153,6 +156,7 @@ class GeoWorker(Service):
             lose=self._ownership.lose,
             set_aside=self._set_aside,
             pace=self._pace,
+            turns=self._turns,
         )
         self._runners[shard] = runner
         self._feeders[shard] = CaseFeeder(runner, self._database, self._log)

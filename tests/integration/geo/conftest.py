@@ -106,6 +106,9 @@ class CountingEngine:
 
     wants_dropped_total = 0
 
+    def close(self) -> None:
+        """It has nothing to give back."""
+
     def wants(self, limit: int) -> list[Want]:
         return [][:limit]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from core.domain.log import PINGS
 from geo.engine import Engine
-from geo.strangers import BOUND, KEPT_MS, Strangers
+from geo.strangers import BOUND, KEPT_MS
 
 
 def test_who_is_inside_already_is_seen_when_the_order_comes(world: Any) -> None:
@@ -66,8 +66,7 @@ def test_any_cut_gives_the_same(new_world: Any) -> None:
 
 
 def test_no_more_are_kept_than_the_bound(world: Any) -> None:
-    strangers = Strangers()
-    world.engine._strangers = strangers
+    strangers = world.engine._strangers
     payload = b"".join(world.record(1000 + n, 0.0, now_s=0) for n in range(BOUND + 10))
     world.add(0, PINGS, payload)
     assert len(strangers.take_changes()) == BOUND
