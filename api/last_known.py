@@ -166,6 +166,7 @@ class LastKnown(Service):
 
     async def run(self) -> None:
         """Look again and again."""
+        await self._write(final=False)
         while not await self.pause(self._look_s):
             try:
                 await self.look()

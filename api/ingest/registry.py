@@ -118,6 +118,8 @@ class Registry(Service):
         self._clock = clock
         self._devices: dict[str, DeviceIdentity] = {}
         self._credentials: dict[bytes, _Credential] = {}
+        self._digests_of: dict[str, set[bytes]] | None = None
+        """Device → its tokens; made when first asked for."""
         self._shared: dict[Any, Any] = {}
         self._floor_xid = 0
         self._look = asyncio.Event()
@@ -162,6 +164,15 @@ class Registry(Service):
         """The device a token was issued to, whether or not it still holds: a panic is taken either way."""
         credential = self._credentials.get(token_digest(token))
         return self._devices.get(credential.device) if credential is not None and credential.device else None
+
+    def digests_of(self, device_id: uuid.UUID) -> list[bytes]:
+        """Digests of every token a device was given, whether or not it still holds."""
+        if self._digests_of is None:  # few processes are ever asked
+            self._digests_of = {}
+            for digest, credential in self._credentials.items():
+                if credential.device is not None:
+                    self._digests_of.setdefault(credential.device, set()).add(digest)
+        return [digest for digest in self._digests_of.get(str(device_id), ()) if digest in self._credentials]
 
     def expires_at(self, digest: bytes) -> datetime | None:
         """When the token of this digest stops counting by itself; None: never."""
@@ -349,4 +360,6 @@ class Registry(Service):
         if self._credentials.get(digest) == credential:
             return None
         self._credentials[digest] = credential
+        if self._digests_of is not None and credential.device is not None:
+            self._digests_of.setdefault(credential.device, set()).add(digest)
         return bytes(digest)
