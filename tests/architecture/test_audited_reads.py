@@ -17,6 +17,7 @@ TELLS_NOBODY = {
     "second_factors.list_passkeys", "second_factors.read_factors", "sessions.list_own_sessions",
     # the agency's, its staff's and its units'
     "dead_letters.list_dead_letters", "push_subscriptions.list_subscriptions", "receipts.ask_seen",
+    "escalation_policies.list_policies", "escalation_policies.read_on_call", "user_channels.list_channels",
     "agencies.list_agencies", "agencies.list_routes", "agencies.read_agency", "gateways.list_gateways",
     "oidc.callback", "oidc.read_provider", "oidc.start", "policies.read_agency_policy", "sessions.list_sessions",
     "sign_in_policy.read_sign_in_policy", "units.list_units", "units.read_unit", "users.list_users", "users.read_user",
@@ -28,7 +29,7 @@ TELLS_NOBODY = {
     # ids of cases, orders and people, and nothing of theirs
     "access.list_broken_glass", "access.list_conflicts", "access.list_named_users", "erasure.read_for",
     "evidence.list_evidence", "evidence.read_evidence", "handovers.list_handovers", "sight.list_looks",
-    "suspensions.list_suspensions", "suspensions.read_suspension", "tasks.list_tasks",
+    "shared_incidents.list_shared", "suspensions.list_suspensions", "suspensions.read_suspension", "tasks.list_tasks",
 }  # fmt: skip
 
 
