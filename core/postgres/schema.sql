@@ -2539,3 +2539,5 @@ GRANT SELECT, DELETE ON contact TO qorgan_retention;
 GRANT SELECT ON contact_invitation TO qorgan_retention;
 CREATE POLICY by_retention ON contact TO qorgan_retention USING (true) WITH CHECK (true);
 CREATE POLICY by_retention ON contact_invitation TO qorgan_retention USING (true) WITH CHECK (true);
+
+SELECT secure_by_agency('person_index', 'SELECT, INSERT, DELETE', 'SELECT');
