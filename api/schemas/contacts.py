@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import Field, model_validator
 
 from api.schemas.base import Body, Change, Language, Moment, Name, New, View, Words
+from api.schemas.people import UNREADABLE
 from core.domain.trusted_contact import masked
 
 EMAIL: Final = re.compile(r"[^@\s<>,;:\"]{1,64}@[^@\s<>,;:\"]{1,190}\.[^@\s<>,;:\".]{2,63}")
@@ -83,6 +84,7 @@ class ContactView(View):
     linked_to_aggressor: bool
     created_at: datetime
     updated_at: datetime
+    unreadable: list[str] = Field(default_factory=list, description=UNREADABLE)
 
 
 CalledHer = Annotated[str, Field(min_length=1, max_length=60)]
