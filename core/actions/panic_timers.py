@@ -122,6 +122,8 @@ async def _try(
         raise NotFound("This device has set no such timer.")
     if found["state"] != "running":
         raise Conflict("The timer is over.", code="state_forbids")
+    if not holder.is_set:
+        raise Conflict("Your PINs were reset: set new ones first; the timer runs on.", code="pins_not_set")
     verdict, why = await pins.weigh(unit, holder, match, counts=given)
     if verdict is Verdict.UNVERIFIED:
         raise Unavailable("The PIN cannot be checked now, and the timer runs on; try again.")
