@@ -28,8 +28,8 @@ from core.actions.untold import mark, tell_or_wait
 from core.domain.alarm import SEPARATION_KINDS, is_past, is_prompt
 from core.domain.transition import Transition
 from core.metrics import INCIDENTS_OPENED
+from core.postgres import audit, separations
 from core.postgres import incidents as store
-from core.postgres import separations
 from core.postgres import transitions as records
 from core.postgres.incidents import Key, Line, Row
 
@@ -146,6 +146,8 @@ async def _write(
         await store.update_many(unit.connection, list(changed.values()))
     if lines:
         await store.add_lines(unit.connection, lines)
+    if opened:
+        await audit.write_openings(unit.connection, unit.now, [found[key] for key in sorted(opened)])
     for key, row in found.items():
         if key in opened:
             unit.emit(row["agency_id"], "incident.opened", store.incident_json(row))

@@ -36,7 +36,7 @@ from core.domain.outage import (
 from core.domain.ping import ROLE_NAMES
 from core.ids import derived_id, timed_id
 from core.metrics import INCIDENTS_OPENED
-from core.postgres import board, silences
+from core.postgres import audit, board, silences
 from core.postgres import incidents as store
 from core.postgres.incidents import Row
 
@@ -133,6 +133,7 @@ async def _open(unit: Unit, agency_id: uuid.UUID, cell: str | None, silent: int,
     await store.add_lines(
         unit.connection, [(derived_id("timeline", row["id"], "outage"), row["id"], unit.now, "outage", None, line)]
     )
+    await audit.write_openings(unit.connection, unit.now, [row])
     unit.emit(agency_id, "incident.opened", store.incident_json(row))
     unit.after_commit(INCIDENTS_OPENED.labels(row["type"], row["severity"]).inc)
     if waiting := await tell_or_wait(unit, [notice_of(row, row["id"])]):

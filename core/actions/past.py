@@ -22,6 +22,7 @@ from core.domain.alarm import Alarm, past_end_ms, past_severity, subject_of
 from core.domain.incident import FAMILY_OF_TYPE, Severity
 from core.domain.transition import Transition
 from core.metrics import INCIDENTS_OPENED
+from core.postgres import audit
 from core.postgres import incidents as store
 from core.postgres import transitions as records
 
@@ -71,6 +72,7 @@ async def _tell_one(unit: Unit, facts: Facts, item: Transition) -> tuple[uuid.UU
     facts.stood(row)
     await start(unit, [row])
     await store.add_lines(unit.connection, [line_of(row, judgement, "opened")])
+    await audit.write_openings(unit.connection, unit.now, [row])
     unit.emit(row["agency_id"], "incident.opened", store.incident_json(row))
     unit.after_commit(INCIDENTS_OPENED.labels(row["type"], row["severity"]).inc)
     return row["id"], notice_of(row, item.id, to_routes=to_routes, to_her=to_her and recent)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -69,6 +69,26 @@ async def write(
         session_id,
         purpose or None,
         list(dict.fromkeys(one for one in person_ids if one is not None)),
+    )
+
+
+async def write_openings(connection: Connection, now: datetime, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add a row for each incident that the engine opened, in one statement: what, of whom, by which decision's order.
+
+    A panic's row is her press; here nobody acted, so the actor is the service `engine`.
+    """
+    await connection.execute(
+        f"{_INSERT} SELECT id, $2, agency, 'service', 'engine', 'incident.opened', 'incident', incident, NULL,"  # noqa: S608
+        " jsonb_build_object('type', kind, 'severity', severity, 'order_id', order_id), NULL, NULL, NULL,"
+        " array_remove(ARRAY[victim, aggressor], NULL) FROM unnest($1::uuid[], $3::uuid[], $4::uuid[], $5::text[],"
+        " $6::text[], $7::uuid[], $8::uuid[], $9::uuid[])"
+        " t (id, agency, incident, kind, severity, order_id, victim, aggressor)",
+        [new_id() for _ in rows],
+        now,
+        *(
+            [row[name] for row in rows]
+            for name in ("agency_id", "id", "type", "severity", "order_id", "victim_id", "aggressor_id")
+        ),
     )
 
 
