@@ -9,13 +9,18 @@ record. While PostgreSQL is away nothing is claimed, and what was sent waits in 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import socket
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from core.clock import Clock
+from core.errors import StoreUnavailable
+from core.metrics import DEAD_LETTERS, DELIVERIES_WAITING, DELIVERY_QUEUE_AGE, POISON_UNHANDLED
+from core.postgres import dead_letters, poison
 from core.postgres.database import Database
 from core.postgres.deliveries import Mark
 from core.service import Service
@@ -23,6 +28,8 @@ from core.settings import Settings
 from notifier.channels.base import Channel
 from notifier.lane import Lane
 from notifier.pulse import Pulse
+
+COUNT_S: Final = 15.0
 
 
 class Sender(Service):
@@ -45,6 +52,7 @@ class Sender(Service):
         super().__init__()
         self.holder = holder or f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._database = database
+        self._clock = clock
         self._pulse = Pulse(database, clock, self.holder)
         self._lanes = [
             Lane(settings, database, channel, clock, self._pulse, dice or random.Random(), self.stopping, observe)
@@ -63,7 +71,26 @@ class Sender(Service):
             for lane in self._lanes:
                 group.create_task(lane.run(), name=f"notifier-{lane.name}")
             group.create_task(self._database.listen("delivery", lambda _: self.wake(), self.stopping))
+            group.create_task(self._count(), name="notifier-count")
             group.create_task(self._end_lanes())
+
+    async def _count(self) -> None:
+        """Keep the gauges of what waits, and of what nobody got or looked at, current."""
+        while not self.stopping.is_set():
+            with contextlib.suppress(StoreUnavailable):
+                await self.count()
+            await self.pause(COUNT_S)
+
+    async def count(self) -> None:
+        """Count once. Raises StoreUnavailable."""
+        async with self._database.connection() as connection:
+            waiting = await dead_letters.waiting(connection, self._clock())
+            DEAD_LETTERS.set(await dead_letters.count(connection))
+            POISON_UNHANDLED.set(await poison.count_unhandled(connection))
+        for lane in self._lanes:
+            number, age_s = waiting.get(lane.name, (0, 0.0))
+            DELIVERIES_WAITING.labels(lane.name).set(number)
+            DELIVERY_QUEUE_AGE.labels(lane.name).set(age_s)
 
     async def _end_lanes(self) -> None:
         await self.stopping.wait()

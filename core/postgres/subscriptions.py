@@ -1,4 +1,7 @@
-"""Browsers in which users are told by Web Push: the address and keys a browser gave, sealed with the agency's key."""
+"""Browsers in which users are told by Web Push: the address and keys a browser gave, sealed with the agency's key.
+
+`core.postgres.user_channels` reads them beside the other ways to tell a user.
+"""
 
 from __future__ import annotations
 
@@ -66,25 +69,6 @@ async def remove(connection: Connection, user_id: uuid.UUID, subscription_id: uu
         "DELETE FROM push_subscription WHERE id = $1 AND user_id = $2 RETURNING true", subscription_id, user_id
     )
     return bool(gone)
-
-
-async def of_users(connection: Connection, user_ids: Sequence[uuid.UUID]) -> list[dict[str, Any]]:
-    """Where users are told by Web Push: `id`, `user_id`, `agency_id`, `language`, and `address` as a delivery of the
-    channel `webpush` takes it. What does not open is left out, and keeps nobody else from being told."""
-    rows = await connection.fetch(
-        "SELECT s.id, s.user_id, s.agency_id, s.target_sealed, u.language FROM push_subscription s"
-        " JOIN app_user u ON u.id = s.user_id WHERE s.user_id = ANY ($1::uuid[]) AND u.disabled_at IS NULL"
-        " ORDER BY s.created_at, s.id",
-        list(user_ids),
-    )
-    targets = await keys.open_each(
-        connection, [(Spot("push_subscription", "target", row["id"]), row["target_sealed"]) for row in rows]
-    )
-    return [
-        {**{name: row[name] for name in ("id", "user_id", "agency_id", "language")}, "address": json.dumps(target)}
-        for row, target in zip(rows, targets, strict=True)
-        if isinstance(target, dict)
-    ]
 
 
 async def retire(connection: Connection, addresses: Sequence[str]) -> None:

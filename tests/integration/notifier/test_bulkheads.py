@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+from core import metrics
 from core.domain.delivery import Delivery
 from core.ids import new_id
 from core.postgres.database import Database
@@ -249,3 +250,21 @@ async def test_what_waits_is_counted_by_channel_with_its_age(
     async with database.connection() as connection:
         assert await waiting(connection, clock() + timedelta(seconds=90)) == {"sms": (2, 90.0)}
         assert await count(connection) == 1
+
+
+async def test_the_gauges_say_what_waits_and_what_nobody_got(
+    outbox: Any, probe: Any, open_desk: Any, clock: Any, database: Database
+) -> None:
+    probe.name = "sms"
+    await outbox.put("sms", due_at=clock() + timedelta(hours=1))
+    await outbox.put("email", state="failed")
+    await outbox.put("email", state="dead", dismissed_at=clock())
+    async with database.connection() as connection:
+        await connection.execute("INSERT INTO poison (source, entry, reason, at) VALUES ('x', '1', 'y', $1)", clock())
+    desk = await open_desk(probe)
+    clock.advance(30)
+    await desk.sender.count()
+    assert metrics.DELIVERIES_WAITING.labels("sms")._value.get() == 1
+    assert metrics.DELIVERY_QUEUE_AGE.labels("sms")._value.get() == 30
+    assert metrics.DEAD_LETTERS._value.get() == 1
+    assert metrics.POISON_UNHANDLED._value.get() == 1

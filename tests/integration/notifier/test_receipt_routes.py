@@ -1,0 +1,411 @@
+"""What comes back of a message: from gateways, from apps, from a link; each once, and shown where it belongs."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+
+from api.app import create_app
+from api.auth import Actor, make_access_token
+from api.deps import ApiContext
+from api.ingest.registry import Registry
+from core.actions import receipts
+from core.actions.unit_of_work import act
+from core.domain.delivery import SEEN_LINK_LIFE, Delivery
+from core.ids import new_id, new_token, token_digest
+from core.postgres import subscriptions, user_channels
+from core.postgres.database import Database
+from core.settings import Settings
+from notifier.outgoing import with_links
+
+PUBLIC = "https://qorgan.test"
+
+
+@dataclass
+class Stage:
+    """The API on the test's stores, an agency in it with its users and a phone."""
+
+    client: httpx.AsyncClient
+    context: ApiContext
+    database: Database
+    clock: Any
+    outbox: Any
+    users: dict[str, uuid.UUID]
+    device_token: str
+
+    def bearer(self, role: str) -> dict[str, str]:
+        """A signed-in user's header."""
+        actor = Actor(self.users[role], self.outbox.agency_id, role, role)
+        return {"authorization": f"Bearer {make_access_token(actor, self.context.token_key, self.clock(), 9000)}"}
+
+    async def queue(self, **fields: Any) -> Delivery:
+        """Queue a delivery as actions do."""
+        values: dict[str, Any] = {
+            "agency_id": self.outbox.agency_id, "incident_id": self.outbox.incident_id, "cause": new_id(),
+            "audience": "contact", "recipient": f"contact:{new_id()}", "channel": "probe", "address": "+77010000000",
+            "template": "panic_contact", "data": {"type": "panic", "severity": "critical", "incident_id": "1"},
+        } | fields  # fmt: skip
+        item = Delivery(**values)
+        async with act(self.database, self.clock()) as unit:
+            unit.queue(item)
+        return item
+
+    async def states(self, delivery_id: uuid.UUID) -> list[str]:
+        """The delivery's state, and every state its incident's timeline and the feed were told."""
+        row = await self.outbox.get(delivery_id)
+        lines = await self.outbox.rows(
+            "SELECT data ->> 'state' AS state FROM timeline WHERE data ->> 'delivery_id' = $1 ORDER BY at, id",
+            str(delivery_id),
+        )
+        events = await self.outbox.rows(
+            "SELECT data ->> 'state' AS state FROM feed WHERE data ->> 'delivery_id' = $1 ORDER BY id", str(delivery_id)
+        )
+        assert sorted(one["state"] for one in lines) == sorted(one["state"] for one in events)
+        return [row["state"], *(one["state"] for one in events)]
+
+
+@pytest.fixture
+async def stage(
+    settings: Settings, posts: Any, database: Database, redis_client: Any, outbox: Any, clock: Any, tmp_path: Path
+) -> AsyncIterator[Stage]:
+    """The API, connected as services are, with two gateways."""
+    gateways = [
+        {
+            "name": "twilio", "preset": "twilio", "values": {"account_sid": "AC1", "from": "+1"},
+            "secrets": {"auth_token": "s3cret"},
+        },
+        {"name": "local", "preset": "json", "url": "https://sms.test", "secrets": {"token": "t0ken"}},
+    ]  # fmt: skip
+    path = tmp_path / "sms.json"
+    path.write_text(json.dumps({"gateway": gateways}))
+    settings = settings.model_copy(
+        update={"public_url": PUBLIC, "sms_gateways_file": path, "webpush_hosts": "push.test"}
+    )
+    users, token = {}, new_token("qd")
+    async with database.transaction() as connection:
+        for role in ("admin", "supervisor", "dispatcher", "officer"):
+            users[role] = new_id()
+            await connection.execute(
+                "INSERT INTO app_user (id, agency_id, username, role, created_at) VALUES ($1, $2, $3, $3, $4)",
+                users[role], outbox.agency_id, role, clock(),
+            )  # fmt: skip
+        await connection.execute("UPDATE device SET status = 'active' WHERE id = $1", outbox.device_id)
+        await connection.execute(
+            "INSERT INTO bearer_token (digest, device_id, agency_id, created_at) VALUES ($1, $2, $3, $4)",
+            token_digest(token), outbox.device_id, outbox.agency_id, clock(),
+        )  # fmt: skip
+    registry = Registry(posts.device, clock)
+    context = ApiContext(
+        settings, posts.api, redis_client, clock=clock, device_database=posts.device, registry=registry
+    )
+    await registry.start()
+    transport = httpx.ASGITransport(create_app(context), client=("8.8.8.8", 1234))
+    async with httpx.AsyncClient(transport=transport, base_url="http://inside.test") as client:
+        yield Stage(client, context, database, clock, outbox, users, token)
+    context.passwords.close()
+    await registry.stop()
+
+
+# The link ----------------------------------------------------------------------------------------------------
+
+
+async def link_of(stage: Stage, delivery_id: uuid.UUID) -> str:
+    """The link as the message bears it: read as the notifier reads it."""
+    from core.actions.deliveries import claim
+
+    (claimed,) = [
+        one
+        for one in await claim(
+            stage.database, channel="probe", now=stage.clock(), lease_s=30, holder="reader", limit=50
+        )
+        if one.id == delivery_id
+    ]
+    return str(with_links(claimed.data, PUBLIC)["seen_link"]).removeprefix(PUBLIC)
+
+
+async def test_the_button_marks_a_message_seen_and_opening_the_page_does_not(stage: Stage) -> None:
+    item = await stage.queue()
+    link = await link_of(stage, item.id)
+    assert re.fullmatch(r"/seen/[A-Za-z0-9_-]{22}", link)
+    page = await stage.client.get(link)
+    assert page.status_code == 200
+    assert (await stage.states(item.id))[0] == "sending"
+    answer = await stage.client.post(link)
+    assert answer.status_code == 200
+    assert await stage.states(item.id) == ["seen", "seen"]
+    await stage.client.post(link)
+    assert await stage.states(item.id) == ["seen", "seen"]
+    (receipt,) = await stage.outbox.rows("SELECT state, detail FROM delivery_receipt")
+    assert receipt == {"state": "seen", "detail": None}
+
+
+async def test_the_page_is_the_same_for_every_token_and_tells_nobody_anything(stage: Stage) -> None:
+    item = await stage.queue()
+    link = await link_of(stage, item.id)
+    for method in ("GET", "POST"):
+        true, false = [await stage.client.request(method, path) for path in (link, "/seen/made-up")]
+        assert true.text == false.text
+        assert true.status_code == false.status_code == 200
+        assert dict(true.headers) == dict(false.headers)
+        assert true.headers["referrer-policy"] == "no-referrer"
+        assert "noindex" in true.headers["x-robots-tag"]
+        assert true.headers["cache-control"] == "no-store"
+        assert "default-src 'none'" in true.headers["content-security-policy"]
+        for language in ("kk", "ru", "en"):
+            assert f'lang="{language}"' in true.text
+        for telling in ("Qorgan", "panic", "police", "полиц", "http", link.removeprefix("/seen/"), "script"):
+            assert telling not in true.text
+
+
+async def test_a_link_ends_after_a_day(stage: Stage) -> None:
+    item = await stage.queue()
+    link = await link_of(stage, item.id)
+    stage.clock.advance(SEEN_LINK_LIFE.total_seconds())
+    assert (await stage.client.post(link)).status_code == 200
+    assert (await stage.outbox.get(item.id))["seen_at"] is None
+
+
+async def test_buttons_pressed_without_end_from_one_address_wait(stage: Stage, monkeypatch: Any) -> None:
+    from api.bounds import AttemptLimiter
+
+    monkeypatch.setattr("api.routes.receipts._presses", AttemptLimiter(2))
+    statuses = [(await stage.client.post("/seen/made-up")).status_code for _ in range(3)]
+    assert statuses == [200, 200, 429]
+
+
+async def test_the_database_holds_no_token_and_only_contacts_get_one(stage: Stage) -> None:
+    item = await stage.queue()
+    link = await link_of(stage, item.id)
+    row = await stage.outbox.get(item.id)
+    token = link.removeprefix("/seen/")
+    assert row["seen_digest"] == token_digest(token)
+    assert token not in str(row)
+    officer = await stage.queue(audience="officer", template="incident_dispatcher")
+    assert (await stage.outbox.get(officer.id))["seen_digest"] is None
+
+
+def test_links_are_whole_addresses_or_not_told() -> None:
+    facts = {"type": "panic", "seen_token": "abc", "link": "/l#def"}
+    assert with_links(facts, f"{PUBLIC}/") == {
+        "type": "panic", "seen_link": f"{PUBLIC}/seen/abc", "link": f"{PUBLIC}/l#def",
+    }  # fmt: skip
+    assert with_links(facts, None) == {"type": "panic"}
+    assert with_links({"seen_link": "http://elsewhere"}, PUBLIC) == {}
+
+
+# Gateways ----------------------------------------------------------------------------------------------------
+
+
+async def twilio_says(stage: Stage, delivery_id: uuid.UUID, secret: str = "s3cret", **fields: str) -> httpx.Response:
+    path = f"/v1/receipts/sms/twilio?delivery={delivery_id}"
+    form = {"MessageSid": "SM17", "AccountSid": "AC1"} | fields
+    signed = f"{PUBLIC}{path}" + "".join(f"{name}{form[name]}" for name in sorted(form))
+    signature = base64.b64encode(hmac.digest(secret.encode(), signed.encode(), hashlib.sha1)).decode()
+    headers = {"x-twilio-signature": signature, "content-type": "application/x-www-form-urlencoded"}
+    return await stage.client.post(path, content=urlencode(form), headers=headers)
+
+
+async def test_twilio_says_what_became_of_a_message(stage: Stage) -> None:
+    item = await stage.queue(channel="sms")
+    assert (await twilio_says(stage, item.id, MessageStatus="sent")).status_code == 204
+    assert (await stage.states(item.id)) == ["queued"]
+    for _ in range(2):
+        assert (await twilio_says(stage, item.id, MessageStatus="delivered")).status_code == 204
+    assert await stage.states(item.id) == ["delivered", "delivered"]
+    assert (await twilio_says(stage, item.id, MessageStatus="failed", ErrorCode="30003")).status_code == 204
+    assert (await stage.outbox.get(item.id))["state"] == "delivered"
+
+
+async def test_what_could_not_be_delivered_says_why_and_is_a_dead_letter(stage: Stage) -> None:
+    item = await stage.queue(channel="sms")
+    await twilio_says(stage, item.id, MessageStatus="undelivered", ErrorCode="30003")
+    assert await stage.states(item.id) == ["failed", "failed"]
+    answer = await stage.client.get("/v1/dead-letters", headers=stage.bearer("supervisor"))
+    (letter,) = answer.json()["items"]
+    assert (letter["state"], letter["id"]) == ("failed", str(item.id))
+    shown = await stage.client.get(
+        f"/v1/incidents/{stage.outbox.incident_id}/deliveries", headers=stage.bearer("dispatcher")
+    )
+    (receipt,) = shown.json()["items"][0]["receipts"]
+    assert receipt["detail"] == "twilio undelivered, code 30003"
+
+
+async def test_nobody_else_may_say_it(stage: Stage) -> None:
+    item = await stage.queue(channel="sms")
+    other = await stage.queue(channel="sms")
+    assert (await twilio_says(stage, item.id, "wrong", MessageStatus="delivered")).status_code == 401
+    path = f"/v1/receipts/sms/twilio?delivery={item.id}"
+    assert (await stage.client.post(path, content="MessageStatus=delivered")).status_code == 401
+    assert (await stage.client.post("/v1/receipts/sms/nobody", content="")).status_code == 404
+    assert (await stage.outbox.get(item.id))["state"] == "queued"
+    mail = await stage.queue(channel="email")
+    assert (await twilio_says(stage, mail.id, MessageStatus="delivered")).status_code == 404
+    assert (await twilio_says(stage, new_id(), MessageStatus="delivered")).status_code == 404
+    assert (await stage.outbox.get(other.id))["state"] == "queued"
+
+
+async def test_a_json_gateway_signs_its_body_and_names_the_message_by_either_id(stage: Stage) -> None:
+    first, second = [await stage.queue(channel="sms") for _ in range(2)]
+    async with stage.database.transaction() as connection:
+        await connection.execute("UPDATE delivery SET provider_id = 'local:42' WHERE id = $1", second.id)
+
+    async def say(body: Any, secret: str = "t0ken", prefix: str = "sha256=") -> int:
+        raw = json.dumps(body).encode()
+        headers = {
+            "x-signature": prefix + hmac.digest(secret.encode(), raw, hashlib.sha256).hex(),
+            "content-type": "application/json",
+        }
+        # What stands in the address is not signed, and not believed.
+        answer = await stage.client.post(f"/v1/receipts/sms/local?delivery={first.id}", content=raw, headers=headers)
+        return answer.status_code
+
+    assert await say({"id": 42, "status": "delivered"}) == 204
+    assert await stage.states(second.id) == ["delivered", "delivered"]
+    assert (await stage.outbox.get(first.id))["state"] == "queued"
+    assert await say({"reference": str(first.id), "status": "expired", "error": "<b>x</b>"}, prefix="") == 204
+    assert await stage.states(first.id) == ["failed", "failed"]
+    assert await say({"id": 42, "status": "delivered"}, secret="other") == 401
+    assert await say(["rubbish"]) == 204
+    assert await say({"id": 7, "status": "delivered"}) == 404
+
+
+# Apps --------------------------------------------------------------------------------------------------------
+
+
+async def test_an_app_says_what_it_has_and_what_it_has_shown_of_its_own_alone(stage: Stage) -> None:
+    headers = {"authorization": f"Bearer {stage.device_token}"}
+    own = await stage.queue(
+        channel="fcm", audience="victim", recipient=f"device:{stage.outbox.device_id}", template="device_prompt"
+    )
+    others = await stage.queue(channel="fcm", recipient=f"device:{new_id()}")
+    for state in ("delivered", "seen", "seen"):
+        answer = await stage.client.post(f"/v1/me/deliveries/{own.id}/{state}", headers=headers)
+        assert answer.status_code == 204
+    assert await stage.states(own.id) == ["seen", "delivered", "seen"]
+    for missing in (others.id, new_id()):
+        answer = await stage.client.post(f"/v1/me/deliveries/{missing}/seen", headers=headers)
+        assert answer.status_code == 404
+    assert (await stage.outbox.get(others.id))["state"] == "queued"
+    assert (await stage.client.post(f"/v1/me/deliveries/{own.id}/failed", headers=headers)).status_code == 422
+    hers = await stage.queue(channel="webpush", audience="officer", recipient=f"user:{stage.users['officer']}")
+    for role, status in (("dispatcher", 404), ("officer", 204)):
+        answer = await stage.client.post(f"/v1/me/messages/{hers.id}/seen", headers=stage.bearer(role))
+        assert answer.status_code == status
+    assert (await stage.outbox.get(hers.id))["state"] == "seen"
+
+
+async def test_a_receipt_that_comes_before_our_own_mark_is_kept(stage: Stage, posts: Any) -> None:
+    from core.actions import deliveries
+    from core.postgres.deliveries import Mark
+
+    item = await stage.queue()
+    (claimed,) = await deliveries.claim(
+        stage.database, channel="probe", now=stage.clock(), lease_s=30, holder="a", limit=1
+    )
+    async with act(posts.worker, stage.clock()) as unit:
+        assert await receipts.note_receipt(unit, item.id, "delivered", stage.clock() + timedelta(days=1))
+    mark = Mark(claimed.id, 1, "sent", "sent", stage.clock(), stage.clock(), provider_id="local:1")
+    await deliveries.finish(stage.database, [mark], holder="a", now=stage.clock())
+    row = await stage.outbox.get(item.id)
+    assert (row["state"], row["delivered_at"]) == ("delivered", stage.clock())
+
+
+# Browsers ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_user_is_told_in_her_browsers_whose_addresses_are_sealed(stage: Stage, posts: Any) -> None:
+    point = base64.urlsafe_b64encode(b"\x04" + b"p" * 64).rstrip(b"=").decode()
+    keys = {"p256dh": point, "auth": base64.urlsafe_b64encode(b"a" * 16).rstrip(b"=").decode()}
+    body = {"endpoint": "https://push.test/secret-endpoint", "keys": keys, "expirationTime": None}
+    path = "/v1/me/push-subscriptions"
+    made = [await stage.client.post(path, json=body, headers=stage.bearer("officer")) for _ in range(2)]
+    assert [one.status_code for one in made] == [201, 201]
+    assert made[0].json()["id"] == made[1].json()["id"]
+    wrong = {**body, "endpoint": "https://inside.test/admin"}
+    assert (await stage.client.post(path, json=wrong, headers=stage.bearer("officer"))).status_code == 422
+    listed = await stage.client.get(path, headers=stage.bearer("officer"))
+    assert [one["id"] for one in listed.json()["items"]] == [made[0].json()["id"]]
+    assert len(base64.urlsafe_b64decode(listed.json()["application_server_key"] + "=")) == 65
+    assert (await stage.client.get(path, headers=stage.bearer("dispatcher"))).json()["items"] == []
+    (row,) = await stage.outbox.rows("SELECT * FROM push_subscription")
+    assert b"secret-endpoint" not in row["target_sealed"]
+    async with posts.worker.connection() as connection:
+        (found,) = await user_channels.of_users(connection, [stage.users["officer"]])
+        assert json.loads(found["address"]) == {"endpoint": body["endpoint"], "keys": keys}
+    gone = await stage.client.delete(f"{path}/{made[0].json()['id']}", headers=stage.bearer("dispatcher"))
+    assert gone.status_code == 404
+    await stage.client.post(path, json=body, headers=stage.bearer("dispatcher"))  # the browser changed hands
+    assert (await stage.client.get(path, headers=stage.bearer("officer"))).json()["items"] == []
+    async with posts.worker.transaction() as connection:
+        await subscriptions.retire(connection, [found["address"]])
+    assert await stage.outbox.rows("SELECT * FROM push_subscription") == []
+
+
+# Dead letters ------------------------------------------------------------------------------------------------
+
+
+async def test_a_dead_letter_is_sent_again_or_dismissed_and_both_are_written_down(stage: Stage) -> None:
+    first, second = [await stage.queue(audience="dispatcher", recipient="route:1") for _ in range(2)]
+    gone = await stage.outbox.put(state="dead", address=None)
+    async with stage.database.transaction() as connection:
+        await connection.execute(
+            "UPDATE delivery SET state = 'dead', attempts = 12, last_error = 'HTTP 500' WHERE id = ANY ($1)",
+            [first.id, second.id],
+        )
+        await connection.execute(
+            "INSERT INTO poison (source, entry, reason, at) VALUES ('pings', '1', 'no ping', $1)", stage.clock()
+        )
+    headers = stage.bearer("supervisor")
+    listed = (await stage.client.get("/v1/dead-letters", headers=headers)).json()
+    assert {one["id"] for one in listed["items"]} == {str(first.id), str(second.id), str(gone)}
+    assert listed["poison"] == {"pings": 1}
+    assert "+7701" not in json.dumps(listed)
+    assert (await stage.client.get("/v1/dead-letters", headers=stage.bearer("dispatcher"))).status_code == 403
+    for path, status in (
+        (f"{first.id}/retry", 202), (f"{first.id}/retry", 404), (f"{second.id}/dismiss", 204), (f"{gone}/retry", 409),
+        (f"{new_id()}/retry", 404), (f"{new_id()}/dismiss", 404),
+    ):  # fmt: skip
+        answer = await stage.client.post(f"/v1/dead-letters/{path}", headers=headers)
+        assert answer.status_code == status, path
+    row = await stage.outbox.get(first.id)
+    assert (row["state"], row["attempts"], row["forgiven"]) == ("queued", 12, 12)
+    left = (await stage.client.get("/v1/dead-letters", headers=headers)).json()["items"]
+    assert [one["id"] for one in left] == [str(gone)]
+    shown = (await stage.client.get("/v1/dead-letters", params={"dismissed": True}, headers=headers)).json()["items"]
+    assert {one["id"] for one in shown} == {str(gone), str(second.id)}
+    actions = await stage.outbox.rows("SELECT action FROM audit WHERE subject_kind = 'delivery' ORDER BY at, id")
+    assert [one["action"] for one in actions] == ["delivery.retried", "delivery.dismissed"]
+
+
+async def test_a_webhook_s_secret_is_replaced_with_an_overlap(stage: Stage) -> None:
+    headers = stage.bearer("admin")
+    body = {"name": "cad", "channel": "webhook", "address": "https://cad.test/", "secret": "whsec_" + "a2" * 22}
+    route = (await stage.client.post("/v1/notification-routes", json=body, headers=headers)).json()
+    answer = await stage.client.post(
+        f"/v1/notification-routes/{route['id']}/rotate-secret", json={"overlap_s": 60}, headers=headers
+    )
+    told = answer.json()
+    assert told["secret"].startswith("whsec_")
+    assert told["secret"] not in (await stage.client.get("/v1/notification-routes", headers=headers)).text
+    other = {"name": "room", "channel": "apprise", "address": "operations room", "secret": "tgram://1:x/2"}
+    made = await stage.client.post("/v1/notification-routes", json=other, headers=headers)
+    assert made.status_code == 201
+    path = f"/v1/notification-routes/{made.json()['id']}/rotate-secret"
+    assert (await stage.client.post(path, json={}, headers=headers)).status_code == 409
+    for wrong in ({"secret": None}, {"address": "tgram://1:x/2"}):
+        answer = await stage.client.post("/v1/notification-routes", json=other | wrong, headers=headers)
+        assert answer.status_code == 422
+        assert "1:x" not in answer.text
