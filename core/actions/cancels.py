@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable
 
 from core.actions import pins
-from core.actions.duress import CANCEL_FIELDS, silence, turn
+from core.actions.duress import CANCEL_FIELDS, silence, tell_again, turn
 from core.actions.panics import audit_press
 from core.actions.unit_of_work import Unit, act
 from core.clock import Clock, from_ms, rfc3339
@@ -86,11 +86,11 @@ async def take_cancel(
     if verdict is Verdict.DURESS:
         await _duress(unit, row, wish, holder, cause, line_id, why, keyless=keyless)
     elif not (row["detail"].get("duress") or (cancelled and verdict is Verdict.UNVERIFIED)):
-        await _asked(unit, row, wish, line_id, verdict)
+        await _asked(unit, row, wish, line_id, verdict, keyless=keyless)
     return True
 
 
-async def _asked(unit: Unit, row: Row, wish: CancelIn, line_id: uuid.UUID, verdict: Verdict) -> None:
+async def _asked(unit: Unit, row: Row, wish: CancelIn, line_id: uuid.UUID, verdict: Verdict, *, keyless: bool) -> None:
     """A right PIN, or one nobody can check: dispatchers decide."""
     if row["state"] == "resolved" or row["detail"].get("cancel_pin") == verdict:
         return
@@ -102,6 +102,8 @@ async def _asked(unit: Unit, row: Row, wish: CancelIn, line_id: uuid.UUID, verdi
     if verdict is Verdict.RIGHT:
         # She says herself that it is over: calling back is how to make sure, unless she cannot hear.
         row["do_not_call"] = row["victim_id"] is not None and await people.is_deaf(unit.connection, row["victim_id"])
+        if not keyless:
+            await tell_again(unit, row, derived_id("cancelled", line_id), "cancel_asked_dispatcher", {})
     else:
         row["detail"]["cancel_unverified"] = True
         row["do_not_call"] = True

@@ -40,7 +40,7 @@ async def turn(unit: Unit, row: Row, at: datetime, why: str, cause: uuid.UUID, *
     line = (derived_id("timeline", "duress", row["id"]), row["id"], at, "duress", None, {"why": why})
     await incident_store.add_lines(unit.connection, [line])
     if not keyless:
-        await tell_again(unit, row, cause, {"duress": True, "do_not_call": True})
+        await tell_again(unit, row, cause, "duress_dispatcher", {"duress": True})
 
 
 async def silence(unit: Unit, row: Row) -> None:
@@ -48,7 +48,8 @@ async def silence(unit: Unit, row: Row) -> None:
     await store.silence_her(unit.connection, row["id"], row["victim_id"], unit.now)
 
 
-async def tell_again(unit: Unit, row: Row, cause: uuid.UUID, facts: dict[str, Any]) -> None:
-    """Page for an incident that was paged for: it has become worse."""
+async def tell_again(unit: Unit, row: Row, cause: uuid.UUID, template: str, facts: dict[str, Any]) -> None:
+    """Tell the agency's routes of an incident that they were told of before, in the words of a template."""
     notice = notice_of(row, cause, to_her=False)
-    await tell(unit, [dataclasses.replace(notice, data={**notice.data, **facts})])
+    told = {**notice.data, **facts, "event": "incident.updated"}
+    await tell(unit, [dataclasses.replace(notice, data=told, template=template)])

@@ -44,6 +44,8 @@ class Notice:
     to_her: bool = True
     jurisdiction_agency_id: uuid.UUID | None = None
     """On whose ground it is; None: the agency's own."""
+    template: str = "incident_dispatcher"
+    """What an agency's routes are told in."""
 
     @property
     def agency_ids(self) -> tuple[uuid.UUID, ...]:
@@ -166,7 +168,7 @@ def _to_route(notice: Notice, route: dict[str, Any]) -> Delivery:
         channel=route["channel"],
         address=route["address"],
         secret=route["secret"],
-        template="incident_dispatcher",
+        template=notice.template,
         language=route["language"],
         data=data,
         priority=PRIORITY_PANIC if notice.type == "panic" else PRIORITY_ALARM,

@@ -242,7 +242,7 @@ async def _press_again(
     row["do_not_call"] = row["do_not_call"] or _must_not_call(panic, presser)
     row["updated_at"] = unit.now
     if pages and not keyless:
-        await tell_again(unit, row, panic_id, {"presses": detail["presses"]})
+        await tell_again(unit, row, panic_id, "panic_again_dispatcher", {"presses": detail["presses"]})
 
 
 def _must_not_call(panic: PanicIn, presser: _Presser) -> bool:

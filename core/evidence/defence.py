@@ -53,6 +53,8 @@ DETAIL: Final = (
 )  # fmt: skip
 OF_BREACH: Final = ("distance_m", "p_within", "closing_mps", "victim_position")
 TIMELINE: Final = ("what", "from", "to", "type", "severity", "outcome", "state")
+HERS_ALONE: Final = frozenset({"note", "panic", "panic_again", "cancel_asked", "wrong_pin", "duress"})
+"""Lines of a timeline of which he learns nothing, not even that they are there."""
 TOLD: Final = frozenset({"dispatcher", "officer", "operator"})
 DELIVERY: Final = ("id", "audience", "channel", "state", "created_at", "sent_at", "attempts")
 DEVICE: Final = ("id", "number", "kind", "party", "expected_interval_s", "clock_offset_s")
@@ -86,7 +88,7 @@ def of_defence(court: View) -> View:
     hers = [blurred(fix, places) for fix in court.hers if within(fix.live_ms, court.breaches) and fix.lat is not None]
     near = {fix.live_ms for fix in court.hers if fix.lat is not None and _near(fix, places)}
     told = [each for each in court.data["deliveries"] if each["audience"] in TOLD]
-    lines = [each for each in court.data["timeline"] if each["kind"] not in ("note", "panic")]
+    lines = [each for each in court.data["timeline"] if each["kind"] not in HERS_ALONE]
     data: Json = {
         **{name: court.data[name] for name in ("agency", "window", "finding", "made_at") if name in court.data},
         "incident": _only(court.data["incident"], INCIDENT),

@@ -57,10 +57,10 @@ async def fixes_of(connection: Connection, person_id: uuid.UUID, since: datetime
 
 
 async def panics_of(connection: Connection, person_id: uuid.UUID) -> list[Json]:
-    """Panics a person gave: when, how, where, in what words."""
+    """Panics a person gave, but for those her device must not know of: when, how, where, in what words."""
     rows = await connection.fetch(
         "SELECT id, mode, trigger, at, received_at, lat, lon, accuracy_m, note, body, note_sealed, body_sealed,"
-        " cancel_asked_at FROM panic WHERE person_id = $1 ORDER BY received_at LIMIT $2",
+        " cancel_asked_at FROM panic WHERE person_id = $1 AND NOT unshown ORDER BY received_at LIMIT $2",
         person_id,
         LINES_MAX,
     )
@@ -75,7 +75,9 @@ async def incidents_of(connection: Connection, person_id: uuid.UUID) -> list[Jso
     """What happened to a protected person: what, when, how it ended; nobody else, no place, no distance."""
     rows = await connection.fetch(
         "SELECT id, type, severity, state, occurred_at, opened_at, acknowledged_at, dispatched_at, resolved_at, outcome"
-        " FROM incident WHERE victim_id = $1 AND NOT exercise ORDER BY opened_at LIMIT $2",
+        # What appears cancelled and goes on is left out: the zip may be opened on the phone she was forced on.
+        " FROM incident WHERE victim_id = $1 AND NOT exercise AND NOT (state <> 'resolved' AND"
+        " detail ? 'cancel_asked_at') ORDER BY opened_at LIMIT $2",
         person_id,
         LINES_MAX,
     )

@@ -208,8 +208,10 @@ async def test_a_new_press_after_a_right_pin_is_a_panic_like_any_other(phone: An
     assert "cancel_asked_at" not in row["detail"]
     assert (await phone.get(f"/v1/panic/{second}")).json()["state"] == "open"
     assert (await phone.get(f"/v1/panic/{first}")).json()["state"] == "cancelled"
-    pages = await query("SELECT data FROM delivery WHERE audience = 'dispatcher' ORDER BY created_at, id")
-    assert [page["data"].get("presses") for page in pages] == [None, 2]
+    pages = await query("SELECT template, data FROM delivery WHERE audience = 'dispatcher' ORDER BY created_at, id")
+    assert [(page["template"], page["data"].get("presses")) for page in pages] == [
+        ("incident_dispatcher", None), ("cancel_asked_dispatcher", None), ("panic_again_dispatcher", 2),
+    ]  # fmt: skip
 
 
 async def test_a_duress_pin_for_a_panic_that_is_over_opens_one_she_never_hears_of(
