@@ -28,10 +28,14 @@ from core.domain.panic import PanicIn
 from core.domain.sms_report import PANICS, SmsReport
 from core.errors import StoreUnavailable
 from core.ids import derived_id
+from core.postgres.people import protected_by_phone
 
 log = structlog.get_logger(__name__)
 
 DURABLE_WITHIN_S: Final = 5.0
+LOOK_WAIT_S: Final = 5.0
+MINUTE_MS: Final = 60_000
+WORDS_CHARS: Final = 40
 
 
 def is_genuine(context: ApiContext, headers: Mapping[str, str], url: str, body: bytes, form: Mapping[str, str]) -> bool:
@@ -184,3 +188,29 @@ async def take(context: ApiContext, report: SmsReport, number: str, received_ms:
         except StoreUnavailable:  # the panic bears its place anyway
             log.warning("sms_place_not_in_log")
     return "panic_unverified" if panic.doubts else "panic"
+
+
+async def take_call(context: ApiContext, text: str, number: str, received_ms: int) -> str:
+    """Take a call for help in words: a panic of the protected person whose number it came from, unverified; any other
+    number's is nothing (`other`). The same words within a minute are the same call. Raises StoreUnavailable."""
+    async with context.device_database.connection(timeout_s=LOOK_WAIT_S) as connection:
+        found = await protected_by_phone(connection, number)
+    if found is None:
+        return "other"
+    panic = PanicIn(
+        id=derived_id("sms panic", "words", number, received_ms // MINUTE_MS),
+        client_id=None,
+        received_ms=received_ms,
+        token_digest=None,
+        source=hashlib.sha256(number.encode()).hexdigest()[:16],
+        device_id=found["device_id"],
+        person_id=found["person_id"],
+        agency_id=found["agency_id"],
+        doubts=["no_token", "sms_number_only"],
+        mode="silent",
+        trigger="sms",
+        note=text[:WORDS_CHARS].replace("\x00", ""),
+        body={"via": "sms", "from": number},
+    )
+    await context.panic_desk.take(panic)
+    return "panic_unverified"

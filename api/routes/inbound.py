@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.deps import Context
-from api.inbound_sms import is_genuine, take
+from api.inbound_sms import is_genuine, take, take_call
 from api.who_may import ANYONE
 from core import sms_callbacks
 from core.clock import to_ms
@@ -52,6 +52,8 @@ async def take_sms(request: Request, context: Context) -> Response:
     outcome = "unsigned" if not genuine else "other"
     if report is not None:
         outcome = await take(context, report, number, received_ms, genuine=genuine)
+    elif genuine and sms_report.is_plain_call(text):
+        outcome = await take_call(context, text, number, received_ms)
     INBOUND_SMS.labels(outcome).inc()
     if outcome == "unsigned":
         raise NotAuthenticated("This is not signed by a gateway that is known here.", code="credentials_invalid")

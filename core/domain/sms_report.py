@@ -1,6 +1,6 @@
 """The text message of a phone without data: who, how often, when, where, and signed; one segment of 160 letters.
 
-    Q1 P AGR4BWEJQN2LNLTVLLJV6YGG6A 17 1777636800 43.23890,76.94550,12 86 2Q3CXPHGX4F5BTRG
+    Q1 P AGLIYDMMRN5FVNOVLLJV6YGG6A 17 1777636800 43.23890,76.94550,12 86 FSJ3ANDANUEK2IK2
     │  │ │                          │  │          │                    │  └ signature
     │  │ └ device id, base32        │  └ Unix     └ lat,lon,accuracy_m └ battery, %
     │  └ kind                       └ number        seconds              (each `-` when not known)

@@ -139,18 +139,20 @@ async def protected_by_phone(connection: Connection, number: str) -> Record | No
     digests = {owner.id: dek.digest("phone", normal) for owner, dek in deks.items() if dek is not None}
     row = await connection.fetchrow(
         """
-        SELECT p.id AS person_id, p.agency_id,
-            (SELECT d.id FROM device d WHERE d.person_id = p.id AND d.role = 'victim'
-                AND d.status NOT IN ('revoked', 'returned') ORDER BY d.kind = 'phone' DESC, d.id LIMIT 1) AS device_id
+        SELECT p.id AS person_id, p.agency_id, carried.id AS device_id
         FROM unnest($1::uuid[], $2::bytea[]) AS asked (agency_id, digest)
         JOIN person_index i ON i.agency_id = asked.agency_id AND i.field = 'phone' AND i.digest = asked.digest
         JOIN person p ON p.id = i.person_id
+        LEFT JOIN LATERAL (
+            SELECT d.id FROM device d WHERE d.person_id = p.id AND d.role = 'victim'
+                AND d.status NOT IN ('revoked', 'returned') ORDER BY d.kind = 'phone' DESC, d.id LIMIT 1
+        ) carried ON true
         WHERE p.erased_at IS NULL
             AND NOT EXISTS (SELECT FROM protection_order o WHERE o.aggressor_id = p.id)
-            AND (EXISTS (SELECT FROM device d WHERE d.person_id = p.id AND d.role = 'victim')
+            AND (carried.id IS NOT NULL
                 OR EXISTS (SELECT FROM protection_order o
                     WHERE o.victim_id = p.id OR p.id = ANY (o.protected_person_ids)))
-        ORDER BY device_id IS NULL, p.id LIMIT 1
+        ORDER BY carried.id IS NULL, p.id LIMIT 1
         """,
         list(digests),
         list(digests.values()),
