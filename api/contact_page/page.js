@@ -4,7 +4,8 @@ import { WORDS } from "./words.js";
 
 const KEPT = "invitation";
 const PATH = "/v1/contact-invitation";
-const LOCALES = { kk: "kk-KZ", ru: "ru-RU", en: "en-GB" };
+const LOCALES = { kk: "ru-KZ", ru: "ru-KZ", en: "en-GB" }; // how days are written: browsers know Kazakh ill
+const MOMENT = { day: "2-digit", month: "2-digit", year: "numeric", hour: "2-digit", minute: "2-digit" };
 const byId = (id) => document.getElementById(id);
 
 let token = location.hash.slice(1) || null;
@@ -149,8 +150,7 @@ function show() {
   if (sure !== null) say(byId("sure-text"), words[sure]);
   const until = answer.expires_at && new Date(answer.expires_at);
   byId("until").hidden = !until;
-  if (until)
-    say(byId("until"), fill(words.until, { date: until.toLocaleString(LOCALES[spoken], { dateStyle: "long", timeStyle: "short" }) }));
+  if (until) say(byId("until"), fill(words.until, { date: until.toLocaleString(LOCALES[spoken], MOMENT) }));
 }
 
 function doubt(what) {
