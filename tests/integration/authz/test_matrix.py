@@ -52,6 +52,7 @@ SPECIAL: Final[dict[str, tuple[int, ...]]] = {
     "GET /v1/auth/oidc/{agency_id}/callback": (404,),
     "GET /readyz": (503,),  # no detection in this test
     "POST /v1/me/confirm": (401,),
+    "POST /v1/inbound/sms": (401,),  # neither a gateway nor a phone has signed it
     "GET /metrics": (404,),  # asked from outside
     "GET /v1/people/{person_id}/erasure": (404,),  # she has not asked
     "POST /v1/people/{person_id}/erasure/confirm": (404,),
