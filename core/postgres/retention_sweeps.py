@@ -177,7 +177,8 @@ SWEEPS: Final = (
                 "delivery_text",
                 (
                     "UPDATE delivery SET data = '{}', address = NULL, secret = NULL, target_sealed = NULL,"
-                    " address_digest = NULL, last_error = NULL, provider_id = NULL WHERE id = ANY ($1)"
+                    " address_digest = NULL, last_error = NULL, provider_id = NULL, seen_digest = NULL"
+                    " WHERE id = ANY ($1)"
                 ),
             ),
             ("", "UPDATE delivery_attempt SET detail = NULL WHERE delivery_id = ANY ($1)"),

@@ -136,6 +136,11 @@ class Land:
                 " VALUES ($1, 1, $2, 'sent', 'a@example.org took it')",
                 delivery_id, at,
             )  # fmt: skip
+            await connection.execute(
+                "INSERT INTO delivery_receipt (delivery_id, state, agency_id, at, noted_at)"
+                " VALUES ($1, 'seen', $2, $3, $3)",
+                delivery_id, side.agency_id, at,
+            )  # fmt: skip
         await self.transition(side, resolved_days_ago, incident_id)
         return incident_id
 

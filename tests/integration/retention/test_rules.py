@@ -73,7 +73,15 @@ async def test_an_incident_goes_whole_in_the_end_and_one_that_is_open_never(land
     assert await land.count("incident") == 2
     await land.run(later_days=WHOLE - 9)
     assert [row["id"] for row in await land.rows("SELECT id FROM incident")] == [open_one]
-    for table in ("timeline", "panic", "delivery", "delivery_attempt", "transition", "incident_snapshot"):
+    for table in (
+        "timeline",
+        "panic",
+        "delivery",
+        "delivery_attempt",
+        "delivery_receipt",
+        "transition",
+        "incident_snapshot",
+    ):
         assert await land.count(table) == 1, table
     assert await land.count("incident_fix") == 2
 
