@@ -45,6 +45,7 @@ async def read_board(
         "incidents": incidents,
         "units": snapshot.units,
         "sealed": snapshot.sealed,
+        "deliveries": {one["id"]: snapshot.deliveries.get(one["id"], {}) for one in incidents},
         "health": health,
         "positions": positions,
     }

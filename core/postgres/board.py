@@ -11,7 +11,7 @@ from typing import Any, Final
 from core.clock import rfc3339
 from core.domain.scope import Scope
 from core.domain.sight import UNLOCKING
-from core.postgres import access, feed, incidents
+from core.postgres import access, feed, incidents, receipts
 from core.postgres.database import Connection, Database
 
 UNIT_BOUND: Final = 1_000
@@ -44,6 +44,8 @@ class Board:
     units: list[dict[str, Any]]
     sealed: list[dict[str, Any]]
     """Grave incidents of cases sealed from who looks: that they are there, and nothing of whom."""
+    deliveries: dict[str, dict[str, int]]
+    """Incident → state → how many of its messages."""
 
 
 async def load(database: Database, scope: Scope) -> Board:
@@ -56,6 +58,7 @@ async def load(database: Database, scope: Scope) -> Board:
             await incidents.open_of_agency(connection, agency_id),
             [unit_json(row) for row in await units(connection, agency_id)],
             await access.sealed_alarms(connection),
+            await receipts.counts_of_open(connection, agency_id),
         )
 
 
