@@ -229,6 +229,7 @@ async def _press_again(
         detail["verified"] = True
         detail.pop("doubt", None)
         detail["unverified_device"] = False
+    detail["pressed_at"] = rfc3339(from_ms(panic.received_ms))
     told_at = detail.get("pressed_again_at")
     pages = told_at is None or unit.now - datetime.fromisoformat(told_at) >= AGAIN_AFTER
     if pages:

@@ -162,3 +162,36 @@ async def test_messages_that_wait_for_keys_are_told_of_and_so_is_a_line_that_doe
     await console.open_first()
     for words in ("the key service does not answer", "does not open", "He left."):
         await expect(console.panel).to_contain_text(words)
+
+
+async def test_duress_a_cancelling_and_presses_are_told_in_words(console: Any) -> None:
+    make = console.desk.make
+    duress = {"duress": True, "cancel_asked_at": "2026-01-05T10:00:00.000Z"}
+    console.desk.add(
+        make(1, type="panic", do_not_call=True, detail=duress), line("cancel_asked", pin="duress"), line("duress")
+    )
+    await console.live()
+    await console.open_first()
+    for words in (
+        "Under duress: she was forced to cancel",
+        "Do not call the victim",
+        "duress PIN",
+        "Forced to call it off",
+    ):
+        await expect(console.panel).to_contain_text(words)
+    for tag in ("Duress", "Do not call"):
+        await expect(console.rows.first).to_contain_text(tag)
+
+
+async def test_a_right_pin_asks_to_make_sure_and_a_further_press_is_counted(console: Any) -> None:
+    detail = {
+        "cancel_pin": "right", "cancel_asked_at": "2026-01-05T10:00:00.000Z", "presses": 3,
+        "pressed_at": "2026-01-05T09:59:00.000Z", "place_doubts": ["wide"],
+    }  # fmt: skip
+    console.desk.add(console.desk.make(1, type="panic", detail=detail))
+    await console.live()
+    await console.open_first()
+    for words in ("call back and ask for the safe word", "Pressed 3 times", "is rough"):
+        await expect(console.panel).to_contain_text(words)
+    for tag in ("×3", "Asks to call off"):
+        await expect(console.rows.first).to_contain_text(tag)

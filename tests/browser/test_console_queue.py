@@ -117,3 +117,14 @@ async def test_words_from_outside_never_become_markup(console: Any) -> None:
     await console.live()
     await expect(console.rows.first).to_contain_text("<img src=x")
     assert await console.page.locator("li.row img").count() == 0
+
+
+async def test_duress_comes_before_all_that_is_critical_and_then_who_pressed_most(console: Any) -> None:
+    make = console.desk.make
+    console.desk.add(make(1, severity="critical", type="panic", age_s=900))
+    console.desk.add(make(2, severity="critical", type="panic", age_s=100, detail={"presses": 2}))
+    console.desk.add(make(3, severity="critical", type="panic", state="dispatched", age_s=10, detail={"duress": True}))
+    await console.live()
+    await expect(console.rows).to_have_count(3)
+    ids = await console.rows.evaluate_all("rows => rows.map((row) => Number(row.dataset.id.slice(-4)))")
+    assert ids == [3, 2, 1]

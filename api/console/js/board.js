@@ -143,7 +143,7 @@ export class Board extends EventTarget {
     return this.incidents.get(id) ?? this.provisional.get(id) ?? this.sealed.get(id) ?? null;
   }
 
-  /** What needs somebody, the most urgent first: severity, then state, then who has waited longest. */
+  /** What needs somebody, the most urgent first: severity, duress, state, presses, then who has waited longest. */
   queue() {
     const open = [...this.incidents.values()].filter((incident) => incident.state !== "resolved");
     return [...open, ...this.provisional.values(), ...this.sealed.values()].sort(byUrgency);
@@ -252,7 +252,9 @@ function answers(incident, item) {
 export function byUrgency(left, right) {
   return (
     SEVERITIES.indexOf(left.severity) - SEVERITIES.indexOf(right.severity) ||
+    Boolean(right.detail?.duress) - Boolean(left.detail?.duress) ||
     STATES.indexOf(left.state) - STATES.indexOf(right.state) ||
+    (right.detail?.presses ?? 1) - (left.detail?.presses ?? 1) ||
     Date.parse(left.opened_at) - Date.parse(right.opened_at) ||
     String(left.id).localeCompare(String(right.id))
   );

@@ -111,6 +111,7 @@ export class IncidentPanel {
     return [
       incident.provisional && h("p", { class: "notice provisional-note" }, icon("clock"), h("span", {}, t("provisional.explain"))),
       incident.detail?.untold && incident.state !== "resolved" && h("p", { class: "notice bad" }, icon("clock"), h("span", {}, t("untold"))),
+      ...this.#panicFlags(incident.detail ?? {}, incident.state !== "resolved"),
       incident.do_not_call && h("p", { class: "notice bad" }, icon("nocall"), h("span", {}, t("do_not_call"))),
       incident.inside && incident.state !== "resolved" && h("p", { class: "notice warn" }, icon("aggressor"), h("span", {}, t("inside"))),
       hazards.length > 0 && h("p", { class: "notice warn" }, icon("high"), h("span", {}, hazards.map(([name, value]) =>
@@ -119,6 +120,18 @@ export class IncidentPanel {
       incident.detail?.welfare_check_at && incident.state !== "resolved" && h("p", { class: "notice warn" }, icon("high"), h("span", {}, t("notice.welfare_check"))),
       incident.detail?.signals_on?.length === 0 && incident.family === "tamper" && incident.state !== "resolved" && h("p", { class: "notice" }, icon("shield"), h("span", {}, t("tamper.over"))),
       incident.detail?.outage_id && h("p", { class: "notice" }, icon("linkLost"), h("span", {}, t("outage.folded"))),
+    ];
+  }
+
+  /** What was said on her phone since she pressed, and what is doubtful about where. */
+  #panicFlags(detail, open) {
+    if (!open) return [];
+    const cancel = detail.duress ? "duress" : detail.cancel_unverified ? "cancel_unverified" : detail.cancel_pin === "right" && "cancel_right";
+    const doubts = (detail.place_doubts ?? []).filter((doubt) => has(`panic.place.${doubt}`));
+    return [
+      cancel && h("p", { class: `notice ${cancel === "cancel_right" ? "warn" : "bad"}` }, icon(cancel === "cancel_right" ? "phone" : "nocall"), h("span", {}, t(`panic.${cancel}`))),
+      detail.presses > 1 && h("p", { class: "notice warn" }, icon("bell"), h("span", {}, t("panic.presses", { times: detail.presses, time: clockTime(detail.pressed_at ?? detail.pressed_again_at) }))),
+      doubts.length > 0 && h("p", { class: "notice" }, icon("place"), h("span", {}, doubts.map((doubt) => t(`panic.place.${doubt}`)).join(" "))),
     ];
   }
 
@@ -234,6 +247,7 @@ function lineDetail(line) {
     data.severity && ["opened", "escalated"].includes(data.what) && term("severity", data.severity),
     Number.isFinite(data.distance_m) && metresText(data.distance_m),
     data.mode && term("panic_mode", data.mode),
+    line.kind === "cancel_asked" && data.pin && term("pin", data.pin),
     data.units?.length > 0 && data.units.map((unit) => unit.callsign ?? unit).join(", "),
   ].filter(Boolean).join(" · ");
 }

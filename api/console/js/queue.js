@@ -98,6 +98,9 @@ export class Queue {
           incident.exercise && h("span", { class: "tag exercise" }, t("exercise")),
           incident.retrospective && h("span", { class: "tag" }, t("retrospective")),
           others > 0 && h("span", { class: "tag" }, t("episode.more", { n: others })),
+          incident.detail?.duress && h("span", { class: "tag nocall" }, t("panic.duress.short")),
+          incident.detail?.presses > 1 && h("span", { class: "tag" }, `×${incident.detail.presses}`),
+          incident.detail?.cancel_asked_at && !incident.detail.duress && h("span", { class: "tag" }, t("panic.cancel.short")),
           incident.do_not_call && h("span", { class: "tag nocall" }, icon("nocall"), t("do_not_call.short"))),
         incident.sealed && h("span", { class: "row-facts" }, t("sealed.row")),
         names.length > 0 && h("span", { class: "row-people" }, names.map((role) =>
