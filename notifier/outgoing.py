@@ -30,7 +30,7 @@ def message_of(claimed: Claimed, sent_at: datetime, public_url: str | None) -> M
         raise Retryable("its address does not open; see docs/encryption.md", provider_fails=False)
     if not isinstance(claimed.data, dict):
         raise Permanent("the delivery's data is no object")
-    data = with_links(claimed.data, public_url)
+    data = {"time_zone": claimed.time_zone, **with_links(claimed.data, public_url)}
     try:
         text = render(claimed.template, claimed.language, data, claimed.created_at)
     except Unrenderable as error:

@@ -53,6 +53,8 @@ class Claimed:
     """Its address does not open: it was changed, or its key was lost."""
     forgiven: int = 0
     """How many of its attempts do not count."""
+    time_zone: str | None = None
+    """Its agency's, in which times are told; None: UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ SET state = 'sending', attempts = d.attempts + 1, leased_until = $4, leased_by =
 FROM due WHERE d.id = due.id
 RETURNING d.id, d.agency_id, d.incident_id, d.audience, d.recipient, d.channel, d.address, d.secret, d.language,
           d.template, d.data, d.priority, d.attempts AS attempt, d.due_at, d.created_at, d.target_sealed,
-          d.address_digest, d.forgiven
+          d.address_digest, d.forgiven, (SELECT a.time_zone FROM agency a WHERE a.id = d.agency_id) AS time_zone
 """  # noqa: S608 - of our own words alone
 
 
