@@ -41,6 +41,8 @@ class ApiContext:
     """api.ingest.appender.Appender: pings on their way into the log."""
     asked: Any = None
     """api.ingest.asked.AskedIntervals: how long each device is asked to wait; none: as is expected of it."""
+    device_commands: Any = None
+    """api.ingest.device_commands.DeviceCommands: what devices are told with an acknowledgement; none: nothing."""
     tail: Any = None
     """api.live.tail.FeedTail: the dispatchers' feed."""
     own_news: Any = None

@@ -77,6 +77,7 @@ CODES: Final[dict[str, int]] = {
     "person_erased": 409,
     "legal_hold": 409,
     "safe_contact_missing": 409,
+    "policy_reaches_nobody": 422,
     "pins_not_set": 409,
     # how much, and whether now
     "rate_limited": 429,

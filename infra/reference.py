@@ -75,6 +75,7 @@ MEANINGS = {
     "already_exists": "It exists already.",
     "person_erased": "The person was erased; nothing is kept of her, and nothing can be.",
     "legal_hold": "What is kept of the person is wanted in court; it is erased once the hold is lifted.",
+    "policy_reaches_nobody": "Somebody whom a policy or a rota names cannot be told; the detail says who.",
     "safe_contact_missing": "The person has no safe contact with an address; enter one, then ask again.",
     "in_use": "Something else refers to it, or it refers to something that is not there.",
     "rate_limited": "Too many in a short time; wait as `Retry-After` says.",

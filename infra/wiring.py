@@ -148,6 +148,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     from api.deps import ApiContext
     from api.ingest.appender import Appender
     from api.ingest.asked import AskedIntervals
+    from api.ingest.device_commands import DeviceCommands
     from api.ingest.health import IngestHealth
     from api.ingest.registry import Registry
     from api.ingest.registry_file import RegistryFile
@@ -183,6 +184,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     registry = Registry(device_database, utc_now, RegistryFile(settings, "api", index))
     appender = Appender(settings, part.redis, utc_now, road="http")
     asked = AskedIntervals(settings, part.redis, device_database, utc_now)
+    waiting = DeviceCommands(device_database, utc_now)
     tail = FeedTail(settings, device_database, part.redis, utc_now)
     own_news = OwnNews(device_database, registry, utc_now)
     known = LastKnown(settings, device_database, utc_now, index)
@@ -197,6 +199,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
         registry=registry,
         appender=appender,
         asked=asked,
+        device_commands=waiting,
         tail=tail,
         own_news=own_news,
         panic_desk=desk,
@@ -218,7 +221,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     part.services = [registry, ended, asked, appender, health, tail, own_news, PanicDrain(desk), clock, upkeep, server]
     timers = TimerClock(device_database, utc_now)
     places = PanicPlaces(device_database, part.redis, utc_now)
-    part.services[-1:-1] = [timers, places, erasures, evidence]
+    part.services[-1:-1] = [timers, places, erasures, evidence, waiting]
     part.services.insert(0, context.ledger_gate)
     part.services.insert(part.services.index(registry) + 1, known)
 
@@ -239,6 +242,7 @@ def _direct_post(settings: Settings) -> DirectPost:
 def _build_ingest(part: Part, settings: Settings, index: int) -> None:
     from api.ingest.appender import Appender
     from api.ingest.asked import AskedIntervals
+    from api.ingest.device_commands import DeviceCommands
     from api.ingest.health import IngestHealth
     from api.ingest.registry import Registry
     from api.ingest.registry_file import RegistryFile
@@ -247,8 +251,9 @@ def _build_ingest(part: Part, settings: Settings, index: int) -> None:
     registry = Registry(part.database, utc_now, RegistryFile(settings, "ingest", index))
     appender = Appender(settings, part.redis, utc_now)
     asked = AskedIntervals(settings, part.redis, part.database, utc_now)
-    stream = DeviceStream(settings, registry, appender, asked)
-    part.services = [registry, asked, appender, IngestHealth(settings, part.redis, appender), stream]
+    waiting = DeviceCommands(part.database, utc_now)
+    stream = DeviceStream(settings, registry, appender, asked, waiting)
+    part.services = [registry, asked, appender, IngestHealth(settings, part.redis, appender), stream, waiting]
 
 
 def _build_geo(part: Part, settings: Settings, instance: str) -> None:

@@ -46,6 +46,7 @@ from api.ingest.appender import RETRY_AFTER_S, Appender
 from api.ingest.asked import AskedIntervals, Changed
 from api.ingest.connection import Connection
 from api.ingest.decode import DAY_MS, Bounds
+from api.ingest.device_commands import DeviceCommands
 from api.ingest.registry import Changes, DeviceIdentity, Registry
 from api.ingest.signatures import signature_check
 from core.clock import to_ms
@@ -115,11 +116,17 @@ class DeviceStream(Service):
     name = "stream"
 
     def __init__(
-        self, settings: Settings, registry: Registry, appender: Appender, asked: AskedIntervals | None = None
+        self,
+        settings: Settings,
+        registry: Registry,
+        appender: Appender,
+        asked: AskedIntervals | None = None,
+        commands: DeviceCommands | None = None,
     ) -> None:
-        """Without `asked`, devices are told what is expected of them."""
+        """Without `asked`, devices are told what is expected of them; without `commands`, nothing else."""
         super().__init__()
         self._asked = asked
+        self._commands = commands
         self._settings = settings
         self.registry = registry
         self.appender = appender
@@ -170,6 +177,8 @@ class DeviceStream(Service):
         self._unsubscribe = [self.registry.on_changed(self._changes.append)]
         if self._asked is not None:
             self._unsubscribe.append(self._asked.on_changed(self._ask))
+        if self._commands is not None:
+            self._unsubscribe.append(self._commands.on_waiting(self._give))
         log.info("stream_listening", host=self._settings.host, port=self.port)
 
     async def run(self) -> None:
@@ -281,6 +290,18 @@ class DeviceStream(Service):
             asked += [self.through[number] for number in relayed if number in self.through]
         for connection in {connection for connection, device in asked if connection.ask(device)}:
             connection.hurry()
+
+    def _give(self, number: int) -> None:
+        """Have a connected device told what waits for it with its next acknowledgement; a gateway's by its id."""
+        assert self._commands is not None
+        own = self._of_device.get(number)
+        through = self.through.get(number)
+        if own:
+            own[-1].commands = [*(own[-1].commands or ()), *self._commands.take(number)]
+        elif through is not None:
+            gateway, device = through
+            named = [{**one, "device_id": str(device.id)} for one in self._commands.take(number)]
+            gateway.commands = [*(gateway.commands or ()), *named]
 
     def schedule(self, connection: Connection) -> None:
         """Acknowledge now, or as soon as the last acknowledgement is ACK_EVERY_S ago."""

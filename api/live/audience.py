@@ -47,6 +47,7 @@ AUDIENCE: Final[dict[str, Roles]] = {
     "order.protected": EVERYBODY,
     "task.opened": SUPERVISORS,
     "task.done": SUPERVISORS,
+    "shared.incident": SENDERS,
     "notice.welfare_check": EVERYBODY,
     "notice.warning": SENDERS,
     "notice.probing": SENDERS,

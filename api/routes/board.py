@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends
 from api import seen
 from api.auth import Actor, require
 from api.deps import Context
+from api.live.audience import SENDERS
 from api.live.positions import PositionSource, Shown, watched_by
 from api.live.socket import FEED_ROLES
 from core.actions import records
@@ -47,5 +48,6 @@ async def read_board(
         "sealed": snapshot.sealed,
         "deliveries": {one["id"]: snapshot.deliveries.get(one["id"], {}) for one in incidents},
         "health": health,
+        "shared": snapshot.shared if actor.role in SENDERS else [],
         "positions": positions,
     }

@@ -62,6 +62,19 @@ class Dispatch(Command):
     )
 
 
+class Answer(Command):
+    """A unit that was sent answers, or somebody for it."""
+
+    version: int = Field(1, ge=1)
+    unit_id: uuid.UUID
+
+
+class Acceptance(Answer):
+    """It goes, and when it should be there."""
+
+    eta_s: float | None = Field(None, ge=0, le=86_400, allow_inf_nan=False)
+
+
 class Note(Command):
     """A line for the timeline."""
 
@@ -156,6 +169,22 @@ async def dispatch(incident_id: uuid.UUID, body: Dispatch, context: Context, act
             actor,
             await commands.dispatch(unit, body.by(actor, incident_id), body.unit_ids, body.eta_s, body.override_reason),
         )
+
+
+@router.post("/{incident_id}/accept")
+async def accept(incident_id: uuid.UUID, body: Acceptance, context: Context, actor: Noter) -> dict[str, Any]:
+    """A unit that was sent says that it goes; whoever goes with it, or sends units, says it."""
+    async with act(context.database, context.clock(), actor.scope) as unit:
+        answer = await commands.accept(unit, body.by(actor, incident_id), body.unit_id, body.eta_s)
+        return await seen.incident_seen(unit, actor, answer)
+
+
+@router.post("/{incident_id}/decline")
+async def decline(incident_id: uuid.UUID, body: Answer, context: Context, actor: Noter) -> dict[str, Any]:
+    """A unit that was sent cannot go: the next nearest is sent, where there is one."""
+    async with act(context.database, context.clock(), actor.scope) as unit:
+        answer = await commands.decline(unit, body.by(actor, incident_id), body.unit_id)
+        return await seen.incident_seen(unit, actor, answer)
 
 
 @router.post("/{incident_id}/note")

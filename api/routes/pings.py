@@ -266,10 +266,17 @@ async def send_pings(request: Request, context: Context) -> Response:
     batch.judge(items)
     await batch.append(context.appender)
     counts = (len(batch.taken), batch.duplicates, batch.rejected)
+    waiting = context.device_commands
     if isinstance(sender, DeviceIdentity):
+        batch.commands += waiting.take(sender.number) if waiting is not None else ()
         answer = Answer(*counts, _interval(told_s(context, sender)), batch.commands)
     else:
         told = {device: told_s(context, device) for device, _ in batch.taken}
+        batch.commands += [
+            {**command, "device_id": str(device.id)}
+            for device in (told if waiting is not None else ())
+            for command in waiting.take(device.number)
+        ]
         asked = {device: seconds for device, seconds in told.items() if seconds != device.interval_s}
         both = any(device.role == AGGRESSOR for device in told)
         least = least_s([seconds for device, seconds in asked.items() if not both or device.role == AGGRESSOR])

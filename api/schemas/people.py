@@ -86,6 +86,7 @@ class NewUnit(New):
     capabilities: Words = Field(default_factory=list)
     shift_ends_at: Moment | None = None
     conflicts: People = Field(default_factory=list)
+    user_ids: People = Field(default_factory=list, description="Users who go with it: told when it is sent.")
 
 
 class UnitChange(Change):
@@ -100,6 +101,7 @@ class UnitChange(Change):
     capabilities: Words | None = None
     shift_ends_at: Moment | None = None
     conflicts: People | None = None
+    user_ids: People | None = None
 
 
 class UnitView(View):
@@ -115,3 +117,4 @@ class UnitView(View):
     capabilities: list[str]
     shift_ends_at: datetime | None
     conflicts: list[uuid.UUID]
+    user_ids: list[uuid.UUID]

@@ -42,6 +42,8 @@ class Notice:
     data: dict[str, Any]
     to_routes: bool = True
     to_her: bool = True
+    template: str = "incident_dispatcher"
+    """What the agencies' routes read."""
     jurisdiction_agency_id: uuid.UUID | None = None
     """On whose ground it is; None: the agency's own."""
     template: str = "incident_dispatcher"
@@ -159,6 +161,7 @@ def contact_deliveries(notice: Notice, contact: dict[str, Any]) -> list[Delivery
 def _to_route(notice: Notice, route: dict[str, Any]) -> Delivery:
     own = route["agency_id"] == notice.agency_id
     data = notice.data if own else {k: v for k, v in notice.data.items() if k not in NOT_FOR_OTHERS}
+    data = {**data, "time_zone": route["time_zone"]}
     return Delivery(
         agency_id=route["agency_id"],
         incident_id=notice.incident_id if own else None,

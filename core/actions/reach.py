@@ -18,8 +18,8 @@ from core.domain.escalation import ROLES, Target
 from core.domain.incident import SEVERITY_RANK
 from core.domain.on_call import DUTIES, Rota, on_call, read_rota
 from core.ids import derived_id
+from core.postgres import agencies, routing, user_channels
 from core.postgres import on_call as rotas
-from core.postgres import routing, user_channels
 from core.postgres.incidents import Row
 from core.postgres.user_channels import Staff
 
@@ -107,6 +107,7 @@ async def tell_group(
     theirs (`incident_id` of the delivery), only in the facts.
     """
     own = agency_id == row["agency_id"]
+    data = {**message.data, "time_zone": (await agencies.get(unit.connection, agency_id))["time_zone"]}
     priority = PRIORITY_PANIC if row["type"] == "panic" else PRIORITY_ALARM
     queued = 0
     for route in group.routes:
@@ -117,7 +118,7 @@ async def tell_group(
                 agency_id=agency_id, incident_id=row["id"] if own else None, cause=message.cause,
                 audience=message.audience, recipient=f"route:{route['id']}", channel=route["channel"],
                 address=route["address"], secret=route["secret"], template=message.template,
-                language=route["language"], data=dict(message.data), priority=priority, step=message.step,
+                language=route["language"], data=data, priority=priority, step=message.step,
             )
         )  # fmt: skip
         queued += 1
@@ -131,7 +132,7 @@ async def tell_group(
                 agency_id=agency_id, incident_id=row["id"] if own else None, cause=cause, audience=message.audience,
                 recipient=f"user:{way['user_id']}", channel=way["channel"], address=way["address"],
                 template=message.template, language=way["language"] or group.users[way["user_id"]].language,
-                data=dict(message.data), priority=priority, step=message.step,
+                data=data, priority=priority, step=message.step,
             )
         )  # fmt: skip
         queued += 1

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from core.actions import records
+from core.actions.escalation import note_progress
+from core.actions.escalation_policies import check_users
 from core.actions.unit_of_work import Unit
 from core.clock import rfc3339
 from core.postgres import incidents
@@ -21,6 +23,7 @@ UNDER_WAY: Final = frozenset({"en_route", "on_scene"})
 async def add(unit: Unit, asker: records.Asker, unit_id: uuid.UUID | None, values: Mapping[str, Any]) -> Record:
     """Enter a unit that `records.claim` found new; raises NotFound for a conflict with nobody of the agency."""
     await records.check_people(unit, asker.agency_id, list(values.get("conflicts", ())))
+    await check_users(unit, asker.agency_id, list(values.get("user_ids", ())))
     return _told(unit, await records.insert(unit, asker, UNITS, unit_id, values))
 
 
@@ -29,6 +32,8 @@ async def change(unit: Unit, asker: records.Asker, unit_id: uuid.UUID, values: M
 
     Conflicts that are hidden from who asks stay: she can take back only those she knows of.
     """
+    if "user_ids" in values:
+        await check_users(unit, asker.agency_id, list(values["user_ids"]))
     if "conflicts" in values:
         await records.check_people(unit, asker.agency_id, list(values["conflicts"]))
         before = await UNITS.get(unit.connection, asker.agency_id, unit_id, lock=True)
@@ -50,6 +55,7 @@ async def _note_step(unit: Unit, record: Record) -> None:
             if sent["unit_id"] == str(record["id"]) and sent[record["status"]] is None:
                 sent[record["status"]] = rfc3339(unit.now)
                 row["updated_at"] = unit.now
+                await note_progress(unit, row)
                 changed.append(row)
     if not changed:
         return

@@ -13,7 +13,7 @@ from typing import Any, Final
 SHARED: Final = "shared.incident"
 """Kind of the event in the other agency's feed."""
 TOLD: Final = (
-    "id", "agency_id", "type", "severity", "state", "version", "opened_at", "updated_at", "exercise", "do_not_call",
+    "id", "agency_id", "type", "severity", "state", "opened_at", "exercise", "do_not_call",
 )  # fmt: skip
 """Of an incident (core.postgres.incidents.incident_json) what another agency's feed tells."""
 

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from core.clock import rfc3339
 from core.domain.scope import Scope
+from core.domain.sharing import shared_json
 from core.domain.sight import UNLOCKING
-from core.postgres import access, feed, incidents, receipts
+from core.postgres import access, feed, incidents, receipts, shares
 from core.postgres.database import Connection, Database
 
 UNIT_BOUND: Final = 1_000
@@ -44,6 +45,8 @@ class Board:
     units: list[dict[str, Any]]
     sealed: list[dict[str, Any]]
     """Grave incidents of cases sealed from who looks: that they are there, and nothing of whom."""
+    shared: list[dict[str, Any]]
+    """Other agencies' incidents that are this one's concern, as the feed tells them."""
     deliveries: dict[str, dict[str, int]]
     """Incident → state → how many of its messages."""
 
@@ -58,6 +61,7 @@ async def load(database: Database, scope: Scope) -> Board:
             await incidents.open_of_agency(connection, agency_id),
             [unit_json(row) for row in await units(connection, agency_id)],
             await access.sealed_alarms(connection),
+            [shared_json(one) for one in await shares.shared(connection)],
             await receipts.counts_of_open(connection, agency_id),
         )
 

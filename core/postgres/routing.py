@@ -27,9 +27,10 @@ QUIET: Final = (
 
 
 async def agency_routes(connection: Connection, agency_ids: Sequence[uuid.UUID]) -> list[dict[str, Any]]:
-    """The enabled notification routes of agencies."""
+    """The enabled notification routes of agencies, with their time zones."""
     rows = await connection.fetch(
-        f"SELECT {ROUTES.selected} FROM notification_route"  # noqa: S608
+        f"SELECT {ROUTES.selected}, (SELECT a.time_zone FROM agency a WHERE a.id = agency_id) AS time_zone"  # noqa: S608
+        " FROM notification_route"
         " WHERE agency_id = ANY($1) AND enabled ORDER BY id",
         agency_ids,
     )

@@ -13,7 +13,7 @@ UNITS: Final = Table(
     "unit",
     (
         "callsign", "status", "lat", "lon", "position_at", "capabilities", "shift_ends_at", "conflicts", "created_at",
-        "updated_at",
+        "updated_at", "user_ids",
     ),
 )  # fmt: skip
 

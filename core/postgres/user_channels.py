@@ -23,8 +23,6 @@ USER_CHANNELS: Final = SealedTable(
     ("user_id", "channel", "language", "enabled", "verified_at", "created_at", "updated_at"),
     private=("address",),
 )
-CHANNELS: Final = ("email", "sms", "webhook", "apprise")
-"""By which a user can be told beside her browsers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +91,13 @@ async def channels_of_users(connection: Connection, user_ids: Sequence[uuid.UUID
     return found
 
 
-async def delete(connection: Connection, agency_id: uuid.UUID, user_id: uuid.UUID, channel_id: uuid.UUID) -> bool:
+async def delete(connection: Connection, agency_id: uuid.UUID, user_id: uuid.UUID, channel: str) -> bool:
     """Forget a way to tell a user; False where there was none."""
     return bool(
         await connection.fetchval(
-            "DELETE FROM user_channel WHERE agency_id = $1 AND user_id = $2 AND id = $3 RETURNING true",
+            "DELETE FROM user_channel WHERE agency_id = $1 AND user_id = $2 AND channel = $3 RETURNING true",
             agency_id,
             user_id,
-            channel_id,
+            channel,
         )
     )

@@ -120,13 +120,11 @@ async def test_nobody_is_told_before_the_time_and_everybody_at_it_once(
     row = await incident_of(query)
     assert (row["escalation_step"], row["next_deadline_at"]) == (1, NOW + timedelta(seconds=60))
     await run(escalator, moment, 60)
-    assert [one for one in await told(query, "escalation_supervisor")] == [(f"user:{staff['supervisor']}", "email")]
+    assert await told(query, "escalation_supervisor") == [(f"user:{staff['supervisor']}", "email")]
     lines = await query("SELECT data FROM timeline WHERE kind = 'escalated' ORDER BY ordinal")
     assert [(line["data"]["step"], line["data"]["told"]) for line in lines] == [(1, 3), (2, 1)]
-    [event] = [
-        one["data"] for one in await query("SELECT data FROM feed WHERE kind = 'incident.updated' ORDER BY id DESC LIMIT 1")
-    ]
-    assert (event["escalation_step"], event["next_deadline_at"]) == (2, "2026-05-01T12:02:00.000Z")
+    [event] = await query("SELECT data FROM feed WHERE kind = 'incident.updated' ORDER BY id DESC LIMIT 1")
+    assert (event["data"]["escalation_step"], event["data"]["next_deadline_at"]) == (2, "2026-05-01T12:02:00.000Z")
 
 
 async def test_an_acknowledgement_stops_it_and_no_dispatch_begins_it_again(
