@@ -28,8 +28,8 @@ REACHED: Final = frozenset({"sent", "delivered", "seen", "acknowledged"})
 SEEN: Final = frozenset({"seen", "acknowledged"})
 SEEN_LINK_LIFE: Final = timedelta(hours=24)
 """How long "I have seen it" may be said by the link in a message."""
-SEEN_LINK_AUDIENCES: Final = frozenset({"contact"})
-"""Whose messages bear such a link; who has an app or a console says it there."""
+SEEN_LINK_TEMPLATES: Final = frozenset({"panic_contact", "panic_all_clear_contact", "drill_contact"})
+"""Messages that bear such a link: to contacts who agreed; who has an app or a console says it there."""
 
 _RANK: Final = {
     "queued": 0,
