@@ -14,6 +14,7 @@ from api.ended_sessions import EndedSessions
 from api.link_gate import LinkGate
 from api.oidc_provider import OidcClient
 from api.sign_in_gate import SignInGate
+from api.watchdog import Watchdog
 from core.clock import Clock, utc_now
 from core.passwords import PasswordDesk
 from core.pin_hashes import PinHasher
@@ -47,6 +48,8 @@ class ApiContext:
     """api.live.tail.FeedTail: the dispatchers' feed."""
     own_news: Any = None
     """api.live.own_news.OwnNews: devices' own news."""
+    self_drill: Any = None
+    """api.drill_clock.SelfDrill: the server's own drill; none: it makes none."""
     panic_desk: Any = None
     """Takes panics, whatever stores are away."""
     ledger_gate: Any = None
@@ -58,6 +61,7 @@ class ApiContext:
     gate: SignInGate = field(init=False, repr=False)
     box: SecretBox = field(init=False, repr=False)
     oidc: OidcClient = field(init=False, repr=False)
+    watchdog: Watchdog = field(init=False, repr=False)
     links: LinkGate = field(default_factory=LinkGate, repr=False)
     """How often live links are asked for."""
     ended_sessions: EndedSessions = field(init=False, repr=False)
@@ -66,6 +70,7 @@ class ApiContext:
     def __post_init__(self) -> None:
         self.device_database = self.device_database or self.database
         self.token_key = load_token_key(self.settings)
+        self.watchdog = Watchdog(self)
         self.passwords = PasswordDesk()
         self.pins = PinHasher()
         self.logins = AttemptLimiter(self.settings.login_attempts_per_minute)

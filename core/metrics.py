@@ -135,9 +135,32 @@ RETENTION_RUN_AT = Gauge(
     multiprocess_mode="livemax",
 )
 POISON = Counter("qorgan_poison_total", "Messages set aside because they could not be taken.", ["source"])
+DRILL_SECONDS = Histogram(
+    "qorgan_drill_seconds",
+    "Time from the beginning of the server's own drill to each of its parts: journal, commit, feed, sent.",
+    ["part"],
+    buckets=LATENCY_BUCKETS_S,
+)
+DRILLS = Counter("qorgan_drills_total", "The server's own drills, by where they ended.", ["result"])
+DRILL_PROVED_AT = Gauge(
+    "qorgan_drill_proved_timestamp_seconds",
+    "When the server's own drill last came through every part.",
+    multiprocess_mode="livemin",
+)
+WATCHDOG_RED = Gauge(
+    "qorgan_watchdog_red",
+    "1 for a part that does not move, as GET /watchdog says.",
+    ["part"],
+    multiprocess_mode="livemax",
+)
 HTTP_SECONDS = Histogram(
     "qorgan_http_seconds",
     "Time of a request by route.",
     ["route", "method", "status"],
     buckets=LATENCY_BUCKETS_S,
 )
+
+
+def panics_waiting() -> float:
+    """How many panics wait in this process's journal, as its drain last saw."""
+    return float(PANICS_WAITING._value.get())  # noqa: SLF001 - a gauge has no other reader

@@ -195,6 +195,11 @@ class Settings(BaseSettings):
         900.0, ge=10, description="Longest that live positions are shown while it cannot be written who looks at them."
     )
 
+    # drills
+    self_drill_s: float = Field(
+        300.0, ge=0, description="Time between the server's own drills of the way of a panic; 0: none."
+    )
+
     # notifier
     delivery_batch: int = Field(50, description="Deliveries claimed at once by a channel.")
     delivery_lease_s: float = Field(30.0, description="How long a claimed delivery is another's to leave alone.")

@@ -146,6 +146,7 @@ def _build_notifier(part: Part, settings: Settings, index: int, instance: str) -
 def _build_api(part: Part, settings: Settings, index: int) -> None:
     from api.app import create_app
     from api.deps import ApiContext
+    from api.drill_clock import DrillClock, SelfDrill
     from api.ingest.appender import Appender
     from api.ingest.asked import AskedIntervals
     from api.ingest.device_commands import DeviceCommands
@@ -204,6 +205,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
         own_news=own_news,
         panic_desk=desk,
         ledger_gate=LedgerGate(settings, device_database, part.redis, utc_now),
+        self_drill=SelfDrill(settings, device_database, tail, utc_now),
     )
     server = HttpServer(
         create_app(context),
@@ -222,6 +224,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     timers = TimerClock(device_database, utc_now)
     places = PanicPlaces(device_database, part.redis, utc_now)
     part.services[-1:-1] = [timers, places, erasures, evidence, waiting]
+    part.services += [DrillClock(device_database, utc_now), context.self_drill]
     part.services.insert(0, context.ledger_gate)
     part.services.insert(part.services.index(registry) + 1, known)
 

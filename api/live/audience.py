@@ -55,6 +55,12 @@ AUDIENCE: Final[dict[str, Roles]] = {
     "notice.sign_in_attempts": SUPERVISORS,
     "notice.token_reused": SUPERVISORS,
     "device.late": SENDERS,
+    "drill.pressed": SUPERVISORS,
+    "drill.proved": SUPERVISORS,
+    "drill.server": SENDERS,
+    "outage.started": EVERYBODY,
+    "outage.ended": EVERYBODY,
+    "outage.acknowledged": EVERYBODY,
     "delivery.updated": EVERYBODY,
 }
 """Events of the feed's table; `position`, `provisional`, `health` and `reset` are the socket's own."""

@@ -74,6 +74,8 @@ class FeedTail(Service):
         self.looks = Looks(settings, self._database, clock)
         """Who is shown whom."""
         self._provisional = ProvisionalSource(client, settings.shard_count, vault_of(database).traveller)
+        self.looked_at: datetime | None = None
+        """When it last looked for events, and PostgreSQL answered."""
         self.health: dict[str, str] = {"postgres": "up", "redis": "up"}
         """Which stores answer: up | away."""
 
@@ -197,6 +199,7 @@ class FeedTail(Service):
         except StoreUnavailable:
             self._set_health("postgres", "away")
         else:
+            self.looked_at = self._clock()
             self._set_health("postgres", "up")
 
     async def _read(self, connection: Any, agency_id: uuid.UUID) -> None:

@@ -17,7 +17,7 @@ from core.actions import devices as device_actions
 from core.actions.unit_of_work import act
 from core.errors import StoreUnavailable
 from core.ids import token_digest
-from core.postgres import devices, looks
+from core.postgres import devices, drills, looks
 from core.postgres.table import MAX_PAGE
 
 router = APIRouter(prefix="/v1/me", tags=["me"])
@@ -48,10 +48,11 @@ async def read_protection(device: ProtectedDevice, context: Context) -> dict[str
         async with context.device_database.connection() as connection:
             own = await devices.of_people(connection, [device.person_id])
             orders = await devices.protection(connection, [device.person_id], now)
+            told = await drills.contacts_of(connection, device.person_id)
     except StoreUnavailable:
         return {**SERVICE_DEGRADED, "devices": []}
     own = [record for record in own if record["role"] != "aggressor"]
-    return {**judge(own, orders[device.person_id], now), "devices": own}
+    return {**judge(own, orders[device.person_id], now), "devices": own, "contacts": told}
 
 
 @router.get("/audit", response_model=OwnLooks)

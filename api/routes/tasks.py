@@ -20,7 +20,16 @@ from core.postgres.table import Record
 
 router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
 
-Kind = Literal["order_expiring", "order_expired", "unprotected_gap", "repeat_violation", "probing", "maintenance"]
+Kind = Literal[
+    "order_expiring",
+    "order_expired",
+    "unprotected_gap",
+    "repeat_violation",
+    "probing",
+    "device_unproved",
+    "contact_unproved",
+    "maintenance",
+]
 Outcome = Literal[
     "extended", "new_order", "no_longer_needed", "devices_fitted", "prosecutor_told", "risk_raised", "referred",
     "repaired", "nothing_wrong", "other",

@@ -82,6 +82,7 @@ class ContactView(View):
     may_see: list[str]
     may_call_her: bool
     linked_to_aggressor: bool
+    last_proved_at: datetime | None = Field(None, description="When it last opened the link of a test.")
     created_at: datetime
     updated_at: datetime
     unreadable: list[str] = Field(default_factory=list, description=UNREADABLE)

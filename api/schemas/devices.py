@@ -108,6 +108,14 @@ class OwnDevice(View):
     kind: Kind
     last_seen_at: datetime | None
     battery_pct: float | None
+    last_proved_at: datetime | None = Field(None, description="When a drill last showed that it works.")
+
+
+class OwnContact(View):
+    """Somebody who is told when the wearer presses."""
+
+    id: uuid.UUID
+    last_proved_at: datetime | None
 
 
 class ProtectionView(View):
@@ -116,3 +124,4 @@ class ProtectionView(View):
     status: Literal["protected", "degraded", "unprotected"]
     reasons: list[str]
     devices: list[OwnDevice]
+    contacts: list[OwnContact] = Field(default_factory=list)

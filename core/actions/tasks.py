@@ -153,6 +153,12 @@ async def close_gaps(unit: Unit, order_ids: Sequence[uuid.UUID]) -> None:
     await _close(unit, "protected", kind="unprotected_gap", order_ids=order_ids)
 
 
+async def close_proved(unit: Unit, task_ids: Sequence[uuid.UUID]) -> None:
+    """Close what asked for a proof that has come."""
+    for task in await store.close_ids(unit.connection, unit.now, "proved", task_ids):
+        unit.emit(task["agency_id"], "task.done", task_json(task))
+
+
 async def open_tasks(unit: Unit, task_ids: Sequence[uuid.UUID]) -> int:
     """Put waiting tasks on the list and tell of them; returns how many."""
     opened = await store.open_now(unit.connection, unit.now, task_ids)

@@ -14,6 +14,8 @@ KINDS: Final[dict[str, str]] = {
     "unprotected_gap": "An order holds and not both devices work yet, for longer than the agency allows.",
     "repeat_violation": "The same man has violated his order again: tell the prosecutor, look at the risk anew.",
     "probing": "He comes near, from several sides, and turns back: look at her safety and at the order's zones anew.",
+    "device_unproved": "Her device has not been proved to work for a month: ask her to press a drill.",
+    "contact_unproved": "A contact did not open the link of a test: see whether he can still be reached.",
     "maintenance": "A pair's incidents keep being false: look at their devices.",
 }
 """Kind → what it asks."""
@@ -37,5 +39,6 @@ BY_ITSELF: Final[dict[str, str]] = {
     "order_changed": "The order now ends at another time.",
     "order_over": "The order was revoked or has ended.",
     "protected": "Both devices work.",
+    "proved": "A drill has proved that it works.",
 }
 """Outcomes of tasks that closed by what happened; nobody can say them."""

@@ -11,7 +11,7 @@ CONTACTS: Final = SealedTable(
     "contact",
     (
         "person_id", "name", "relation", "channels", "language", "verified_at", "consented_at", "revoked_at", "may_see",
-        "may_call_her", "linked_to_aggressor", "created_at", "updated_at",
+        "may_call_her", "linked_to_aggressor", "created_at", "updated_at", "last_proved_at",
     ),
     private=("name", "relation", "channels"),
     person=named_by("contact"),

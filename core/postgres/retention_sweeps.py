@@ -204,6 +204,17 @@ SWEEPS: Final = (
         (("device_prompt", "DELETE FROM device_prompt WHERE id = ANY ($1)"),),
     ),
     Sweep(
+        "device_notice",
+        "SELECT id, started_at AS at FROM drill WHERE agency_id = $1 AND started_at < $2",
+        (("drill", "DELETE FROM drill WHERE id = ANY ($1)"),),
+    ),
+    Sweep(
+        "device_notice",
+        "SELECT outage_id AS id, min(at) AS at FROM outage_word WHERE agency_id = $1 GROUP BY outage_id"
+        " HAVING max(at) < $2",
+        (("outage_word", "DELETE FROM outage_word WHERE outage_id = ANY ($1)"),),
+    ),
+    Sweep(
         "sign_in",
         "SELECT id, coalesce(ended_at, expires_at) AS at FROM user_session WHERE agency_id = $1"
         " AND coalesce(ended_at, expires_at) < $2",

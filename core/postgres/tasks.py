@@ -142,6 +142,18 @@ async def close(
     return [dict(row) for row in rows if row["opened_at"] is not None]
 
 
+async def close_ids(connection: Connection, now: datetime, outcome: str, task_ids: Sequence[uuid.UUID]) -> list[Record]:
+    """Close open tasks by what happened; returns them."""
+    rows = await connection.fetch(
+        f"UPDATE task SET done_at = $1, outcome = $2 WHERE id = ANY ($3::uuid[]) AND done_at IS NULL"
+        f" RETURNING {_COLUMNS}",
+        now,
+        outcome,
+        list(task_ids),
+    )
+    return [dict(row) for row in rows]
+
+
 async def get(connection: Connection, agency_id: uuid.UUID, task_id: uuid.UUID) -> Record | None:
     """An agency's task that is or was on the list, locked until the transaction ends; None: there is none."""
     row = await connection.fetchrow(

@@ -12,7 +12,7 @@ NOTES = ("note(", "fetch(unit, actor")
 TELLS_NOBODY = {
     # the asker's own
     "auth.read_options", "erasure.read_own", "live_links.list_own_links", "retention.read_own_hold", "me.read_me",
-    "me.read_own_looks", "me.read_protection", "own_contacts.list_own_contacts", "panic.status",
+    "drills.read_drill", "me.read_own_looks", "me.read_protection", "own_contacts.list_own_contacts", "panic.status",
     "panic_timers.list_timers", "panic_timers.read_own_pins", "panic_timers.read_timer",
     "second_factors.list_passkeys", "second_factors.read_factors", "sessions.list_own_sessions",
     # the agency's, its staff's and its units'
@@ -23,7 +23,8 @@ TELLS_NOBODY = {
     "sign_in_policy.read_sign_in_policy", "units.list_units", "units.read_unit", "users.list_users", "users.read_user",
     # counts, words, machines and proofs
     "audit.read_chain", "audit.read_publication", "gaps.report_gaps", "legal_grounds.list_grounds",
-    "maintenance.report_maintenance", "operations.healthz", "operations.metrics", "operations.readyz",
+    "maintenance.report_maintenance", "drills.read_watchdog",
+    "operations.healthz", "operations.metrics", "operations.readyz",
     "reports.report_deliveries", "retention.read_retention", "retention.report_retention", "reports.report_devices",
     "reports.report_incidents",
     # ids of cases, orders and people, and nothing of theirs
