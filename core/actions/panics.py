@@ -76,7 +76,12 @@ async def take_panic(unit: Unit, panic: PanicIn, *, keyless: bool = False, force
     """
     presser = await _presser(unit, panic)
     panic_id = panic.id
-    await store.lock_id(unit.connection, panic_id)
+    if keyless:
+        panic = msgspec.structs.replace(panic, note=None, body={})
+    opening = _opening_row(unit, panic, panic_id, presser, keyless=keyless, forced=forced is not None)
+    # Nearly always nothing is there yet: no question is asked of which the answer is no.
+    if await incident_store.open_for_panic(unit.connection, opening, panic_id):
+        return await _new(unit, panic, panic_id, presser, opening, opened=True, keyless=keyless, forced=forced)
     known = await store.find(unit.connection, panic_id, words=not keyless)
     if known is not None and known["device_id"] != presser.device_id:
         # Two devices under one id: the second is a panic of its own, whatever its sender meant.
@@ -85,12 +90,16 @@ async def take_panic(unit: Unit, panic: PanicIn, *, keyless: bool = False, force
         known = await store.find(unit.connection, panic_id, words=not keyless)
     if known is not None:
         return await _repeat(unit, panic, known, presser, keyless=keyless)
-    return await _new(unit, panic, panic_id, presser, keyless=keyless, forced=forced)
+    key = (presser.subject, "panic")
+    opening = _opening_row(unit, panic, panic_id, presser, keyless=keyless, forced=forced is not None)
+    found, opened = await incident_store.claim(unit.connection, {key}, {key: opening})
+    return await _new(unit, panic, panic_id, presser, found[key], opened=bool(opened), keyless=keyless, forced=forced)
 
 
 async def _presser(unit: Unit, panic: PanicIn) -> _Presser:
     digest = bytes.fromhex(panic.token_digest) if panic.token_digest else None
-    row = await store.presser(unit.connection, panic.device_id, digest, unit.now)
+    since = unit.now - incident_store.EPISODE_GAP
+    row = await store.presser(unit.connection, panic.device_id, digest, unit.now, panic.id, since)
     if row is None:
         agency_id = panic.agency_id or await jurisdictions.agency_at(unit, panic.lat, panic.lon)
         if agency_id is None:
@@ -109,32 +118,33 @@ async def _presser(unit: Unit, panic: PanicIn) -> _Presser:
 
 
 async def _new(
-    unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser: _Presser, *, keyless: bool, forced: str | None
+    unit: Unit,
+    panic: PanicIn,
+    panic_id: uuid.UUID,
+    presser: _Presser,
+    row: Row,
+    *,
+    opened: bool,
+    keyless: bool,
+    forced: str | None,
 ) -> PanicResult:
-    if keyless:
-        panic = msgspec.structs.replace(panic, note=None, body={})
-    opening = await _opening_row(unit, panic, panic_id, presser, forced=forced is not None)
-    if keyless:
-        opening["detail"]["untold"] = True
-    key = (presser.subject, "panic")
-    found, opened = await incident_store.claim(unit.connection, {key}, {key: opening})
-    row = found[key]
-    if key in opened:
+    """The rows of a panic that opened the incident `row`, or folds into it."""
+    if opened:
         await escalation.start(unit, [row])
     if forced is not None:
         await turn(unit, row, from_ms(panic.received_ms), forced, panic_id, keyless=keyless)
     contacts_told = False if keyless else await _tell_contacts(unit, row, panic_id, presser)
-    if key in opened:
+    if opened:
         if not keyless and forced is None:
             await tell(unit, [notice_of(row, panic_id)])
         counter = INCIDENTS_OPENED.labels(row["type"], row["severity"])
         unit.after_commit(counter.inc)
     elif forced is None:
         await _press_again(unit, row, panic, panic_id, presser, keyless=keyless)
-    if contacts_told or forced is not None or key not in opened:
+    if contacts_told or forced is not None or not opened:
         await incident_store.update_many(unit.connection, [row])
     values = _panic_values(unit, panic, panic_id, presser, row)
-    await store.insert(unit.connection, {**values, "unshown": forced is not None}, presser.sealer_id)
+    await store.insert(unit.later, {**values, "unshown": forced is not None}, presser.sealer_id)
     await audit_press(unit, "panic.taken", presser.agency_id, presser.device_id, row)
     line = {
         "panic_id": str(panic_id), "mode": panic.mode, "trigger": panic.trigger, "note": panic.note,
@@ -143,11 +153,11 @@ async def _new(
         "verified": not presser.doubts, "doubt": ",".join(presser.doubts) or None,
     }  # fmt: skip
     await incident_store.add_lines(
-        unit.connection,
+        unit.later,
         [(derived_id("timeline", panic_id), row["id"], from_ms(panic.received_ms), "panic", None, _said(line))],
         {row["id"]: (presser.sealer_id, presser.agency_id)},
     )
-    kind = "incident.opened" if key in opened else "incident.updated"
+    kind = "incident.opened" if opened else "incident.updated"
     unit.emit(row["agency_id"], kind, incident_store.incident_json(row))
     # Always open: a press on an incident that somebody has in hand already is news to them, and what they had in hand
     # may be what whoever holds her phone must not know.
@@ -164,20 +174,13 @@ async def _tell_contacts(unit: Unit, row: Row, panic_id: uuid.UUID, presser: _Pr
     return True
 
 
-async def _opening_row(unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser: _Presser, *, forced: bool) -> Row:
+def _opening_row(
+    unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser: _Presser, *, keyless: bool, forced: bool
+) -> Row:
     person_id = presser.person.get("person_id")
-    orders = await store.orders_protecting(unit.connection, person_id) if person_id else []
+    orders = presser.person.get("orders", ())
     order = orders[0] if len(orders) == 1 else None
-    cases = {order["case_id"] for order in orders}
-    case_id = cases.pop() if len(cases) == 1 else None
     incident_id = timed_id(panic.received_ms, "incident", panic_id)
-    episode_id = incident_id
-    if case_id is not None:
-        since = unit.now - incident_store.EPISODE_GAP
-        recent = await incident_store.recent_of_cases(unit.connection, [case_id], since)
-        episode_id = next(
-            (row["episode_id"] for row in recent.get(case_id, ()) if row["updated_at"] >= since), incident_id
-        )
     hazards: dict[str, Any] = {}
     for found in (*orders, presser.person):
         hazards |= found.get("hazards") or {}
@@ -191,16 +194,17 @@ async def _opening_row(unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser:
         "unverified_device": not presser.known or presser.device_id is None,
         "place_doubts": place_doubts(panic) or None,
         "order_reference": order["reference"] if order else None,
+        "untold": keyless or None,
     }
     return incident_store.new_row(
         id=incident_id,
         type="panic",
         family="panic",
         severity="critical",
-        episode_id=episode_id,
+        episode_id=presser.person.get("episode_id") or incident_id,
         agency_id=presser.agency_id,
         jurisdiction_agency_id=presser.agency_id,
-        case_id=case_id,
+        case_id=presser.person.get("case_id"),
         order_id=order["id"] if order else None,
         victim_id=person_id,
         aggressor_id=order["aggressor_id"] if order else None,
@@ -344,7 +348,7 @@ async def _complete(
 async def audit_press(unit: Unit, action: str, agency_id: uuid.UUID, device_id: uuid.UUID | None, row: Row) -> None:
     """What her device did, in the audit. It is chained later, by the sealer: here nobody waits for anybody."""
     await audit.write(
-        unit.connection,
+        unit.later,
         unit.now,
         agency_id=agency_id,
         actor_kind="device" if device_id is not None else "unknown",

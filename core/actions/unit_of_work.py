@@ -14,6 +14,7 @@ from core.domain.sharing import SHARED, concerned, shared_json
 from core.postgres import feed
 from core.postgres.database import CONNECT_TIMEOUT_S, Database
 from core.postgres.deliveries_write import insert_deliveries
+from core.postgres.later import Later
 
 INCIDENT: Final = "incident."
 """How the kinds of events begin that bear a whole incident."""
@@ -24,6 +25,8 @@ class Unit:
 
     def __init__(self, connection: Any, now: datetime) -> None:
         self.connection = connection
+        self.later: Any = Later(connection)
+        """For what is only written, and not read again in this unit: it goes in one statement, last but the feed."""
         self.now = now
         self._events: list[feed.Event] = []
         self._deliveries: list[Delivery] = []
@@ -50,13 +53,14 @@ class Unit:
         self._after.append(step)
 
     async def write_deliveries(self) -> None:
-        """Write what is queued so far, for an action that goes on with the rows."""
+        """Write what is queued so far, and what else waits, for an action that goes on with the rows."""
         deliveries, self._deliveries = self._deliveries, []
         if deliveries:
-            await insert_deliveries(self.connection, deliveries, self.now)
+            await insert_deliveries(self.later, deliveries, self.now)
+        await self.later.send()
 
     async def flush(self) -> None:
-        """Write deliveries, then events: the agencies' locks are the last thing taken."""
+        """Write deliveries and what else waited, then events: the agencies' locks are the last thing taken."""
         await self.write_deliveries()
         events, self._events = self._events, []
         if events:

@@ -59,6 +59,11 @@ _INSERT: Final = (
     f"INSERT INTO incident ({_LIST}) VALUES ({', '.join(f'${n}' for n in range(1, len(COLUMNS) + 1))})"  # noqa: S608
     " ON CONFLICT (subject, family) WHERE state <> 'resolved' DO NOTHING RETURNING id"
 )
+_INSERT_FOR_PANIC: Final = (
+    f"INSERT INTO incident ({_LIST}) SELECT {', '.join(f'${n}' for n in range(1, len(COLUMNS) + 1))}"  # noqa: S608
+    f" WHERE NOT EXISTS (SELECT FROM panic WHERE panic.id = ${len(COLUMNS) + 1})"
+    " ON CONFLICT (subject, family) WHERE state <> 'resolved' DO NOTHING RETURNING id"
+)
 _UPDATE: Final = (
     f"UPDATE incident SET {', '.join(f'{name} = ${n}' for n, name in enumerate(CHANGING, 2))} WHERE id = $1"  # noqa: S608
 )
@@ -116,6 +121,11 @@ async def lock_open(connection: Connection, keys: Iterable[tuple[str, str]]) -> 
 async def insert_open(connection: Connection, row: Row) -> bool:
     """Add an incident unless one of its subject and family is open; waits for a rival's commit to know."""
     return await connection.fetchval(_INSERT, *(row[name] for name in COLUMNS)) is not None
+
+
+async def open_for_panic(connection: Connection, row: Row, panic_id: uuid.UUID) -> bool:
+    """As `insert_open`, unless the panic that asks for it is there already."""
+    return await connection.fetchval(_INSERT_FOR_PANIC, *(row[name] for name in COLUMNS), panic_id) is not None
 
 
 async def claim(connection: Connection, keys: set[Key], openings: dict[Key, Row]) -> tuple[dict[Key, Row], set[Key]]:

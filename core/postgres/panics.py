@@ -161,27 +161,60 @@ async def quiet_people(connection: Connection, person_ids: Sequence[uuid.UUID]) 
     return frozenset(row["victim_id"] for row in rows)
 
 
+_PROTECTING: Final = (
+    "SELECT jsonb_agg(to_jsonb(found) ORDER BY found.place) AS orders,"
+    " CASE WHEN count(DISTINCT found.case_id) = 1 THEN min(found.case_id::text)::uuid END AS case_id FROM ("
+    "SELECT o.id, o.case_id, o.reference, o.aggressor_id, o.victim_id, a.hazards, row_number() OVER ("
+    "ORDER BY array_position(ARRAY['extreme', 'high', 'standard'], o.risk_level), o.id) AS place"
+    " FROM protection_order o JOIN person a ON a.id = o.aggressor_id"
+    " WHERE (o.victim_id = d.person_id"
+    " OR (o.protected_person_ids @> ARRAY[d.person_id] AND o.protected_person_ids <> '{}'))"
+    " AND o.status NOT IN ('revoked', 'expired') ORDER BY place LIMIT 20) found"
+)
+"""The orders that protect the wearer of device `d` and are not revoked or expired, the riskiest first, as JSON."""
+_EPISODE: Final = (
+    "(SELECT i.episode_id FROM incident i WHERE i.case_id = protecting.case_id AND i.updated_at >= $6"
+    " ORDER BY i.updated_at DESC, i.id DESC LIMIT 1)"
+)
+
+
 async def presser(
-    connection: Connection, device_id: uuid.UUID | None, digest: bytes | None, now: datetime
+    connection: Connection,
+    device_id: uuid.UUID | None,
+    digest: bytes | None,
+    now: datetime,
+    panic_id: uuid.UUID,
+    since: datetime,
 ) -> dict[str, Any] | None:
-    """The device that pressed, by id or by its token's digest, and whether that token holds."""
+    """The device that pressed, by id or by its token's digest, and whether that token holds; None: nobody's.
+
+    In the same round trip it takes the lock on the panic (also where it finds nobody), and brings the orders that
+    protect its wearer (`orders`), their one case, where they have one (`case_id`), and the episode of an incident of
+    that case that was touched `since` (`episode_id`).
+    """
     row = await connection.fetchrow(
-        "SELECT d.id, d.role, d.person_id, d.agency_id, p.language, p.hazards, p.needs,"
+        "SELECT d.id, d.role, d.person_id, d.agency_id, p.language, p.hazards, p.needs,"  # noqa: S608
         " pk.person_id IS NOT NULL AS has_key, pk.kek_id, pk.wrapped, ak.kek_id AS agency_kek_id,"
         " ak.wrapped AS agency_wrapped,"
         " t.digest IS NOT NULL AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > $3)"
         " AND d.status NOT IN ('revoked', 'returned') AS holds,"
-        " t.revoked_at IS NOT NULL OR d.status IN ('revoked', 'returned') AS revoked"
-        " FROM device d LEFT JOIN bearer_token t ON t.device_id = d.id AND t.digest = $2"
+        " t.revoked_at IS NOT NULL OR d.status IN ('revoked', 'returned') AS revoked,"
+        f" protecting.orders, protecting.case_id, {_EPISODE} AS episode_id"
+        f" FROM (SELECT pg_advisory_xact_lock(hashtextextended($4::uuid::text, $5)) IS NULL) locked"
+        " LEFT JOIN device d ON d.id = coalesce($1, (SELECT device_id FROM bearer_token WHERE digest = $2))"
+        " LEFT JOIN bearer_token t ON t.device_id = d.id AND t.digest = $2"
         " LEFT JOIN person p ON p.id = d.person_id"
         " LEFT JOIN person_key pk ON pk.person_id = d.person_id"
         " LEFT JOIN agency_key ak ON ak.agency_id = d.agency_id"
-        " WHERE d.id = coalesce($1, (SELECT device_id FROM bearer_token WHERE digest = $2))",
+        f" LEFT JOIN LATERAL ({_PROTECTING}) protecting ON true",
         device_id,
         digest,
         now,
+        panic_id,
+        LOCK_SEED,
+        since,
     )
-    if row is None:
+    if row["id"] is None:
         return None
     # Read with what is read anyway, so that sealing what she sent asks the database nothing more.
     owners: list[tuple[Owner, str | None, bytes | None]] = []
@@ -192,6 +225,12 @@ async def presser(
     lost = await _learn_both(connection, owners)
     return {
         **{name: row[name] for name in ("id", "role", "person_id", "agency_id", "language", "hazards", "needs")},
+        "orders": [
+            {**order, **{name: uuid.UUID(order[name]) for name in ("id", "case_id", "aggressor_id", "victim_id")}}
+            for order in row["orders"] or ()
+        ],
+        "case_id": row["case_id"],
+        "episode_id": row["episode_id"],
         "holds": row["holds"],
         "revoked": row["revoked"],
         "erased": lost or (row["has_key"] and row["wrapped"] is None),
@@ -215,18 +254,6 @@ async def _learn_both(connection: Connection, owners: Sequence[tuple[Owner, str 
     except KeyUnavailable as error:
         return isinstance(error.__cause__, KeyLost)
     return False
-
-
-async def orders_protecting(connection: Connection, person_id: uuid.UUID) -> list[dict[str, Any]]:
-    """The orders that protect a person and are not revoked or expired, the riskiest first."""
-    rows = await connection.fetch(
-        "SELECT o.id, o.case_id, o.reference, o.aggressor_id, o.victim_id, a.hazards FROM protection_order o"
-        " JOIN person a ON a.id = o.aggressor_id"
-        " WHERE (o.victim_id = $1 OR $1 = ANY(o.protected_person_ids)) AND o.status NOT IN ('revoked', 'expired')"
-        " ORDER BY array_position(ARRAY['extreme', 'high', 'standard'], o.risk_level), o.id LIMIT 20",
-        person_id,
-    )
-    return [dict(row) for row in rows]
 
 
 async def first_agency(connection: Connection) -> uuid.UUID | None:
