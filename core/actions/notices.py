@@ -46,8 +46,6 @@ class Notice:
     """What the agencies' routes read."""
     jurisdiction_agency_id: uuid.UUID | None = None
     """On whose ground it is; None: the agency's own."""
-    template: str = "incident_dispatcher"
-    """What an agency's routes are told in."""
 
     @property
     def agency_ids(self) -> tuple[uuid.UUID, ...]:
