@@ -121,8 +121,12 @@ def any_user(request: Request, context: Context, _: Annotated[str | None, Depend
 
 def purpose_of(request: Request) -> str:
     """Why this is asked, a word of the header `Qorgan-Purpose`; "" when it says none. Raises InvalidInput."""
-    purpose = request.headers.get(PURPOSE_HEADER, "")
-    if purpose and not PURPOSE.fullmatch(purpose):
+    return check_purpose(request.headers.get(PURPOSE_HEADER, ""))
+
+
+def check_purpose(purpose: object) -> str:
+    """A purpose as it may be kept. Raises InvalidInput for what is no word."""
+    if not isinstance(purpose, str) or (purpose and not PURPOSE.fullmatch(purpose)):
         raise InvalidInput(f"{PURPOSE_HEADER} is one word of small letters and _, of at most 40.")
     return purpose
 

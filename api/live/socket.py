@@ -1,9 +1,10 @@
 """`WS /v1/feed`: a dispatcher's socket.
 
-The access token comes in the `Authorization` header or as the first frame `{"token"}`. Who may not enter gets an
-error frame and a close code: 4401 no token, or none that holds; 4403 the role may not; 4400 a bad cursor; 1013 too
-slow, or too many. A token that expires, or whose session is ended, closes the socket with 4401: sign in again and
-resume from the last cursor.
+The access token comes in the `Authorization` header or as the first frame `{"token"}`; why she watches, if she says it,
+in the header `Qorgan-Purpose` or beside the token as `"purpose"`. Who may not enter gets an error frame and a close
+code: 4401 no token, or none that holds; 4403 the role may not; 4400 a bad cursor or purpose; 1013 too slow, or too
+many. A token that expires, or whose session is ended, closes the socket with 4401: sign in again and resume from the
+last cursor.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, Final
 import msgspec
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
-from api.auth import Actor, bearer_token, check_whole, user_of
+from api.auth import PURPOSE_HEADER, Actor, bearer_token, check_purpose, check_whole, user_of
 from api.deps import ApiContext
 from api.errors import problem_response
 from api.live.frames import error_frame
@@ -73,9 +74,10 @@ async def nothing_here(socket: WebSocket) -> None:
 
 async def _enter(socket: WebSocket, context: ApiContext) -> tuple[str, Actor]:
     """The token and whom it speaks for; raises NotAuthenticated or NotAllowed."""
-    token = await read_token(socket)
+    token, purpose = await read_hello(socket)
     actor = user_of(token, context)
     check_whole(actor)
+    actor = dataclasses.replace(actor, purpose=check_purpose(purpose))
     if actor.role not in FEED_ROLES:
         raise NotAllowed(f"The feed is for dispatchers; your role is {actor.role}.")
     return token, actor
@@ -83,9 +85,14 @@ async def _enter(socket: WebSocket, context: ApiContext) -> tuple[str, Actor]:
 
 async def read_token(socket: WebSocket) -> str:
     """The token in the header or the first frame; raises NotAuthenticated."""
+    return (await read_hello(socket))[0]
+
+
+async def read_hello(socket: WebSocket) -> tuple[str, object]:
+    """The token and the purpose, in headers or in the first frame; raises NotAuthenticated."""
     header = socket.headers.get("authorization")
     if header is not None:
-        return bearer_token(header)
+        return bearer_token(header), socket.headers.get(PURPOSE_HEADER, "")
     try:
         async with asyncio.timeout(FIRST_FRAME_S):
             message = await socket.receive()
@@ -93,17 +100,18 @@ async def read_token(socket: WebSocket) -> str:
         raise NotAuthenticated("Send the token as the first frame.", code="credentials_missing") from None
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message.get("code", 1005))
-    return _token_of(message.get("text") or message.get("bytes") or b"")
+    return _hello_of(message.get("text") or message.get("bytes") or b"")
 
 
-def _token_of(frame: str | bytes) -> str:
+def _hello_of(frame: str | bytes) -> tuple[str, object]:
     try:
-        token = msgspec.json.decode(frame)["token"]
-    except (msgspec.DecodeError, KeyError, TypeError, UnicodeDecodeError, RecursionError):
-        token = None
+        hello = msgspec.json.decode(frame)
+        token, purpose = hello["token"], hello.get("purpose", "")
+    except (msgspec.DecodeError, KeyError, TypeError, AttributeError, UnicodeDecodeError, RecursionError):
+        token, purpose = None, ""
     if not isinstance(token, str) or not token:
         raise NotAuthenticated('The first frame must be {"token": …}.', code="credentials_missing")
-    return token
+    return token, purpose
 
 
 def _cursor(after: str | None) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -52,3 +53,26 @@ async def test_a_user_who_must_add_a_second_factor_first_has_no_feed(api: Any, p
     token = make_access_token(actor, api.context.token_key, utc_now(), 900)
     async with api.feed(token, 0) as socket:
         assert json.loads(await socket.recv())["error"]["code"] == "second_factor_enrolment_required"
+
+
+@pytest.mark.parametrize("where", ["header", "first frame"])
+async def test_why_a_feed_is_watched_is_kept_with_who_was_seen(api: Any, pair: Any, where: str) -> None:
+    token = api.token(pair.agency_id, pair.users["dispatcher"])
+    address = api.url.replace("http", "ws", 1) + "/v1/feed?after=0"
+    headers = {"Authorization": f"Bearer {token}", "Qorgan-Purpose": "inquiry"} if where == "header" else {}
+    async with websockets.connect(address, additional_headers=headers) as socket:
+        if where == "first frame":
+            await socket.send(json.dumps({"token": token, "purpose": "inquiry"}))
+        async with asyncio.timeout(10):
+            while not api.context.tail.connections:
+                await asyncio.sleep(0.01)
+        [subscription] = api.context.tail._subscriptions[pair.agency_id]
+        assert subscription.scope.purpose == "inquiry"
+
+
+@pytest.mark.parametrize("purpose", ["two words", 7, None, ["x"]])
+async def test_a_purpose_that_is_no_word_closes_the_feed(api: Any, pair: Any, purpose: Any) -> None:
+    token = api.token(pair.agency_id, pair.users["dispatcher"])
+    async with websockets.connect(api.url.replace("http", "ws", 1) + "/v1/feed") as socket:
+        await socket.send(json.dumps({"token": token, "purpose": purpose}))
+        assert json.loads(await socket.recv())["error"]["code"] == "validation_failed"
