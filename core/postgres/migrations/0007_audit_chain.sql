@@ -155,6 +155,7 @@ GRANT EXECUTE ON FUNCTION looks_at TO qorgan_api, qorgan_device;
 
 DROP FUNCTION looks_at, published_checkpoints;
 DROP POLICY by_sealer ON audit;
+REVOKE INSERT ON audit FROM qorgan_api, qorgan_device, qorgan_worker;
 GRANT INSERT ON audit TO qorgan_api, qorgan_device, qorgan_worker;
 REVOKE ALL ON ALL TABLES IN SCHEMA public FROM qorgan_sealer;
 REVOKE USAGE ON SCHEMA public FROM qorgan_sealer;

@@ -119,4 +119,15 @@ ALTER TABLE zone DROP COLUMN name_sealed;
 ALTER TABLE contact DROP COLUMN name_sealed, DROP COLUMN relation_sealed, DROP COLUMN channels_sealed;
 ALTER TABLE person DROP COLUMN identity_sealed, DROP COLUMN safe_contact_sealed, DROP COLUMN safe_word_sealed,
     DROP COLUMN erased_at;
+-- What was sealed is gone with its columns; the older version wants something there.
+UPDATE person SET identity = '{}' WHERE identity IS NULL;
+UPDATE contact SET name = coalesce(name, ''), channels = coalesce(channels, '[]')
+    WHERE name IS NULL OR channels IS NULL;
+UPDATE panic SET body = '{}' WHERE body IS NULL;
+UPDATE delivery SET address = '' WHERE address IS NULL;
+ALTER TABLE person ALTER COLUMN identity SET DEFAULT '{}', ALTER COLUMN identity SET NOT NULL;
+ALTER TABLE contact ALTER COLUMN name SET NOT NULL, ALTER COLUMN channels SET DEFAULT '[]',
+    ALTER COLUMN channels SET NOT NULL;
+ALTER TABLE panic ALTER COLUMN body SET DEFAULT '{}', ALTER COLUMN body SET NOT NULL;
+ALTER TABLE delivery ALTER COLUMN address SET NOT NULL;
 DROP TABLE erasure_request, legal_hold, person_index, agency_key, person_key;
