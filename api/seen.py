@@ -10,6 +10,7 @@ from api.auth import Actor
 from core.actions.unit_of_work import Unit
 from core.clock import from_ms, rfc3339, to_ms
 from core.domain import sight
+from core.domain.panic import detail_seen
 from core.domain.sight import Coarse, Sight
 from core.postgres import sight as store
 
@@ -36,7 +37,8 @@ async def incidents_seen(
         her, him = sight.sights_now(actor.role, incident, looked)
         if coarsely:
             her, him = (Sight.COARSE if one is Sight.EXACT else one for one in (her, him))
-        seen.append(sight.incident_seen(incident, her, him, coarse))
+        told = {**incident, "detail": detail_seen(actor.role, incident["detail"])}
+        seen.append(sight.incident_seen(told, her, him, coarse))
     await store.keep_cells(unit.connection, actor.agency_id, coarse, unit.now)
     return seen
 

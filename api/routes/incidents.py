@@ -18,6 +18,7 @@ from core.actions import commands, records
 from core.actions.unit_of_work import Unit, act
 from core.domain import sight
 from core.domain.incident import Severity, State, Type
+from core.domain.panic import lines_seen
 from core.errors import NotFound, StoreUnavailable
 from core.postgres import board
 from core.postgres import incidents as store
@@ -138,7 +139,8 @@ async def read_incident(incident_id: uuid.UUID, context: Context, actor: Watcher
             unit, actor, "incident.read", "incident", incident_id, people=records.whose(row), her_place=str(her)
         )
         shown = await seen.incident_seen(unit, actor, incident)
-    return {**shown, "timeline": sight.lines_seen(lines, incident, her, him), "violations": repeated}
+    told = lines_seen(actor.role, lines)
+    return {**shown, "timeline": sight.lines_seen(told, incident, her, him), "violations": repeated}
 
 
 @router.get("/{incident_id}/episode")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -103,6 +103,30 @@ def appearance(state: str, detail: Mapping[str, Any]) -> str:
     if is_quiet(detail) or detail.get("cancel_asked_at"):
         return CANCELLED
     return state
+
+
+ENTRUSTED: Final = frozenset({"dispatcher", "supervisor", "admin", "officer"})
+"""Roles that are told what a PIN was; the others see that a cancelling was asked for, and whether she may be called."""
+OF_A_PIN: Final = frozenset(
+    {"duress", "duress_by", "duress_at", "cancel_pin", "cancel_unverified", "close_by", "wrong_pins"}
+)
+LINES_OF_A_PIN: Final = frozenset({"duress", "wrong_pin"})
+
+
+def detail_seen(role: str, detail: Mapping[str, Any]) -> dict[str, Any]:
+    """An incident's detail as a role is told it."""
+    return {name: value for name, value in detail.items() if role in ENTRUSTED or name not in OF_A_PIN}
+
+
+def lines_seen(role: str, lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """A timeline as a role is told it."""
+    if role in ENTRUSTED:
+        return list(lines)
+    return [
+        {**line, "data": {name: value for name, value in line["data"].items() if name != "pin"}}
+        for line in lines
+        if line["kind"] not in LINES_OF_A_PIN
+    ]
 
 
 def is_quiet(detail: Mapping[str, Any]) -> bool:

@@ -95,6 +95,19 @@ async def test_a_duress_pin_keeps_the_incident_alive_for_dispatchers_alone(
     assert not [row for row in await query("SELECT detail FROM audit WHERE action LIKE 'panic%'") if row["detail"]]
 
 
+async def test_who_only_reads_sees_that_nobody_may_call_and_not_why(api: Any, pair: Any, phone: Any) -> None:
+    panic_id = await press(phone)
+    await cancel(phone, panic_id, WRONG_PIN)
+    await cancel(phone, panic_id, DURESS_PIN)
+    incident_id = (await phone.get(f"/v1/panic/{panic_id}")).json()["incident_id"]
+    for role, is_told in (("dispatcher", True), ("officer", True), ("auditor", False), ("caseworker", False)):
+        async with api.client(api.token(pair.agency_id, pair.users[role], role)) as desk:
+            one = (await desk.get(f"/v1/incidents/{incident_id}")).json()
+            [listed] = (await desk.get("/v1/incidents")).json()["items"]
+        assert one["do_not_call"] is True
+        assert ("duress" in one["detail"], "duress" in listed["detail"], "duress" in str(one)) == (is_told,) * 3
+
+
 async def test_the_appearance_is_kept_up_whatever_happens_later(
     api: Any, pair: Any, phone: Any, another_pair: Any, database: Any
 ) -> None:
