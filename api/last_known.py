@@ -185,11 +185,11 @@ class LastKnown(Service):
         """Read what changed. Raises StoreUnavailable; what was known stays then."""
         now, moment = time.monotonic(), self._clock()
         whole = self._since is None or now >= self._whole_at + WHOLE_EVERY_S
-        await self._look_at_agencies()
         await self._look_at_contacts(None if whole else self._since)
         self._since = moment - OVERLAP
         if whole:
             self._whole_at = now
+        await self._look_at_agencies()  # last: it needs keys
 
     async def _look_at_agencies(self) -> None:
         found = Agencies()
@@ -295,8 +295,9 @@ class LastKnown(Service):
         for pattern in kept.patterns:
             patterns.setdefault(pattern.agency_id, []).append(pattern)
         self.agencies = Agencies(kept.first, patterns, frozenset(kept.pressing))
-        self._people = people
-        self._size_bytes = sum(one.size_bytes for one in people.values())
+        if self._since is None:  # else PostgreSQL is there, and only keys are not
+            self._people = people
+            self._size_bytes = sum(one.size_bytes for one in people.values())
         log.info("last_known_from_files", agencies=len(patterns), people=len(people))
 
 

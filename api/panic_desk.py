@@ -10,8 +10,9 @@ Its pool of connections and its thread are its own: nothing of it waits behind t
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -68,6 +69,7 @@ class PanicDesk:
         clock: Clock,
         index: int = 0,
         outage: PanicOutage | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Without `outage` nobody is told by the routes last known."""
         self.registry = registry
@@ -78,7 +80,9 @@ class PanicDesk:
         self._records = PanicRecords(vault_of(database).traveller)
         self._rows = PanicRows(database, clock, index)
         self._outage = outage
-        self._draining = Draining(self._rows, self._records, client, self._journal, directory, outage)
+        self._draining = Draining(
+            self._rows, self._records, client, self._journal, directory, outage, monotonic=monotonic
+        )
         self._tail = tail
         self._late: dict[asyncio.Task[Any], _Late] = {}
         self._presses = Presses(client)

@@ -130,7 +130,7 @@ class Draining:
                 mine = told.pop(record.id, [])
                 if await self._panic(record, [one for _, one in mine]):
                     for settled in (place, *(one for one, _ in mine)):
-                        self._journal.settle(settled)
+                        self._settle(settled)
                 elif record.id not in self._untold:
                     held.append(record)
             elif (
@@ -138,9 +138,13 @@ class Draining:
                 and not any(_is_of(record, panic) for panic in held)
                 and await self._cancel(record)
             ):
-                self._journal.settle(place)
+                self._settle(place)
         for place in await self._late(told.values()):
-            self._journal.settle(place)
+            self._settle(place)
+
+    def _settle(self, place: int) -> None:
+        self._journal.settle(place)
+        self._opened.pop(place, None)
 
     async def _open_left(self, *, set_aside: bool) -> list[tuple[int, Record]]:
         """What is left in the journal and opens, oldest first."""

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from api.last_known import LastKnown
 from api.panic_desk import PanicDesk
+from api.panic_drain import UNTOLD_WAIT_S
 from api.panic_journal import PanicJournal
+from api.panic_outage import PanicOutage
 from core.actions.panics import take_panic
 from core.actions.unit_of_work import Unit
 from core.clock import to_ms, utc_now
 from core.domain import panic as panic_domain
+from core.domain.delivery import Delivery
 from core.domain.panic import PanicIn
 from core.domain.sealing import AGENCY, Owner
+from core.domain.told import Posted
 from core.errors import KeyUnavailable
 from core.ids import token_digest
 from core.key_rings import KeyRing, LocalRing, Wrapped
+from core.metrics import PANICS_UNTOLD
 from core.postgres import deliveries
 from core.postgres.database import Database
 from core.postgres.panics import find
@@ -148,6 +158,11 @@ async def test_while_its_key_is_not_here_a_record_waits_and_is_never_given_up(
     assert len(await query("SELECT 1 FROM panic")) == 1
 
 
+def untold() -> float:
+    """The gauge of panics that wait for keys."""
+    return PANICS_UNTOLD._value.get()  # type: ignore[no-any-return]
+
+
 class Away:
     """A ring whose key service is away until it is `back`."""
 
@@ -182,7 +197,8 @@ async def test_while_the_key_service_is_away_a_panic_is_on_the_board_and_its_mes
     ring = Away(vault.ring)
     without = Vault(ring, spare=LocalRing({SPARE_ID: bytes(32)}))
     database = Database(posts.device.url, size=2, vault=without)
-    desk = PanicDesk(settings, database, redis_client, None, None, utc_now)
+    moment = [0.0]
+    desk = PanicDesk(settings, database, redis_client, None, None, utc_now, monotonic=lambda: moment[0])
     await desk.open()
     panic = press(phone)
     answer = await desk.take(panic)
@@ -194,9 +210,14 @@ async def test_while_the_key_service_is_away_a_panic_is_on_the_board_and_its_mes
     assert await query("SELECT 1 FROM delivery") == []
     assert await query("SELECT 1 FROM panic WHERE body_sealed IS NOT NULL") == []
 
+    assert untold() == 1
     ring.back = True
+    await desk.drain(orphans=False)
+    assert await query("SELECT 1 FROM delivery") == [], "it is not asked for again at once"
     for _ in range(2):
+        moment[0] += UNTOLD_WAIT_S[0]
         await desk.drain(orphans=False)
+    assert untold() == 0
     assert sorted(row["audience"] for row in await query("SELECT audience FROM delivery")) == ["contact", "dispatcher"]
     [incident] = await query("SELECT detail FROM incident")
     assert "untold" not in incident["detail"]
@@ -207,6 +228,55 @@ async def test_while_the_key_service_is_away_a_panic_is_on_the_board_and_its_mes
     await desk.close()
     await database.close()
     assert list((settings.data_dir / "journal").glob("*.journal")) == [], "nothing waits any more"
+
+
+@dataclass
+class Post:
+    """Providers that take everything."""
+
+    sent: list[Delivery] = field(default_factory=list)
+    arrived: asyncio.Queue[Delivery] = field(default_factory=asyncio.Queue)
+
+    async def send(self, delivery: Delivery, created_at: datetime, attempt: int) -> Posted:
+        """Remember the message."""
+        assert created_at <= utc_now()
+        assert attempt > 0
+        self.sent.append(delivery)
+        self.arrived.put_nowait(delivery)
+        return Posted(sent=True)
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+async def test_while_the_key_service_is_away_the_agency_hears_by_the_routes_last_known(
+    phone: Any, posts: Any, vault: Vault, settings: Settings, redis_client: Any, query: Any
+) -> None:
+    ring = Away(vault.ring)
+    without = Vault(ring, spare=LocalRing({SPARE_ID: bytes(32)}), kept_s=0)
+    database = Database(posts.device.url, size=2, vault=without)
+    ring.back = True
+    known, post, moment = LastKnown(settings, database, utc_now), Post(), [0.0]
+    await known.look()
+    ring.back = False
+    outage = PanicOutage(known, post, utc_now)
+    desk = PanicDesk(settings, database, redis_client, None, None, utc_now, outage=outage, monotonic=lambda: moment[0])
+    await desk.open()
+    panic = press(phone)
+    panic = msgspec.structs.replace(panic, agency_id=(await query("SELECT id FROM agency"))[0]["id"])
+    assert (await desk.take(panic)).incident_id is not None
+    told = await asyncio.wait_for(post.arrived.get(), 20)
+    assert (told.audience, told.address, told.secret) == ("dispatcher", "https://desk.example", "whsec_c2VjcmV0")
+    ring.back = True
+    async with asyncio.timeout(20):
+        while await query("SELECT 1 FROM incident WHERE detail ? 'untold'"):
+            moment[0] += 60
+            await desk.drain(orphans=False)
+    rows = {row["audience"]: row for row in await query("SELECT id, audience, state FROM delivery")}
+    assert rows.keys() == {"contact", "dispatcher"}
+    assert (rows["dispatcher"]["id"], rows["dispatcher"]["state"]) == (told.id, "sent")
+    await desk.close()
+    await database.close()
 
 
 async def test_one_contact_or_route_that_does_not_open_keeps_nobody_else_from_being_told(
