@@ -68,6 +68,7 @@ LAST_KNOWN_MISSING = Gauge(
     multiprocess_mode="livemax",
 )
 INBOUND_SMS = Counter("qorgan_inbound_sms_total", "Text messages that came in, by what they were.", ["outcome"])
+GEOCODED = Counter("qorgan_geocoded_total", "Addresses looked for, by how it went.", ["outcome"])
 ESCALATIONS = Counter(
     "qorgan_escalations_total", "Steps of escalation that were due, by kind and whether anybody was told.",
     ["kind", "outcome"],

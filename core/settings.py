@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import Field, SecretStr
 from pydantic.fields import FieldInfo
@@ -235,6 +235,18 @@ class Settings(BaseSettings):
     channel_rates: str = Field(
         "", description="Most messages a second by channel, comma-separated: email=10,sms=5; others have their own."
     )
+
+    # geocoding
+    geocoder: Literal["nominatim", "photon"] | None = Field(
+        None, description="Service that is asked for the street of an incident's place; none: nobody is asked."
+    )
+    geocoder_url: str | None = Field(
+        None, description="Its address (https://geocoder.example.org), if not the public one: prefer one of your own."
+    )
+    geocoder_user_agent: str = Field("qorgan", description="How it is told who asks; public services want one.")
+    geocoder_language: str = Field("ru", description="Language of the addresses, where the service knows several.")
+    geocoder_timeout_s: float = Field(5.0, gt=0, le=60, description="Longest it may take.")
+    geocoder_per_s: float = Field(1.0, gt=0, le=100, description="Most times a second it is asked.")
 
     # screens and logs
     map_style_url: str | None = Field(None, description="MapLibre style of the console's map; none: a plain one.")

@@ -132,6 +132,10 @@ def _build_notifier(part: Part, settings: Settings, index: int, instance: str) -
 
     part.services = [Sender(settings, part.database, build_channels(settings), utc_now)]
     part.services.append(Escalator(part.database, utc_now))
+    if settings.geocoder is not None:
+        from notifier.geocoder import Geocoder
+
+        part.services.append(Geocoder(settings, part.database, utc_now))
     part.services += _recording(part, settings, instance)
     if settings.sealer_database_url is not None:
         sealing = Database(
