@@ -223,7 +223,9 @@ class Settings(BaseSettings):
         None, description="File (TOML or JSON) of SMS gateways; none, no text messages. See notifications."
     )
     vapid_private_key: SecretStr | None = Field(
-        None, description="Web Push key (P-256, PEM or base64url); made and kept in the data directory when absent."
+        None,
+        description="Web Push key (P-256, PEM or base64url); else it follows from the token key that is set, else one is"
+        " made in the data directory.",
     )
     vapid_subject: str = Field(
         "mailto:qorgan@localhost", description="Whom push services write to about our pushes: mailto: or https:."

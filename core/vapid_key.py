@@ -1,6 +1,8 @@
-"""The Web Push key (VAPID, RFC 8292): from the settings, else made once and kept in the data directory.
+"""The Web Push key (VAPID, RFC 8292): from the settings, else derived from a token key that is set, else made once and
+kept in the data directory.
 
-Browsers subscribe to its public half, so a new key makes every subscription worthless.
+The api tells browsers its public half and the notifier signs with it, so both have to come by the same one: machines
+without a common directory have a token key in common. A new key makes every subscription worthless.
 """
 
 from __future__ import annotations
@@ -16,15 +18,21 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from core.errors import Misconfigured
 from core.settings import Settings
+from core.token_key import derived_key
 
 FILE_NAME: Final = "vapid.key"
 RAW_BYTES: Final = 32
+ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+"""Of the curve P-256 (FIPS 186-5, SP 800-186): a private key is between 1 and one less."""
 
 
 def load_vapid_key(settings: Settings) -> ec.EllipticCurvePrivateKey:
     """The installation's key on P-256; every process gets the same. Raises Misconfigured."""
     if settings.vapid_private_key is not None:
         return _read(settings.vapid_private_key.get_secret_value().encode(), "QORGAN_VAPID_PRIVATE_KEY")
+    if settings.token_key is not None:
+        drawn = int.from_bytes(derived_key(settings, "vapid"))
+        return ec.derive_private_key(drawn % (ORDER - 1) + 1, ec.SECP256R1())
     path = settings.data_dir / FILE_NAME
     try:
         if not path.exists():

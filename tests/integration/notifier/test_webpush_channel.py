@@ -172,9 +172,10 @@ def test_only_push_services_that_are_named_may_be_subscribed_at(endpoint: str, g
 def test_a_subscription_is_kept_with_nothing_but_what_a_push_needs() -> None:
     given = Browser("https://fcm.googleapis.com/x").subscription
     assert check_subscription({**given, "expirationTime": None, "more": 1}, HOSTS) == given
-    for broken in ({"keys": {}}, {"keys": {**given["keys"], "auth": "AA"}}, {"keys": {**given["keys"], "p256dh": "ä"}}):
+    wrong: list[dict[str, Any]] = [{}, {**given["keys"], "auth": "AA"}, {**given["keys"], "p256dh": "ä"}]
+    for keys in wrong:
         with pytest.raises(InvalidInput):
-            check_subscription({**given, **broken}, HOSTS)
+            check_subscription({**given, "keys": keys}, HOSTS)
 
 
 def test_the_key_is_made_once_and_kept_for_its_owner_alone(bare_settings: Settings) -> None:
@@ -186,8 +187,15 @@ def test_the_key_is_made_once_and_kept_for_its_owner_alone(bare_settings: Settin
 def test_the_key_may_be_given_as_browsers_tools_write_it(bare_settings: Settings, tmp_path: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     raw = text_of(key.private_numbers().private_value.to_bytes(32))
-    given = Settings(data_dir=tmp_path, vapid_private_key=raw)  # type: ignore[arg-type]
+    given = Settings(data_dir=tmp_path, vapid_private_key=raw)
     assert public_key_text(load_vapid_key(given)) == public_key_text(key)
     for wrong in ("nonsense", "AAAA", "-----BEGIN PRIVATE KEY-----\nAA\n-----END PRIVATE KEY-----"):
         with pytest.raises(Misconfigured, match="QORGAN_VAPID_PRIVATE_KEY"):
-            load_vapid_key(Settings(data_dir=tmp_path, vapid_private_key=wrong))  # type: ignore[arg-type]
+            load_vapid_key(Settings(data_dir=tmp_path, vapid_private_key=wrong))
+
+
+def test_machines_without_a_common_directory_come_by_the_same_key(tmp_path: Path) -> None:
+    made = [Settings(data_dir=tmp_path / name, token_key="t" * 32) for name in ("api", "notifier")]
+    assert len({public_key_text(load_vapid_key(one)) for one in made}) == 1
+    other = Settings(data_dir=tmp_path, token_key="u" * 32)
+    assert public_key_text(load_vapid_key(other)) != public_key_text(load_vapid_key(made[0]))
