@@ -224,8 +224,8 @@ class Settings(BaseSettings):
     )
     vapid_private_key: SecretStr | None = Field(
         None,
-        description="Web Push key (P-256, PEM or base64url); else it follows from the token key that is set, else one is"
-        " made in the data directory.",
+        description="Web Push key (P-256, PEM or base64url); else it follows from the token key that is set,"
+        " else one is made in the data directory.",
     )
     vapid_subject: str = Field(
         "mailto:qorgan@localhost", description="Whom push services write to about our pushes: mailto: or https:."
