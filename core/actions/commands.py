@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from core.actions import dispatches
+from core.actions import all_clear, dispatches
 from core.actions.escalation import note_progress, start
 from core.actions.unit_of_work import Unit
 from core.clock import rfc3339
@@ -207,6 +207,7 @@ async def resolve(unit: Unit, by: By, ending: Ending) -> dict[str, Any]:
     deed.row |= data
     deed.row["resolved_at"] = unit.now
     answer = await _finish(unit, by, deed, "incident.resolved")
+    await all_clear.tell(unit, deed.row)
     sent = [uuid.UUID(entry["unit_id"]) for entry in deed.row["units"]]
     for row in await board.free_units(unit.connection, by.agency_id, sent, unit.now) if sent else ():
         unit.emit(by.agency_id, "unit.updated", board.unit_json(row))

@@ -19,7 +19,7 @@ from core.domain import trusted_contact as rules
 from core.domain.delivery import PRIORITY_REST, Delivery
 from core.errors import Conflict, InvalidInput, NotFound
 from core.ids import derived_id, new_id, token_digest
-from core.postgres import audit
+from core.postgres import audit, contact_tellings
 from core.postgres import contact_invitations as store
 from core.postgres.contacts import CONTACTS
 from core.postgres.people import PEOPLE
@@ -154,7 +154,7 @@ async def silence(unit: Unit, contact_id: uuid.UUID) -> None:
     """End what is under way to a contact: invitations, links, and messages that are not sent yet."""
     await store.end_of_contact(unit.connection, contact_id, unit.now)
     await live_links.revoke_of_contact(unit, contact_id)
-    await store.cancel_deliveries(unit.connection, contact_id, unit.now)
+    await contact_tellings.cancel_all(unit.connection, contact_id, unit.now)
 
 
 def reset(changes: Mapping[str, Any]) -> dict[str, Any]:

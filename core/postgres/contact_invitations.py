@@ -110,17 +110,6 @@ async def note_try(connection: Connection, invitation_id: uuid.UUID, way: int, v
     )
 
 
-async def cancel_deliveries(connection: Connection, contact_id: uuid.UUID, now: datetime) -> int:
-    """Cancel what is still to go to a contact; what a sender holds is not tried again. Returns how many."""
-    status: str = await connection.execute(
-        "UPDATE delivery SET state = 'cancelled', leased_until = NULL, leased_by = NULL, updated_at = $2"
-        " WHERE recipient = $1 AND state IN ('queued', 'sending')",
-        f"contact:{contact_id}",
-        now,
-    )
-    return int(status.rpartition(" ")[2])
-
-
 async def has_open_panic(connection: Connection, person_id: uuid.UUID) -> bool:
     """Whether a panic of hers is not over."""
     return bool(

@@ -354,6 +354,69 @@ async def test_consent_and_revoking_at_the_same_moment_leave_him_untold(
     assert await letters("panic_contact") == []
 
 
+# over -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def resolve(api: Any, pair: Any, query: Query) -> Callable[..., Awaitable[None]]:
+    async def resolved(incident_id: str, outcome: str) -> None:
+        (row,) = await query("SELECT version FROM incident WHERE id = $1", uuid.UUID(incident_id))
+        async with api.client(api.token(pair.agency_id, pair.users["dispatcher"])) as desk:
+            answer = await desk.post(
+                f"/v1/incidents/{incident_id}/resolve", json={"version": row["version"], "outcome": outcome}
+            )
+            assert answer.status_code == 200, answer.text
+
+    return resolved
+
+
+async def test_who_heard_of_the_alarm_hears_that_it_is_over(
+    consented: Any, press: Any, resolve: Any, letters: Any, query: Query, phone: Any
+) -> None:
+    contact, _ = await consented()
+    taken_back, _ = await consented()
+    incident_id = await press()
+    await query("UPDATE delivery SET state = 'seen', attempts = 1 WHERE template = 'panic_contact'")
+    await phone.delete(f"/v1/me/contacts/{taken_back['id']}")
+    await resolve(incident_id, "victim_safe")
+    (letter,) = await letters("panic_all_clear_contact")
+    assert (letter["recipient"], letter["address"]) == (f"contact:{contact['id']}", MAIL)
+
+
+async def test_whom_the_alarm_had_not_reached_hears_of_neither(
+    consented: Any, press: Any, resolve: Any, letters: Any
+) -> None:
+    await consented()
+    incident_id = await press()
+    await resolve(incident_id, "false_alarm")
+    assert await letters("panic_all_clear_contact", "queued", "cancelled") == []
+    assert await letters("panic_contact") == []
+
+
+@pytest.mark.parametrize("mark", ["duress", "cancel_unverified"])
+async def test_after_duress_nobody_of_hers_hears_of_an_end(
+    mark: str, consented: Any, press: Any, resolve: Any, letters: Any, query: Query
+) -> None:
+    await consented()
+    incident_id = await press()
+    await query("UPDATE delivery SET state = 'sent', attempts = 1 WHERE template = 'panic_contact'")
+    detail = f'{{"{mark}": true}}'
+    await query("UPDATE incident SET detail = detail || $1::text::jsonb", detail)
+    await resolve(incident_id, "custody")
+    assert await letters("panic_all_clear_contact", "queued", "cancelled") == []
+
+
+@pytest.mark.parametrize("outcome", ["duplicate", "other"])
+async def test_of_an_end_that_is_none_nobody_hears(
+    outcome: str, consented: Any, press: Any, resolve: Any, letters: Any, query: Query
+) -> None:
+    await consented()
+    incident_id = await press()
+    await query("UPDATE delivery SET state = 'sent', attempts = 1 WHERE template = 'panic_contact'")
+    await resolve(incident_id, outcome)
+    assert await letters("panic_all_clear_contact") == []
+
+
 # her device -------------------------------------------------------------------------------------------------------
 
 
