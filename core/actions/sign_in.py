@@ -108,6 +108,14 @@ async def note_refusal(unit: Unit, user: Record, address: str, why: str) -> None
     await note(unit, user, "user.sign_in_refused", address, known=False, why=why)
 
 
+async def note_unknown(unit: Unit, address: str) -> None:
+    """Keep that somebody tried a name that no user has; not the name, which may be a password typed too early."""
+    await audit.write(
+        unit.connection, unit.now, agency_id=None, actor_kind="unknown", actor_id=None, action="user.sign_in_refused",
+        address=address or None, detail={"why": "unknown"},
+    )  # fmt: skip
+
+
 async def refresh(
     unit: Unit, user: Record, token: str, key: bytes, visit: Visit, life_s: int
 ) -> Opened | NotAuthenticated:

@@ -64,6 +64,25 @@ async def test_an_unknown_name_costs_a_hash_like_a_known_one(office: Any, monkey
     assert desk._decoy is not None
 
 
+async def test_whether_a_name_is_known_shows_neither_in_the_first_hash_nor_in_what_is_written(
+    office: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    desk = office.context.passwords
+    make = desk._hash.hash
+    monkeypatch.setattr(desk._hash, "hash", lambda password: made.append(password) or make(password))
+    await sign_in(office.client, "dispatcher", "wrong password")
+    assert len(made) == 1, "the decoy is made by the first check, not by the first unknown name"
+    await sign_in(office.client, "nobody", "wrong password")
+    assert len(made) == 1
+    async with office.database.connection() as connection:
+        rows = await connection.fetch("SELECT * FROM audit WHERE action = 'user.sign_in_refused' ORDER BY id")
+    assert [(row["agency_id"], row["detail"]["why"]) for row in rows] == [
+        (office.agency_id, "password"), (None, "unknown"),
+    ]  # fmt: skip
+    assert "nobody" not in str([dict(row) for row in rows])
+
+
 async def test_too_many_attempts_wait_a_minute_and_another_name_does_not(
     office: Any, client: httpx.AsyncClient
 ) -> None:
