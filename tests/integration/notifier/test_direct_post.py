@@ -1,0 +1,108 @@
+"""Single deliveries without a database: what an api sends while PostgreSQL is away, to real receivers on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import uuid
+from typing import Any
+
+import pytest
+
+from core.clock import from_ms, utc_now
+from core.domain.delivery import Delivery
+from core.domain.last_known import NOBODY, facts_of, from_pattern
+from core.domain.panic import PanicIn
+from core.settings import Settings
+from notifier.channels import build
+from notifier.channels.base import Channel, Message, Permanent, Retryable, Throttled
+from notifier.direct import DirectPost
+
+SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
+PANIC = PanicIn(id=uuid.uuid4(), client_id=None, received_ms=1_777_636_800_000, token_digest=None, source="s")
+
+
+def pattern(channel: str, address: str, **fields: Any) -> Delivery:
+    return Delivery(**{
+        "agency_id": uuid.uuid4(), "incident_id": NOBODY, "cause": NOBODY, "audience": "dispatcher",
+        "recipient": f"route:{channel}", "channel": channel, "address": address, "template": "incident_dispatcher",
+        "language": "ru", "data": facts_of(PANIC), "priority": 0, **fields,
+    })  # fmt: skip
+
+
+async def test_a_webhook_and_a_letter_leave_as_the_notifier_would_send_them(
+    bare_settings: Settings, provider: Any, mailbox: Any
+) -> None:
+    settings = bare_settings.model_copy(update={"smtp_host": "127.0.0.1", "smtp_port": mailbox.port})
+    post = DirectPost(settings, build(settings), utc_now)
+    hook = from_pattern(pattern("webhook", f"{provider.url}/hook", secret=SECRET), PANIC)
+    letter = from_pattern(pattern("email", "desk@example.org"), PANIC)
+    for delivery in (hook, letter):
+        posted = await post.send(delivery, from_ms(PANIC.received_ms), 1)
+        assert posted.sent
+    [request] = provider.requests
+    assert request.headers["webhook-id"] == str(hook.id)
+    assert request.json["data"]["incident_id"] == str(hook.incident_id)
+    [envelope] = mailbox.letters
+    assert f"Message-ID: <{letter.id}@".encode() in envelope.content
+    await post.aclose()
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (Permanent("refused"), None),
+        (Retryable("away"), (0.0, 1.0)),
+        (Throttled("wait", 7.0), (7.0, 8.0)),
+        (ValueError("a mistake of the channel"), (0.0, 1.0)),
+    ],
+)
+async def test_what_a_provider_says_is_when_to_try_again(
+    bare_settings: Settings, make_probe: type[Any], error: Exception, again: tuple[float, float] | None
+) -> None:
+    async def fail(_: Message) -> str | None:
+        raise error
+
+    post = DirectPost(bare_settings, {"probe": make_probe(act=fail)}, utc_now)
+    posted = await post.send(pattern("probe", "desk"), utc_now(), 1)
+    assert not posted.sent
+    if again is None:
+        assert posted.again_in_s is None
+    else:
+        assert posted.again_in_s is not None
+        assert again[0] <= posted.again_in_s <= again[1]
+
+
+async def test_a_provider_that_hangs_takes_places_of_its_own_channel_alone(
+    bare_settings: Settings, make_probe: type[Any]
+) -> None:
+    free = asyncio.Event()
+
+    async def hang(message: Message) -> str | None:
+        await free.wait()
+        return str(message.id)
+
+    slow, quick = make_probe(name="slow", concurrency=2, act=hang), make_probe(name="quick")
+    channels: dict[str, Channel] = {"slow": slow, "quick": quick}
+    post = DirectPost(bare_settings, channels, utc_now)
+    held = [asyncio.create_task(post.send(pattern("slow", f"desk {n}"), utc_now(), 1)) for n in range(5)]
+    await slow.next()
+    await slow.next()
+    assert (await post.send(pattern("quick", "desk"), utc_now(), 1)).sent
+    assert len(slow.sent) == 2
+    free.set()
+    assert all(posted.sent for posted in await asyncio.gather(*held))
+
+
+async def test_a_channel_that_is_not_here_is_left_to_the_notifier(bare_settings: Settings) -> None:
+    posted = await DirectPost(bare_settings, {}, utc_now).send(pattern("sms", "+7"), utc_now(), 1)
+    assert (posted.sent, posted.again_in_s) == (False, None)
+
+
+def test_a_message_has_the_id_that_its_row_will_have() -> None:
+    told = from_pattern(pattern("log", "desk", recipient="route:1"), PANIC)
+    row = Delivery(
+        agency_id=told.agency_id, incident_id=None, cause=PANIC.id, audience="dispatcher", recipient="route:1",
+        channel="log", address="", template="",
+    )  # fmt: skip
+    assert told.id == row.id
