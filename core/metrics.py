@@ -57,7 +57,7 @@ PANICS_UNTOLD = Gauge(
     multiprocess_mode="livesum",
 )
 PANICS_WAITING = Gauge(
-    "qorgan_panics_waiting", "Panics that wait in a journal for PostgreSQL.", multiprocess_mode="livesum"
+    "qorgan_panics_waiting", "Records that wait in a panic journal for PostgreSQL.", multiprocess_mode="livesum"
 )
 OUTAGE_DELIVERIES = Counter(
     "qorgan_outage_deliveries_total", "Attempts to tell of a panic by the routes last known.", ["channel", "result"]
