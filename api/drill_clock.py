@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 CLOCK_S: Final = 5.0
 UPKEEP: Final = 50
 """Numbers of `core.postgres.maintenance.try_upkeep` from here on are the drills'."""
-AGENCY: Final = derived_id("self-drill", "agency")
+AGENCY: Final = rules.SELF_AGENCY
 WATCHER: Final = derived_id("self-drill", "user")
 DISK_WAIT_S: Final = 5.0
 FEED_WAIT_S: Final = 10.0

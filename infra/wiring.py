@@ -161,6 +161,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     from api.ledger_gate import LedgerGate
     from api.live.own_news import OwnNews
     from api.live.tail import FeedTail
+    from api.outage_clock import OutageClock
     from api.panic_desk import PanicDesk, PanicDrain
     from api.panic_outage import PanicOutage
     from core.actions.erasure import ErasureClock
@@ -229,6 +230,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     places = PanicPlaces(device_database, part.redis, utc_now)
     part.services[-1:-1] = [timers, places, erasures, evidence, waiting]
     part.services += [DrillClock(device_database, utc_now), context.self_drill]
+    part.services.append(OutageClock(device_database, context.watchdog, utc_now))
     part.services.insert(0, context.ledger_gate)
     part.services.insert(part.services.index(registry) + 1, known)
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
+from core.ids import derived_id
+
 DEVICE_EVERY: Final = timedelta(days=30)
 """How often a device has to be proved."""
 CONTACT_EVERY: Final = timedelta(days=30)
@@ -23,6 +25,7 @@ AGAIN_AFTER: Final = timedelta(minutes=1)
 DAY_HOURS: Final = (10, 18)
 """Hours of the agency's day in which contacts are sent tests."""
 
+SELF_AGENCY: Final = derived_id("self-drill", "agency")
 AGENCY_NAME: Final = "Qorgan self-test"
 """Of the agency that has nobody: what the server's own drill belongs to."""
 TEMPLATES: Final = {"device": "drill_device", "contact": "drill_contact"}

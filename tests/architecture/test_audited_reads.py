@@ -24,7 +24,7 @@ TELLS_NOBODY = {
     # counts, words, machines and proofs
     "audit.read_chain", "audit.read_publication", "gaps.report_gaps", "legal_grounds.list_grounds",
     "maintenance.report_maintenance", "drills.read_watchdog",
-    "operations.healthz", "operations.metrics", "operations.readyz",
+    "outages.list_outages", "operations.healthz", "operations.metrics", "operations.readyz",
     "reports.report_deliveries", "retention.read_retention", "retention.report_retention", "reports.report_devices",
     "reports.report_incidents",
     # ids of cases, orders and people, and nothing of theirs

@@ -1,0 +1,78 @@
+"""Notices that the service is without a part of itself, and has agencies and protected persons told.
+
+The watchdog says which part; a part that is red for `BEGINS` is missing, one that is green for `ENDS` is back. While
+PostgreSQL itself is away nothing can be written: consoles are told by their `health` frames, and agencies once it is
+back.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from api.watchdog import Watchdog
+from core.actions import broadcast
+from core.actions.unit_of_work import act
+from core.clock import Clock
+from core.errors import StoreUnavailable
+from core.postgres import maintenance
+from core.postgres.database import Database
+from core.service import Loop
+
+log = structlog.get_logger(__name__)
+
+INTERVAL_S: Final = 5.0
+BEGINS: Final = timedelta(seconds=30)
+ENDS: Final = timedelta(seconds=20)
+UPKEEP: Final = 60
+"""Numbers of `core.postgres.maintenance.try_upkeep` from here on."""
+
+
+class OutageClock(Loop):
+    """Follows the watchdog; in every API process, each step at one time in one of them."""
+
+    def __init__(self, database: Database, watchdog: Watchdog, clock: Clock, interval_s: float = INTERVAL_S) -> None:
+        super().__init__("outage_clock", self.step, interval_s)
+        self._database = database
+        self._watchdog = watchdog
+        self._clock = clock
+        self._red_since: dict[str, datetime] = {}
+        self._green_since: dict[str, datetime] = {}
+
+    async def step(self) -> None:
+        """One look, and whatever follows from it."""
+        red = await self._watchdog.red()
+        now = self._clock()
+        self._follow("database", "postgres" in red, now)
+        if "postgres" not in red:
+            self._follow("positions", "redis" in red, now)
+            if "redis" not in red:
+                self._follow("detection", "engine" in red, now)
+        try:
+            for what in ("database", "positions", "detection"):
+                await self._write(what, now)
+            for number, work in enumerate(broadcast.STEPS, UPKEEP):
+                async with act(self._database, now) as unit:
+                    if await maintenance.try_upkeep(unit.connection, number):
+                        await work(unit)
+        except StoreUnavailable:
+            return
+        except Exception as error:  # beside the panic button: nothing here may end the process
+            log.error("outage_clock_failed", error=type(error).__name__)
+
+    def _follow(self, what: str, missing: bool, now: datetime) -> None:
+        since, other = (self._red_since, self._green_since) if missing else (self._green_since, self._red_since)
+        since.setdefault(what, now)
+        if missing or now - since[what] >= ENDS:
+            other.pop(what, None)
+
+    async def _write(self, what: str, now: datetime) -> None:
+        began, back = self._red_since.get(what), self._green_since.get(what)
+        if began is not None and (back or now) - began >= BEGINS:
+            async with act(self._database, now) as unit:
+                await broadcast.begin(unit, what, began)
+        elif began is None and back is not None and now - back >= ENDS:
+            async with act(self._database, now) as unit:
+                await broadcast.end(unit, what)
