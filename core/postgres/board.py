@@ -47,8 +47,8 @@ class Board:
     """Grave incidents of cases sealed from who looks: that they are there, and nothing of whom."""
     shared: list[dict[str, Any]]
     """Other agencies' incidents that are this one's concern, as the feed tells them."""
-    deliveries: dict[str, dict[str, int]]
-    """Incident → state → how many of its messages."""
+    deliveries: dict[str, dict[str, str]]
+    """Incident → message → how far it got."""
 
 
 async def load(database: Database, scope: Scope) -> Board:
@@ -62,7 +62,7 @@ async def load(database: Database, scope: Scope) -> Board:
             [unit_json(row) for row in await units(connection, agency_id)],
             await access.sealed_alarms(connection),
             [shared_json(one) for one in await shares.shared(connection)],
-            await receipts.counts_of_open(connection, agency_id),
+            await receipts.states_of_open(connection, agency_id),
         )
 
 

@@ -6,9 +6,12 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from core.postgres.database import Connection
+
+STATES_MAX: Final = 5_000
+"""Messages of which a board tells the state, the newest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +109,18 @@ async def of_deliveries(connection: Connection, delivery_ids: Sequence[uuid.UUID
     return found
 
 
-async def counts_of_open(connection: Connection, agency_id: uuid.UUID) -> dict[str, dict[str, int]]:
-    """Incident → state → how many of its deliveries, for an agency's open incidents."""
+async def states_of_open(connection: Connection, agency_id: uuid.UUID) -> dict[str, dict[str, str]]:
+    """Incident → delivery → state, for what the feed has told of an agency's open incidents."""
     rows = await connection.fetch(
-        "SELECT d.incident_id, d.state, count(*) AS count FROM incident i JOIN delivery d ON d.incident_id = i.id"
-        " WHERE i.agency_id = $1 AND i.state <> 'resolved' GROUP BY 1, 2",
+        "SELECT d.incident_id, d.id, d.state FROM incident i JOIN delivery d ON d.incident_id = i.id"
+        " WHERE i.agency_id = $1 AND i.state <> 'resolved' AND d.state NOT IN ('queued', 'sending', 'cancelled')"
+        " ORDER BY d.created_at DESC, d.id LIMIT $2",
         agency_id,
+        STATES_MAX,
     )
-    found: dict[str, dict[str, int]] = {}
+    found: dict[str, dict[str, str]] = {}
     for row in rows:
-        found.setdefault(str(row["incident_id"]), {})[row["state"]] = int(row["count"])
+        found.setdefault(str(row["incident_id"]), {})[str(row["id"])] = row["state"]
     return found
 
 

@@ -188,7 +188,12 @@ def scripted_api(desk: Desk, settings: Settings) -> FastAPI:
             return JSONResponse({"code": "store_unavailable"}, 503)
         open_ones = [one for one in desk.incidents.values() if one["state"] != "resolved"]
         held = {"cursor": desk.last_cursor, "incidents": open_ones, "units": desk.units, "health": desk.health}
-        return held | {"sealed": desk.sealed}
+        lines = [(one["id"], line) for one in open_ones for line in desk.timelines.get(one["id"], [])]
+        states: dict[str, dict[str, str]] = {one["id"]: {} for one in open_ones}
+        for incident_id, line in lines:
+            if line["kind"] == "delivery":
+                states[incident_id][line["data"]["delivery_id"]] = line["data"]["state"]
+        return held | {"sealed": desk.sealed, "deliveries": states}
 
     @app.get("/v1/incidents/{incident_id}")
     async def incident(incident_id: str) -> Any:

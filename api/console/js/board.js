@@ -39,6 +39,7 @@ export class Board extends EventTarget {
     this.provisional = new Map((snapshot.provisional ?? []).map((item) => [item.id, item]));
     this.sealed = new Map((snapshot.sealed ?? []).map((incident) => [incident.id, sealedIncident(incident)]));
     for (const incident of this.incidents.values()) this.#forgetPlace(incident);
+    this.deliveries = new Map(Object.entries(snapshot.deliveries ?? {}).map(([id, states]) => [id, new Map(Object.entries(states))]));
     for (const position of snapshot.positions ?? []) this.#place(position);
     this.loaded = true;
     // After a gap, what is new and critical has to be heard as well.

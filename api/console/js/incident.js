@@ -14,7 +14,8 @@ import { metresText, percentText, placeText, speedText } from "./words.js";
 const KEYS = { acknowledge: "A", dispatch: "D", note: "N", resolve: "R", reopen: "O" };
 const ICONS = { acknowledge: "check", dispatch: "unit", note: "note", resolve: "shield", reopen: "back" };
 const TELLING = new Set(["entered", "past"]); // what happened says more than the state it led to
-const DELIVERED = new Set(["sent", "delivered", "seen"]);
+const DELIVERED = new Set(["sent", "delivered", "seen", "acknowledged"]);
+const FAILED = new Set(["dead", "failed"]);
 
 export class IncidentPanel {
   #root;
@@ -196,8 +197,8 @@ export class IncidentPanel {
       h("h3", {}, t("deliveries.title")),
       h("ul", { class: "deliveries" }, [...made.values()].map(({ at, data }) => {
         const good = DELIVERED.has(data.state);
-        return h("li", { class: good ? "good" : data.state === "dead" ? "bad" : "" },
-          icon(good ? "check" : data.state === "dead" ? "cross" : "clock"),
+        return h("li", { class: good ? "good" : FAILED.has(data.state) ? "bad" : "" },
+          icon(good ? "check" : FAILED.has(data.state) ? "cross" : "clock"),
           h("span", {}, `${term("audience", data.audience)} · ${term("channel", data.channel)}`),
           h("span", { class: "muted" }, term("delivery", data.state)), h("time", { class: "muted", datetime: at }, clockTime(at)),
           data.reason && h("span", { class: "reason" }, data.reason));

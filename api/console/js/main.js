@@ -25,7 +25,6 @@ import { toggleTheme } from "./theme.js";
 
 const { t, term } = i18n;
 const TICK_MS = 1000;
-const TOLD_LOOKUPS_MAX = 25; // timelines read in advance, for the messages shown in the queue
 
 class Console {
   session = new Session();
@@ -264,23 +263,6 @@ class Console {
     byId("announcer").textContent = words;
   }
 
-  /** Messages sent before this console looked: read the timelines of the first incidents, one after the other. */
-  async lookUpDeliveries() {
-    if (this.looking) return;
-    this.looking = true;
-    for (const incident of this.board.queue().slice(0, TOLD_LOOKUPS_MAX)) {
-      if (incident.provisional || incident.sealed || this.board.deliveries.has(incident.id)) continue;
-      try {
-        const whole = await this.session.request(`/v1/incidents/${incident.id}`);
-        this.board.holdTimeline(incident.id, whole.timeline);
-      } catch (error) {
-        if (error.status !== 403 && error.status !== 404) break;
-        this.board.holdTimeline(incident.id, []);
-      }
-    }
-    this.looking = false;
-  }
-
   // Drawing ----------------------------------------------------------------------------------------------------
 
   redraw() {
@@ -316,7 +298,6 @@ class Console {
     this.drawTitle(waiting);
     this.drawMap();
     drawHealth(byId("health"), this.board.health);
-    if (this.board.loaded) this.lookUpDeliveries();
   }
 
   drawTitle(waiting = 0) {

@@ -31,8 +31,8 @@ export function deliveryCounts(states) {
   const counts = { made: 0, failed: 0, waiting: 0, total: 0 };
   for (const state of states ?? []) {
     counts.total += 1;
-    if (["sent", "delivered", "seen"].includes(state)) counts.made += 1;
-    else if (state === "dead") counts.failed += 1;
+    if (["sent", "delivered", "seen", "acknowledged"].includes(state)) counts.made += 1;
+    else if (["dead", "failed"].includes(state)) counts.failed += 1;
     else counts.waiting += 1;
   }
   return counts;

@@ -150,6 +150,9 @@ async def test_the_button_marks_a_message_seen_and_opening_the_page_does_not(sta
     assert await stage.states(item.id) == ["seen", "seen"]
     (receipt,) = await stage.outbox.rows("SELECT state, detail FROM delivery_receipt")
     assert receipt == {"state": "seen", "detail": None}
+    await stage.queue()  # waits yet, and is no news
+    board = (await stage.client.get("/v1/board", headers=stage.bearer("dispatcher"))).json()
+    assert board["deliveries"] == {str(stage.outbox.incident_id): {str(item.id): "seen"}}
 
 
 async def test_the_page_is_the_same_for_every_token_and_tells_nobody_anything(stage: Stage) -> None:
