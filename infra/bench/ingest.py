@@ -66,6 +66,20 @@ async def measure_rate(system: System, fleet: FleetProcess, plan: Plan, tell: Te
     }
 
 
+async def measure_capacity(system: System, fleet: FleetProcess, plan: Plan, tell: Tell) -> float:
+    """Pings a second that are acknowledged where more than enough are offered: what half and twice are taken of."""
+    offered = float(plan.rates[-1])
+    await fleet.set_rate(offered)
+    await asyncio.sleep(plan.settle_s)
+    before = await fleet.figures()
+    await asyncio.sleep(plan.step_s - plan.settle_s)
+    after = await fleet.figures()
+    reached = (after.acked - before.acked) / (after.elapsed_s - before.elapsed_s)
+    tell(f"{offered:,.0f} pings/s offered: {reached:,.0f} acknowledged")
+    await catch_up(system, fleet, tell)
+    return reached
+
+
 async def _step(system: System, fleet: FleetProcess, plan: Plan, rate: float, tell: Tell) -> Step:
     await fleet.set_rate(rate)
     await asyncio.sleep(plan.settle_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+import uuid
 from typing import Any, Final
 
 import httpx
@@ -18,6 +19,7 @@ from core.ids import new_id
 from device_sim.geodesy import Frame, Point
 from infra.bench.dispatcher import DispatcherFeed, dispatcher_feed
 from infra.bench.plan import Plan
+from infra.bench.receivers import Route
 from infra.bench.system import BenchFailed, System, Tell
 
 PLACE: Final = Point(43.20, 76.70)
@@ -130,30 +132,49 @@ async def _drop_answers(socket: ClientConnection) -> None:
 
 
 async def measure_panics(system: System, plan: Plan, tell: Tell, what: str) -> dict[str, Any]:
-    """Press `plan.panics` buttons, one pair each, PANIC_EVERY_S apart; latency from the tap to the frame."""
+    """Press `plan.panics` buttons, one pair each, PANIC_EVERY_S apart; latency from the tap to the frame, and to the
+    message at each receiver: push service, gateway for text messages, webhook, mail server.
+    """
     pairs = system.take_pairs(plan.panics)
     tell(f"pressing {len(pairs)} panic buttons {what}")
     sent_at: list[float] = []
     answers_ms: list[float] = []
+    ids = [new_id() for _ in pairs]
     async with dispatcher_feed(system) as feed, httpx.AsyncClient(trust_env=False, base_url=system.api_url) as client:
         try:
             async with asyncio.TaskGroup() as pressing:
-                for pair in pairs:
+                for panic_id, pair in zip(ids, pairs, strict=True):
                     sent_at.append(time.perf_counter())
-                    pressing.create_task(_press(client, pair["victim"], answers_ms))
+                    pressing.create_task(_press(client, panic_id, pair["victim"], answers_ms))
                     await asyncio.sleep(PANIC_EVERY_S)
         except* (BenchFailed, httpx.HTTPError) as group:
             raise BenchFailed(f"A panic was not taken: {group.exceptions[0]}") from None
         victims = [pair["victim"]["person_id"] for pair in pairs]
         missing = await feed.wait_for_all([(victim, "panic") for victim in victims], FRAME_TIMEOUT_S)
-        return _panic_figures(feed, victims, sent_at, answers_ms) | {"missing": missing}
+        return _panic_figures(feed, victims, sent_at, answers_ms) | {
+            "missing": missing,
+            "told": {route.channel: await _told(system, route, ids, sent_at) for route in system.receivers.routes},
+        }
 
 
-async def _press(client: httpx.AsyncClient, device: dict[str, Any], answers_ms: list[float]) -> None:
+async def _told(system: System, route: Route, ids: list[uuid.UUID], sent_at: list[float]) -> dict[str, float]:
+    """Latency from the taps to the messages of one route."""
+    wanted = [route.delivery_of(panic_id) for panic_id in ids]
+    missing = await system.receivers.wait_for_all(wanted, FRAME_TIMEOUT_S)
+    arrivals = [system.receivers.arrival(one) for one in wanted]
+    taken_ms = [(at - sent) * 1000 for at, sent in zip(arrivals, sent_at, strict=True) if at is not None]
+    if not taken_ms:
+        raise BenchFailed(f"None of {len(ids)} panics reached the {route.channel} receiver.")
+    return summary(taken_ms) | {"missing": missing}
+
+
+async def _press(
+    client: httpx.AsyncClient, panic_id: uuid.UUID, device: dict[str, Any], answers_ms: list[float]
+) -> None:
     begun = time.perf_counter()
     answer = await client.post(
         "/v1/panic",
-        content=msgspec.json.encode({"id": str(new_id()), "mode": "silent", "lat": PLACE.lat, "lon": PLACE.lon}),
+        content=msgspec.json.encode({"id": str(panic_id), "mode": "silent", "lat": PLACE.lat, "lon": PLACE.lon}),
         headers={"Authorization": f"Bearer {device['token']}", "Content-Type": "application/json"},
     )
     answers_ms.append((time.perf_counter() - begun) * 1000)

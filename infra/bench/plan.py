@@ -35,8 +35,8 @@ class Plan:
 
     @property
     def pairs(self) -> int:
-        """Pairs to seed: for the load, one a probe and one a panic at each of two loads, one a panic alone."""
-        return self.load_pairs + 2 * self.probes + 3 * self.panics
+        """Pairs to seed: for the load, one a probe at each of two loads, one a panic at each of three and alone."""
+        return self.load_pairs + 2 * self.probes + 4 * self.panics
 
 
 FULL = Plan(

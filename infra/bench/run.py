@@ -16,7 +16,7 @@ from core.settings import Settings
 from infra.bench import report
 from infra.bench.detection import measure_detection
 from infra.bench.engine import measure_engine
-from infra.bench.ingest import catch_up, measure_memory, measure_rate
+from infra.bench.ingest import catch_up, measure_capacity, measure_memory, measure_rate
 from infra.bench.latency import measure_breaches, measure_panics
 from infra.bench.load import running_fleet
 from infra.bench.plan import FULL, QUICK, Plan
@@ -88,7 +88,7 @@ async def _measure(
 async def _measure_system(
     system: System, names: Sequence[str], plan: Plan, tell: Tell, figures: dict[str, Any], *, quick: bool
 ) -> None:
-    """Alone first, then the rate, then everything else beside half of it."""
+    """Alone first, then the rate, then everything else beside half of it, and panics beside twice of it."""
     if "panic" in names:
         figures["panic"] = {"alone": await measure_panics(system, plan, tell, "with nothing else going on")}
     pairs = system.take_pairs(plan.load_pairs)
@@ -100,10 +100,15 @@ async def _measure_system(
             figures["ingest"]["memory"] = await measure_memory(system, 2 * len(pairs))
             reached = figures["ingest"]["pings_per_s"] or 0.0
             await asyncio.sleep(plan.rest_s)
+        elif "panic" in names:
+            reached = await measure_capacity(system, fleet, plan, tell)
+            figures["panic"]["capacity_pings_per_s"] = reached
         if "panic" in names or "detect" in names:
             loads = {"beside_pings": plan.latency_rate}
             if reached > 2 * plan.latency_rate:
                 loads["beside_half_of_reached"] = reached / 2
+            if "panic" in names:
+                loads["beside_twice_the_reached"] = 2 * reached
             for name, load in loads.items():
                 await fleet.set_rate(load)
                 await asyncio.sleep(WARM_UP_S)
@@ -111,7 +116,7 @@ async def _measure_system(
                 if "panic" in names:
                     figures["panic"][name] = await measure_panics(system, plan, tell, beside)
                     figures["panic"][name]["pings_per_s"] = load
-                if "detect" in names:
+                if "detect" in names and load < reached:
                     tell(f"breaches {beside}")
                     breaches = await measure_breaches(system, plan, tell, quick=quick)
                     figures.setdefault("detect", {})[name] = {**breaches, "pings_per_s": load}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
+import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from core.settings import Settings
 from core.vault import load_vault
 from infra.bench.baseline import measure_baselines
 from infra.bench.plan import Plan
+from infra.bench.receivers import Receivers, listening_receivers
 from infra.opening import open_database
 from infra.seed import seed
 from infra.stores import forget_running, open_stores
@@ -54,6 +56,8 @@ class System:
     stream_url: str
     redis_empty_bytes: int
     baselines: dict[str, float]
+    receivers: Receivers
+    """Where the agency's messages arrive."""
     restarts: list[str] = field(default_factory=list)
     """Processes that ended while it was measured: a run with any is not worth its figures."""
     _next_pair: int = 0
@@ -131,13 +135,14 @@ async def whole_system(settings: Settings, plan: Plan, tell: Tell) -> AsyncItera
     parent = settings.data_dir.expanduser().resolve() if "data_dir" in settings.model_fields_set else None
     if parent is not None:
         await asyncio.to_thread(parent.mkdir, parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
+        receivers = await stack.enter_async_context(listening_receivers())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="qorgan-bench-", dir=parent)))
         own = settings.model_copy(
             update={
                 "data_dir": folder, "database_url": None, "redis_url": None, "host": "127.0.0.1", "port": 0,
                 "stream_port": 0, "public_url": None, "public_stream_url": None, "log_level": "warning",
-                "log_format": "json",
+                "log_format": "json", **await asyncio.to_thread(receivers.settings, folder),
             }
         )  # fmt: skip
         tell("starting PostgreSQL and Valkey")
@@ -150,7 +155,7 @@ async def whole_system(settings: Settings, plan: Plan, tell: Tell) -> AsyncItera
         empty = await _used_memory(redis_url)
         await open_database(own)
         tell(f"seeding {plan.pairs:,} pairs")
-        world = await _seed(database_url, own, plan.pairs)
+        world = await _seed(database_url, own, plan.pairs, receivers)
         tell("starting the services")
         restarts: list[str] = []
         supervisor = Supervisor(own, list(TARGETS), log_path=folder / "logs" / "qorgan.log", on_event=restarts.append)
@@ -158,7 +163,7 @@ async def whole_system(settings: Settings, plan: Plan, tell: Tell) -> AsyncItera
             await supervisor.start()
             yield System(
                 own, folder, world, database_url, redis_url, supervisor.api_url, supervisor.stream_url, empty,
-                baselines, restarts,
+                baselines, receivers, restarts,
             )  # fmt: skip
         except Exception:
             tell(f"the services' log ends: {await asyncio.to_thread(_last_words, folder)}")
@@ -177,11 +182,13 @@ async def _used_memory(redis_url: str) -> int:
         await client.aclose()
 
 
-async def _seed(database_url: str, settings: Settings, pairs: int) -> dict[str, Any]:
+async def _seed(database_url: str, settings: Settings, pairs: int, receivers: Receivers) -> dict[str, Any]:
     vault = load_vault(settings)
     database = Database(database_url, size=2, application="qorgan-bench", command_timeout_s=300, vault=vault)
     try:
-        return await seed(database, settings, pairs, "Qorgan bench", utc_now())
+        world = await seed(database, settings, pairs, "Qorgan bench", utc_now())
+        await receivers.add_routes(database, uuid.UUID(world["agency"]["id"]))
+        return world
     finally:
         await database.close()
 
