@@ -44,6 +44,8 @@ CANCEL_WAIT_S: Final = 3.0
 """How long a cancelling waits to be judged: it takes two slow hashes, and nobody is kept from help by it."""
 NOTES_AT_ONCE: Final = 64
 """Notes of what was told that are written together."""
+CANCEL_BOUND: Final = 16
+"""Cancellings judged at once; beyond it they are the drain's, so that a flood of them leaves panics their room."""
 LATE_BOUND: Final = 64
 """Panics still waiting for PostgreSQL after their answer; beyond it new ones do not try it first."""
 
@@ -85,6 +87,7 @@ class PanicDesk:
         )
         self._tail = tail
         self._late: dict[asyncio.Task[Any], _Late] = {}
+        self._cancelling = 0
         self._presses = Presses(client)
         self._notes: list[tuple[bytes, asyncio.Future[None]]] = []
         self._noting: asyncio.Task[None] | None = None
@@ -124,11 +127,15 @@ class PanicDesk:
         answered = False
         waits = self.waiting(wish.panic_id, wish.device_id) is not None
         place = await self._journal.append(payload)
-        if waits and place is not None:
+        if place is not None and (waits or self._cancelling >= CANCEL_BOUND):
             self._journal.release(place)  # the drain brings the panic first, and this after it
             return True
-        work = self._rows.commit_cancel(wish, lambda: answered)
-        result = await self._within_a_second(work, _Late(place, None), CANCEL_WAIT_S)
+        self._cancelling += 1
+        try:
+            work = self._rows.commit_cancel(wish, lambda: answered)
+            result = await self._within_a_second(work, _Late(place, None), CANCEL_WAIT_S)
+        finally:
+            self._cancelling -= 1
         if result is None:
             answered = True
             await self._pushed(payload)

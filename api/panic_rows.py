@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -45,6 +46,7 @@ class PanicRows:
         self.default_agency: uuid.UUID | None = None
         """Whose a panic is of which nobody knows whose it is; None until it was looked up."""
         self._pins = PinHasher()
+        self._turns: dict[uuid.UUID, asyncio.Lock] = {}
         self._database = database.another(
             size=POOL_SIZE, application=f"qorgan-panic-{index}", command_timeout_s=COMMAND_TIMEOUT_S
         )
@@ -88,10 +90,19 @@ class PanicRows:
             return await note_late(unit, told)
 
     async def commit_cancel(self, wish: CancelIn, answered: Callable[[], bool]) -> bool:
-        """Carry out a wish to cancel; False: the PIN is to be called wrong (see `core.actions.cancels`)."""
-        return await commit_cancel(
-            self._database, self.clock, self._pins, wish, answered=answered, timeout_s=POSTGRES_WAIT_S
-        )
+        """Carry out a wish to cancel; False: the PIN is to be called wrong (see `core.actions.cancels`).
+
+        One device's are judged one after the other: however many it sends, others' PINs are checked beside them.
+        """
+        turn = self._turns.setdefault(wish.device_id, asyncio.Lock())
+        try:
+            async with turn:
+                return await commit_cancel(
+                    self._database, self.clock, self._pins, wish, answered=answered, timeout_s=POSTGRES_WAIT_S
+                )
+        finally:
+            if not turn.locked():
+                self._turns.pop(wish.device_id, None)
 
     async def find(self, client_id: str, device_id: uuid.UUID) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
         """A device's panic and who was told of it; None when PostgreSQL knows none. Raises StoreUnavailable."""

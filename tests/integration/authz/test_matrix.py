@@ -14,6 +14,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
+from api import even_time
 from api.app import create_app
 from api.auth import make_access_token
 from api.deps import ApiContext
@@ -91,6 +92,12 @@ class Stage:
         """An access token of a user of this agency."""
         now = self.context.clock() - timedelta(seconds=age_s)
         return make_access_token(self.here.actor(role, related=related, **more), self.context.token_key, now, 900)
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers to PINs come after a hundredth of a second, or a multiple of it: hundreds are asked for."""
+    monkeypatch.setattr(even_time, "STEP_S", 0.01)
 
 
 @pytest.fixture

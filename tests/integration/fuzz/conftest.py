@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from api import even_time
 from api.app import create_app
 from api.auth import make_access_token
 from api.deps import ApiContext
@@ -39,6 +40,12 @@ class Served:
     def token(self, role: str) -> str:
         """An access token of a user of the world."""
         return make_access_token(self.world.actor(role), self.context.token_key, self.context.clock(), 3600)
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers to PINs come after a hundredth of a second, or a multiple of it: hundreds are asked for."""
+    monkeypatch.setattr(even_time, "STEP_S", 0.01)
 
 
 @pytest.fixture
