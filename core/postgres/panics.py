@@ -140,42 +140,16 @@ async def ask_cancel(connection: Connection, panic_id: uuid.UUID, now: datetime)
 async def silence_her(
     connection: Connection, incident_id: uuid.UUID, person_id: uuid.UUID | None, now: datetime
 ) -> None:
-    """Cancel what is not sent yet to her phone and her contacts, of this incident and of every other open one."""
+    """Cancel what is not sent yet to her phones, and to her contacts of this incident and every other open one."""
     await connection.execute(
         "UPDATE delivery SET state = 'cancelled', updated_at = $3 WHERE state IN ('queued', 'sending')"
-        " AND audience IN ('victim', 'contact') AND incident_id IN ("
-        "SELECT $1 UNION SELECT id FROM incident WHERE victim_id = $2 AND state <> 'resolved')",
+        " AND audience IN ('victim', 'contact') AND (incident_id IN ("
+        "SELECT $1 UNION SELECT id FROM incident WHERE victim_id = $2 AND state <> 'resolved')"
+        " OR recipient IN (SELECT 'device:' || id FROM device WHERE person_id = $2))",
         incident_id,
         person_id,
         now,
     )
-
-
-async def quiet_people(connection: Connection, person_ids: Sequence[uuid.UUID]) -> frozenset[uuid.UUID]:
-    """Those of these people to whose phones and contacts nothing goes, as `core.domain.panic.is_quiet` has it."""
-    rows = await connection.fetch(
-        "SELECT DISTINCT victim_id FROM incident WHERE victim_id = ANY ($1::uuid[]) AND family = 'panic'"
-        " AND state <> 'resolved' AND (detail ? 'duress' OR detail ? 'cancel_unverified')",
-        list(person_ids),
-    )
-    return frozenset(row["victim_id"] for row in rows)
-
-
-_PROTECTING: Final = (
-    "SELECT jsonb_agg(to_jsonb(found) ORDER BY found.place) AS orders,"
-    " CASE WHEN count(DISTINCT found.case_id) = 1 THEN min(found.case_id::text)::uuid END AS case_id FROM ("
-    "SELECT o.id, o.case_id, o.reference, o.aggressor_id, o.victim_id, a.hazards, row_number() OVER ("
-    "ORDER BY array_position(ARRAY['extreme', 'high', 'standard'], o.risk_level), o.id) AS place"
-    " FROM protection_order o JOIN person a ON a.id = o.aggressor_id"
-    " WHERE (o.victim_id = d.person_id"
-    " OR (o.protected_person_ids @> ARRAY[d.person_id] AND o.protected_person_ids <> '{}'))"
-    " AND o.status NOT IN ('revoked', 'expired') ORDER BY place LIMIT 20) found"
-)
-"""The orders that protect the wearer of device `d` and are not revoked or expired, the riskiest first, as JSON."""
-_EPISODE: Final = (
-    "(SELECT i.episode_id FROM incident i WHERE i.case_id = protecting.case_id AND i.updated_at >= $6"
-    " ORDER BY i.updated_at DESC, i.id DESC LIMIT 1)"
-)
 
 
 async def presser(
