@@ -2641,3 +2641,10 @@ CREATE POLICY by_retention ON contact TO qorgan_retention USING (true) WITH CHEC
 CREATE POLICY by_retention ON contact_invitation TO qorgan_retention USING (true) WITH CHECK (true);
 
 SELECT secure_by_agency('person_index', 'SELECT, INSERT, DELETE', 'SELECT');
+
+-- Whom nobody has to ask about before telling them of a panic in an outage: users who are related to nobody.
+CREATE FUNCTION users_in_conflict(agencies uuid[]) RETURNS SETOF uuid
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$ SELECT DISTINCT user_id FROM user_conflict WHERE agency_id = ANY (agencies) $$;
+REVOKE EXECUTE ON FUNCTION users_in_conflict FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION users_in_conflict TO qorgan_device;
