@@ -33,7 +33,7 @@ from core.postgres.database import Database
 from core.postgres.deliveries import Claimed, Mark, Passed
 from core.settings import Settings
 from notifier import retry
-from notifier.breaker import CLOSED, Breaker, Breakers
+from notifier.breaker import Breaker, Breakers
 from notifier.bucket import Bucket
 from notifier.channels.base import Channel, ChannelError, Permanent, Retryable, Throttled
 from notifier.outgoing import gone_subscription, gone_token, log_dead, message_of, without_address
@@ -129,9 +129,18 @@ class Lane:
             await self._wind_up()
 
     async def _cycle(self) -> bool:
-        """Mark what has finished and fill the free places; True when there may be more to claim at once."""
-        await self._mark()
-        await self._hasten()
+        """Fill the free places and mark what has finished; True when there may be more to claim at once.
+
+        Marks come last: what is due, a panic perhaps, does not wait until what was sent is written down.
+        """
+        self._collect()
+        try:
+            await self._hasten()
+            return await self._claim()
+        finally:
+            await self._mark()
+
+    async def _claim(self) -> bool:
         now = self._clock()
         limit, limit_rest = self._room(now)
         BREAKERS_OPEN.labels(self.name).set(self._breakers.open_count(now))
@@ -145,8 +154,8 @@ class Lane:
             holder=self._pulse.holder,
             limit=limit,
             limit_rest=limit_rest,
-            passed=self._passed(now, self._under_way.values()),
-            passed_urgent=self._passed(now, [one for one in self._under_way.values() if _is_urgent(one)]),
+            passed=self._passed(now, self._under_way.values(), urgent=False),
+            passed_urgent=self._passed(now, [one for one in self._under_way.values() if _is_urgent(one)], urgent=True),
             dead_before=self._pulse.dead_before(now),
         )
         self._bucket.take(len(claimed))
@@ -163,18 +172,22 @@ class Lane:
         limit = min(places - len(self._under_way), self._settings.delivery_batch, room)
         if self._channel.fixed:
             fixed = [self._breakers.of(provider) for provider in self._channel.fixed]
-            if all(breaker.wait_s(now) > 0 for breaker in fixed):
+            if all(breaker.wait_s(now, urgent=True) > 0 for breaker in fixed):
                 return 0, 0
-            if all(breaker.state(now) != CLOSED for breaker in fixed):
+            if all(breaker.forgives for breaker in fixed):
                 limit = min(limit, 1)  # a probe
+            elif all(breaker.wait_s(now) > 0 for breaker in fixed):
+                room_rest = 0
         return limit, max(0, min(limit, places - kept - ordinary, room_rest))
 
-    def _passed(self, now: datetime, under_way: Iterable[Claimed]) -> Passed:
+    def _passed(self, now: datetime, under_way: Iterable[Claimed], *, urgent: bool) -> Passed:
         """Addresses, as digests where they are sealed, with enough under way, or whose provider is left alone."""
         share = max(1, self._channel.concurrency // ADDRESS_SHARE)
         counts = Counter(one.address_digest or one.address for one in under_way)
         busy = [address for address, count in counts.items() if count >= share]
-        away = [digest for digest, provider in self._waiting.items() if self._breakers.is_open(provider, now)]
+        away = [
+            digest for digest, provider in self._waiting.items() if self._breakers.is_open(provider, now, urgent=urgent)
+        ]
         return Passed(
             [address for address in busy if isinstance(address, str)],
             [address for address in busy if isinstance(address, bytes)] + away,
@@ -196,13 +209,13 @@ class Lane:
     async def _attempt(self, claimed: Claimed) -> Outcome:
         """One attempt from rendering to the provider's answer; never raises but for cancellation."""
         started_at = self._clock()
-        limit = self._settings.delivery_attempts
-        if claimed.attempt - claimed.forgiven > limit:
+        if claimed.attempt - claimed.forgiven > retry.attempts_of(claimed, self._settings.delivery_attempts):
             return Outcome(retry.after_abandonment(claimed, started_at))
         providers = self._channel.providers(claimed.address, claimed.attempt)
-        provider = next((one for one in providers if self._breakers.of(one).admit(started_at)), None)
+        urgent = _is_urgent(claimed)
+        provider = next((one for one in providers if self._breakers.of(one).admit(started_at, urgent=urgent)), None)
         if provider is None:
-            wait_s = min((self._breakers.of(one).wait_s(started_at) for one in providers), default=0.0)
+            wait_s = min((self._breakers.of(one).wait_s(started_at, urgent=urgent) for one in providers), default=0.0)
             self._remember(claimed, providers[0] if providers else "")
             return Outcome(retry.put_back(claimed, started_at, wait_s, self._dice))
         breaker = self._breakers.of(provider)
@@ -273,13 +286,16 @@ class Lane:
                 del self._waiting[digest]
             self._answering.discard(provider)
 
-    async def _mark(self) -> None:
-        """Mark everything that has finished, in one transaction; kept for the next try when PostgreSQL is away."""
+    def _collect(self) -> None:
+        """What has finished leaves its place, and waits to be marked."""
         for task in [task for task in self._under_way if task.done()]:
             claimed = self._under_way.pop(task)
             outcome = self._stopped(claimed) if task.cancelled() else task.result()
             self._count(claimed, outcome.mark)
             self._unmarked.append(outcome)
+
+    async def _mark(self) -> None:
+        """Mark everything that was collected, in one transaction; kept for the next try when PostgreSQL is away."""
         if not self._unmarked:
             return
         ended = await deliveries.finish(
@@ -320,6 +336,7 @@ class Lane:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
+        self._collect()
         with contextlib.suppress(StoreUnavailable):
             await self._mark()
 

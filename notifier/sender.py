@@ -59,10 +59,12 @@ class Sender(Service):
             for channel in channels.values()
         ]
 
-    def wake(self) -> None:
-        """Look for due deliveries now, on every channel."""
+    def wake(self, channels: str = "") -> None:
+        """Look for due deliveries now, on the channels named, with spaces between; none named: on every channel."""
+        named = channels.split()
         for lane in self._lanes:
-            lane.wake()
+            if not named or lane.name in named:
+                lane.wake()
 
     async def run(self) -> None:
         """One loop a channel, and one that listens for new deliveries; ends when all have."""
@@ -70,7 +72,7 @@ class Sender(Service):
             group.create_task(self._pulse.run(self.stopping), name="notifier-pulse")
             for lane in self._lanes:
                 group.create_task(lane.run(), name=f"notifier-{lane.name}")
-            group.create_task(self._database.listen("delivery", lambda _: self.wake(), self.stopping))
+            group.create_task(self._database.listen("delivery", self.wake, self.stopping))
             group.create_task(self._count(), name="notifier-count")
             group.create_task(self._end_lanes())
 

@@ -28,7 +28,7 @@ _INSERT: Final = """
 
 
 async def insert_deliveries(connection: Connection, deliveries: Sequence[Delivery], now: datetime) -> None:
-    """Queue deliveries, due at once, and wake the notifier at commit; one already queued stays as it is.
+    """Queue deliveries, due at once, and wake the notifier's channels at commit; one already queued stays as it is.
 
     The digest tells which go to one address, so that one dead receiver does not fill a channel. The token of the link
     "I have seen it" is sealed with the address; the table bears its digest alone.
@@ -50,7 +50,9 @@ async def insert_deliveries(connection: Connection, deliveries: Sequence[Deliver
             )
         )  # fmt: skip
     await connection.executemany(_INSERT, rows)
-    await connection.execute("SELECT pg_notify('delivery', '')")
+    await connection.execute(
+        "SELECT pg_notify('delivery', $1)", " ".join(sorted({item.channel for item in deliveries}))
+    )
 
 
 def _owner(item: Delivery) -> Owner:
