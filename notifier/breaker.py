@@ -56,16 +56,18 @@ class Breaker:
         """Whether a failure now is the provider's alone, and not counted as the delivery's attempt."""
         return self._until is not None
 
-    def wait_s(self, now: datetime) -> float:
-        """Seconds until something may be sent; 0: now. A probe under way is waited for."""
-        ends = [moment for moment in (self._until, self._held_until) if moment is not None and moment > now]
+    def wait_s(self, now: datetime, *, urgent: bool = False) -> float:
+        """Seconds until something may be sent; 0: now. A probe under way is waited for. What is `urgent` does not wait
+        because there were too many of the others."""
+        held_until = None if urgent else self._held_until
+        ends = [moment for moment in (self._until, held_until) if moment is not None and moment > now]
         if ends:
             return (max(ends) - now).total_seconds()
         return COOL_DOWN_S[0] if self._probing else 0.0
 
-    def admit(self, now: datetime) -> bool:
+    def admit(self, now: datetime, *, urgent: bool = False) -> bool:
         """Whether one delivery may be sent now."""
-        if self.wait_s(now) > 0:
+        if self.wait_s(now, urgent=urgent) > 0:
             return False
         self._probing = self._until is not None
         return True
@@ -129,7 +131,7 @@ class Breakers:
         """How many providers are left alone now."""
         return sum(breaker.state(now) != CLOSED for breaker in self._of.values())
 
-    def is_open(self, provider: str, now: datetime) -> bool:
+    def is_open(self, provider: str, now: datetime, *, urgent: bool = False) -> bool:
         """Whether nothing may be sent to a provider now."""
         breaker = self._of.get(provider)
-        return breaker is not None and breaker.wait_s(now) > 0
+        return breaker is not None and breaker.wait_s(now, urgent=urgent) > 0

@@ -6,6 +6,7 @@ import random
 from datetime import datetime, timedelta
 from typing import Final
 
+from core.domain.delivery import PRIORITY_PANIC
 from core.postgres.deliveries import Claimed, Mark
 from notifier.channels.base import ChannelError, Permanent, Throttled
 
@@ -14,21 +15,30 @@ BACKOFF_CAP_S: Final = 900.0
 BACKOFF_FLOOR_S: Final = 0.1
 MAX_RETRY_AFTER_S: Final = 3600.0
 """Longest a provider may make us wait at once, whatever it asks for."""
+URGENT_CAP_S: Final = 60.0
+"""Longest wait of either kind for a panic, which has the more attempts for it."""
+URGENT_ATTEMPTS: Final = 2
+"""As many times the attempts of others."""
 MAX_AGE: Final = timedelta(hours=24)
 """What waited so long for a provider that was away would mislead; it is a dead letter instead."""
 AWAY: Final = "waits for its provider, which does not answer"
 
 
-def backoff_ceiling_s(attempt: int) -> float:
+def attempts_of(claimed: Claimed, limit: int) -> int:
+    """How many attempts that count a delivery has."""
+    return limit * URGENT_ATTEMPTS if claimed.priority == PRIORITY_PANIC else limit
+
+
+def backoff_ceiling_s(attempt: int, cap_s: float = BACKOFF_CAP_S) -> float:
     """Longest wait after attempt number `attempt` (from 1): doubling from the base up to the cap."""
     doublings = min(max(attempt - 1, 0), 32)
-    return min(BACKOFF_CAP_S, BACKOFF_BASE_S * float(2**doublings))
+    return min(cap_s, BACKOFF_BASE_S * float(2**doublings))
 
 
-def backoff_s(attempt: int, dice: random.Random) -> float:
+def backoff_s(attempt: int, dice: random.Random, cap_s: float = BACKOFF_CAP_S) -> float:
     """Wait after attempt number `attempt`: uniform up to the ceiling ("full jitter"), so that what failed together
     does not come back together."""
-    return dice.uniform(BACKOFF_FLOOR_S, backoff_ceiling_s(attempt))
+    return dice.uniform(BACKOFF_FLOOR_S, backoff_ceiling_s(attempt, cap_s))
 
 
 def after_success(claimed: Claimed, started_at: datetime, now: datetime, provider_id: str | None) -> Mark:
@@ -54,13 +64,15 @@ def after_failure(
     counted = claimed.attempt - claimed.forgiven
     if isinstance(error, Permanent):
         return Mark(claimed.id, claimed.attempt, "dead", error.result, started_at, now, detail=error.detail)
-    if (forgiven and now - claimed.created_at >= MAX_AGE) or (not forgiven and counted >= limit):
+    if (forgiven and now - claimed.created_at >= MAX_AGE) or (not forgiven and counted >= attempts_of(claimed, limit)):
         detail = f"{error.detail}; given up after {claimed.attempt} attempts"
         return Mark(claimed.id, claimed.attempt, "dead", error.result, started_at, now, detail=detail)
-    wait_s = backoff_s(counted, dice)
+    urgent = claimed.priority == PRIORITY_PANIC
+    wait_s = backoff_s(counted, dice, URGENT_CAP_S if urgent else BACKOFF_CAP_S)
     if isinstance(error, Throttled):
-        # Never sooner than asked, and spread out beyond it.
-        wait_s = min(max(error.retry_after_s, 0.0), MAX_RETRY_AFTER_S) + min(wait_s, 1.0)
+        # Never sooner than asked, and spread out beyond it; but for a panic no longer than a minute.
+        longest_s = URGENT_CAP_S if urgent else MAX_RETRY_AFTER_S
+        wait_s = min(max(error.retry_after_s, 0.0), longest_s) + min(wait_s, 1.0)
     due_at = now + timedelta(seconds=wait_s)
     return Mark(
         claimed.id, claimed.attempt, "queued", error.result, started_at, now, due_at, error.detail, forgiven=forgiven

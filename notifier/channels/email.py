@@ -19,6 +19,7 @@ CONCURRENCY: Final = 10
 RATE_PER_S: Final = 20.0
 """Letters a second; QORGAN_CHANNEL_RATES says otherwise."""
 IMPLICIT_TLS_PORT: Final = 465
+GOING_AWAY: Final = 421
 PERMANENT_CODES: Final = range(500, 600)
 
 
@@ -69,7 +70,9 @@ class EmailChannel(Channel):
 
 
 def _judge(code: int) -> Permanent | Retryable:
-    """Of one letter or one address: the server itself answers, so other letters may fare better."""
+    """Of one letter or one address: the server itself answers, so others may fare better, unless it is going away."""
+    if code == GOING_AWAY:
+        return Retryable(f"SMTP {code}")
     return Permanent(f"SMTP {code}") if code in PERMANENT_CODES else Retryable(f"SMTP {code}", provider_fails=False)
 
 
