@@ -152,6 +152,23 @@ async def silence_her(
     )
 
 
+_PROTECTING: Final = (
+    "SELECT jsonb_agg(to_jsonb(found) ORDER BY found.place) AS orders,"
+    " CASE WHEN count(DISTINCT found.case_id) = 1 THEN min(found.case_id::text)::uuid END AS case_id FROM ("
+    "SELECT o.id, o.case_id, o.reference, o.aggressor_id, o.victim_id, a.hazards, row_number() OVER ("
+    "ORDER BY array_position(ARRAY['extreme', 'high', 'standard'], o.risk_level), o.id) AS place"
+    " FROM protection_order o JOIN person a ON a.id = o.aggressor_id"
+    " WHERE (o.victim_id = d.person_id"
+    " OR (o.protected_person_ids @> ARRAY[d.person_id] AND o.protected_person_ids <> '{}'))"
+    " AND o.status NOT IN ('revoked', 'expired') ORDER BY place LIMIT 20) found"
+)
+"""The orders that protect the wearer of device `d` and are not revoked or expired, the riskiest first, as JSON."""
+_EPISODE: Final = (
+    "(SELECT i.episode_id FROM incident i WHERE i.case_id = protecting.case_id AND i.updated_at >= $6"
+    " ORDER BY i.updated_at DESC, i.id DESC LIMIT 1)"
+)
+
+
 async def presser(
     connection: Connection,
     device_id: uuid.UUID | None,
