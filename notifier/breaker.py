@@ -75,7 +75,7 @@ class Breaker:
     def answered(self) -> bool:
         """The provider answered; True when that closes an open breaker."""
         closes = self._until is not None
-        self._until = self._held_until = None
+        self._until = None  # what it asked to wait it still asks: only what was urgent went out meanwhile
         self._probing = False
         self._failures = self._throttles = self._opened = 0
         if closes:

@@ -209,6 +209,25 @@ async def test_poison_as_the_probe_of_a_dead_provider_keeps_nobody_waiting(
     assert "given up after 3 attempts" in row["last_error"]
 
 
+async def test_alarms_that_were_too_many_hold_no_panic_back(
+    outbox: Any, probe: Any, open_desk: Any, clock: Any
+) -> None:
+    async def act(message: Message) -> str | None:
+        if not message.urgent:
+            raise Throttled("HTTP 429", 200.0)
+        return None
+
+    probe.act = act
+    desk = await open_desk(probe)
+    alarms = [await outbox.put(address=f"desk-{number}") for number in range(4)]
+    await desk.marked(*alarms)
+    later = await outbox.put(address="desk-9")
+    panic = await outbox.put(address="desk-1", priority=0)
+    await desk.marked(panic)
+    assert (await outbox.get(panic))["state"] == "sent"
+    assert (await outbox.get(later))["attempts"] == 0
+
+
 async def test_what_waited_a_day_for_a_provider_is_a_dead_letter_that_says_so(
     outbox: Any, probe: Any, open_desk: Any, clock: Any, database: Database
 ) -> None:

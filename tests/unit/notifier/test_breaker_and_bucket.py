@@ -109,6 +109,15 @@ def test_too_many_in_a_row_holds_everything_for_as_long_as_was_asked() -> None:
     assert made.wait_s(later(41.0)) == breaker.HOLD_MAX_S
 
 
+def test_what_is_urgent_is_not_held_because_others_were_too_many() -> None:
+    made = Breaker()
+    for _ in range(breaker.THROTTLES_IN_A_ROW):
+        made.throttled(NOW, 41.0)
+    assert not made.admit(NOW)
+    assert made.admit(NOW, urgent=True)
+    assert not opened().admit(NOW, urgent=True)
+
+
 def test_breakers_are_bounded_and_each_provider_has_its_own() -> None:
     all_of_them = Breakers()
     for _ in range(breaker.FAILURES_IN_A_ROW):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -69,6 +70,18 @@ def test_a_throttled_failure_waits_as_asked_within_the_bound(asked_s: float, see
     waited_s = (mark.due_at - NOW).total_seconds()
     wanted_s = min(max(asked_s, 0.0), retry.MAX_RETRY_AFTER_S)
     assert wanted_s - 1e-3 <= waited_s <= wanted_s + 1.001
+
+
+@given(st.integers(1, 23), st.floats(0, 1e6), st.integers())
+def test_a_panic_waits_a_minute_at_most_and_is_tried_twice_as_often(attempt: int, asked_s: float, seed: int) -> None:
+    panic = dataclasses.replace(claimed(attempt), priority=0)
+    for error in (Retryable("HTTP 500"), Throttled("HTTP 429", asked_s)):
+        mark = retry.after_failure(panic, NOW, NOW, error, limit=12, dice=random.Random(seed))
+        assert mark.state == "queued"
+        assert mark.due_at is not None
+        assert mark.due_at - NOW <= timedelta(seconds=retry.URGENT_CAP_S + 1)
+    last = dataclasses.replace(panic, attempt=24)
+    assert retry.after_failure(last, NOW, NOW, Retryable("x"), limit=12, dice=random.Random(seed)).state == "dead"
 
 
 def test_a_permanent_failure_is_dead_at_once() -> None:
