@@ -149,6 +149,9 @@ export class IncidentPanel {
       person("victim"), person("aggressor"),
       incident.retrospective && fact(t("fact.happened"), ageElement(h, incident.occurred_at, "ago"),
         h("span", { class: "muted" }, [clockTime(incident.occurred_at), until].filter(Boolean).join(" "))),
+      incident.state !== "resolved" && (incident.next_deadline_at || incident.escalation_step > 0) && fact(t("fact.escalation"),
+        incident.escalation_step > 0 && h("strong", {}, t("escalation.step", { n: incident.escalation_step })),
+        incident.next_deadline_at && [ageElement(h, incident.next_deadline_at, "left"), h("span", { class: "muted" }, t("escalation.next"))]),
       incident.inside && incident.inside_since && incident.state !== "resolved" && fact(t("fact.inside_since"), ageElement(h, incident.inside_since)),
       incident.type === "separation_unknown" && detail.silent && fact(t("fact.silent"), term("silent", detail.silent)),
       incident.type === "outage" && fact(t("fact.silent_devices"), t("fact.silent_of", { silent: detail.silent ?? 0, taken: detail.taken ?? 0, live: detail.live ?? 0 })),
@@ -229,7 +232,7 @@ const fact = (name, ...values) => [h("dt", {}, name), h("dd", {}, values)];
 
 function lineWords(line) {
   const data = line.data ?? {};
-  for (const key of [TELLING.has(data.what) && `timeline.${line.kind}.${data.what}`, `timeline.${line.kind}.${data.to}`, `timeline.${line.kind}.${data.what}`, `timeline.${line.kind}`]) {
+  for (const key of [TELLING.has(data.what) && `timeline.${line.kind}.${data.what}`, data.why && `timeline.${line.kind}.${data.why}`, `timeline.${line.kind}.${data.to}`, `timeline.${line.kind}.${data.what}`, `timeline.${line.kind}`]) {
     if (key && has(key)) return t(key);
   }
   return term("type", line.kind);
@@ -249,6 +252,7 @@ function lineDetail(line) {
     Number.isFinite(data.distance_m) && metresText(data.distance_m),
     data.mode && term("panic_mode", data.mode),
     line.kind === "cancel_asked" && data.pin && term("pin", data.pin),
+    line.kind === "escalated" && data.callsign,
     data.units?.length > 0 && data.units.map((unit) => unit.callsign ?? unit).join(", "),
   ].filter(Boolean).join(" · ");
 }

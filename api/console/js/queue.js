@@ -97,6 +97,7 @@ export class Queue {
           incident.sealed && h("span", { class: "tag sealed-tag" }, icon("lock"), t("sealed")),
           incident.exercise && h("span", { class: "tag exercise" }, t("exercise")),
           incident.retrospective && h("span", { class: "tag" }, t("retrospective")),
+          incident.escalation_step > 0 && incident.state !== "resolved" && h("span", { class: "tag escalated" }, t("escalation.step", { n: incident.escalation_step })),
           others > 0 && h("span", { class: "tag" }, t("episode.more", { n: others })),
           incident.detail?.duress && h("span", { class: "tag nocall" }, t("panic.duress.short")),
           incident.detail?.presses > 1 && h("span", { class: "tag" }, `×${incident.detail.presses}`),

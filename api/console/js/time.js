@@ -57,12 +57,17 @@ export function civilTime(at, zone) {
   }
 }
 
-/** A `<time>` whose text is an age and which `tick` keeps right. */
+/** How long until a moment; `escalation.due` once it has come. */
+const left = (at) => (Date.parse(at) > now() ? duration(Date.parse(at) - now()) : t("escalation.due"));
+
+const TEXTS = { age: (at) => duration(ageMs(at)), ago, left };
+
+/** A `<time>` whose text is an age (or, by `mode`, how long ago or how long yet) and which `tick` keeps right. */
 export function ageElement(make, at, mode = "age") {
   const element = make("time", {
     datetime: at, title: `${clockTime(at)}`, class: "age", dataset: { since: at, mode, lang: language() },
   });
-  element.textContent = mode === "ago" ? ago(at) : duration(ageMs(at));
+  element.textContent = TEXTS[mode](at);
   return element;
 }
 
@@ -70,7 +75,7 @@ export function ageElement(make, at, mode = "age") {
 export function tick(root = document) {
   for (const element of root.querySelectorAll("time[data-since]")) {
     const { since, mode } = element.dataset;
-    const text = mode === "ago" ? ago(since) : duration(ageMs(since));
+    const text = TEXTS[mode](since);
     if (element.textContent !== text) element.textContent = text;
   }
 }

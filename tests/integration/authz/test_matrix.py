@@ -59,6 +59,12 @@ SPECIAL: Final[dict[str, tuple[int, ...]]] = {
     "POST /v1/people/{person_id}/erasure/confirm": (404,),
     "POST /v1/suspensions/{suspension_id}/confirm": (403,),  # one of them asked for it
     "POST /v1/break-glass": (404,),  # it is not sealed
+    "GET /v1/shared-incidents/{incident_id}": (404,),  # nobody shares one
+    "POST /v1/shared-incidents/{incident_id}/acknowledge": (404,),
+    "DELETE /v1/on-call/{duty}": (404,),  # there is none
+    "DELETE /v1/on-call/stand-ins/{stand_in_id}": (404,),  # one of them has taken it back
+    "DELETE /v1/escalation-policies/{severity}": (404,),  # the default stands
+    "DELETE /v1/users/{user_id}/channels/{channel}": (404,),  # she has none
     "PATCH /v1/me/passkeys/{passkey_id}": (404,),  # one of them has it
     "POST /v1/receipts/sms/{gateway}": (404,),  # there is no gateway
     "POST /v1/dead-letters/{delivery_id}/retry": (404,),  # the first of them had it sent again
