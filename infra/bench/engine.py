@@ -22,9 +22,7 @@ async def measure_engine(plan: Plan, tell: Tell) -> dict[str, Any]:
         raise BenchFailed(f"The engine's benchmark {SCRIPT} is not there; run this in a clone of the source.")
     script = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(script)
-    figures: dict[str, Any] = {}
-    for orders in plan.engine_orders:
-        tell(f"the engine alone with {orders:,} orders")
-        figures[str(orders)] = await asyncio.to_thread(script.measure, orders, plan.engine_pings, SEED)
-    figures["flatness"] = script.flatness(figures)
-    return figures
+    tell(f"the engine alone with {', '.join(f'{orders:,}' for orders in plan.engine_orders)} orders, by turns")
+    figures: dict[str, Any] = await asyncio.to_thread(script.measure_all, plan.engine_orders, plan.engine_pings, SEED)
+    shards = await asyncio.to_thread(script.measure_shards, plan.engine_pings // 10, SEED)
+    return {**figures, "flatness": script.flatness(figures), "eight_shards": shards}

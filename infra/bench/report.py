@@ -78,6 +78,7 @@ AIMS: Final = (
     Aim(("detect", "engine", "flatness"), "  greatest over least cost a ping", "", most=1.2),
     Aim(("detect", "engine", "200000", "times_geopy"), "  of geopy's geodesics, 200,000 orders", "×"),
     Aim(("detect", "engine", "200000", "small_batch_pings_per_s"), "  in batches of 50", "/s"),
+    Aim(("detect", "engine", "eight_shards", "together_pings_per_s"), "  eight shards, ten a shard, one batch", "/s"),
     Aim(("detect", "evaluation", "full"), "scripted approaches, full success", "%", least=100),
     Aim(("detect", "evaluation", "missed"), "  missed", "%", most=0),
     Aim(("detect", "evaluation", "delay_intervals"), "  median delay", "intervals", most=1),

@@ -1,18 +1,17 @@
 """How many pings a second the engine alone takes, on one core, at some number of orders.
 
-Run it: `python -m tests.benchmarks.engine_bench` or `python tests/benchmarks/engine_bench.py`; `measure` is what
-`qorgan bench detect` calls. Two bare baselines of the same pings: unpacking them and turning degrees into vectors, and
-what a straightforward service would do instead, one geodesic of `geopy` a ping to where the other was last.
+Run it: `python -m tests.benchmarks.engine_bench` or `python tests/benchmarks/engine_bench.py`; `measure_all` is
+what `qorgan bench detect` calls. Two bare baselines of the same pings: unpacking them and turning degrees into vectors,
+and what a straightforward service would do instead, one geodesic of `geopy` a ping to where the other was last.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import statistics
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from core.domain.case import Case, CaseDevice, CaseOrder, CasePerson, encode_cases
 from core.domain.log import CONFIGURATION, PINGS, TICK, Entry
 from core.domain.ping import FLAG_POSITION, FLAG_PRIMARY, RECORD, Source, unpack_records
-from geo.engine import Engine
+from geo.engine import Engine, Hall, process_together
 from geo.frame import to_vectors
 from geo.memory import DEVICE_BYTES, PAIR_KEY
 
@@ -45,6 +44,10 @@ SLICES: Final = 12
 GEOPY_PINGS: Final = 3_000
 """Of the same batch: a geodesic takes some 100 µs, so all of them would take a minute."""
 ORDERS: Final = (1_000, 10_000, 100_000, 200_000)
+SHARDS: Final = 8
+SHARD_ORDERS: Final = 600
+SHARD_RECORDS: Final = 10
+"""What a cycle of 10 ms finds in each shard's log at 8,000 pings/s."""
 
 
 def cases(orders: int) -> Iterator[Case]:
@@ -149,79 +152,154 @@ def flatness(figures: dict[str, dict[str, Any]]) -> float:
     return round(max(costs) / min(costs), 2)
 
 
-def measure(orders: int, pings: int, seed: int) -> dict[str, Any]:
-    """Figures of one engine with `orders` orders over `pings` pings; times are process CPU seconds.
+class Sized:
+    """An engine with `orders` orders whose devices have all given `SETTLING_PINGS`, and the pings it is timed by.
 
-    Every device has given `SETTLING_PINGS` before the clock starts. Large batches are what a busy owner finds waiting,
-    small ones a single entry (50 records).
+    Times are process CPU seconds. Large batches are what a busy owner finds waiting, small ones a single entry (50
+    records); each half of the pings is timed in `SLICES`.
     """
-    engine = Engine(0)
-    everything = list(cases(orders))
-    payloads = [encode_cases(everything[k : k + CASES_AN_ENTRY]) for k in range(0, orders, CASES_AN_ENTRY)]
-    del everything
-    begun = time.process_time()
-    for k, payload in enumerate(payloads):
-        engine.process([Entry(START_MS, k, CONFIGURATION, payload)])
-    configured_s = time.process_time() - begun
-    state_bytes = sum(len(key) + len(value or b"") for key, value in engine.take_changes().state.items())
-    state_bytes += 2 * orders * (len(b"d") + PAIR_KEY.size + DEVICE_BYTES)
-    settled = 2 * orders * SETTLING_PINGS
-    records = walk(orders, settled + 2 * pings, seed, rate=30_000.0)
-    entries = log(records)
-    geopy_s, _ = through_geopy(records[-min(len(records), 4 * orders) :])
-    warm = next(k for k, entry in enumerate(entries) if entry.kind == PINGS and entry.ms > records["at_ms"][settled])
-    engine.process(entries[:warm])
-    engine.take_changes()
-    entries = entries[warm:]
-    cut = len(entries) // 2
-    transitions = 0
 
-    def drive(part: list[Entry], step: int) -> tuple[float, float, int]:
-        nonlocal transitions
-        before, taking = engine.records_total, 0.0
+    def __init__(self, orders: int, pings: int, seed: int) -> None:
+        self.orders = orders
+        self._engine = Engine(0)
+        everything = list(cases(orders))
+        payloads = [encode_cases(everything[k : k + CASES_AN_ENTRY]) for k in range(0, orders, CASES_AN_ENTRY)]
+        del everything
+        begun = time.process_time()
+        for k, payload in enumerate(payloads):
+            self._engine.process([Entry(START_MS, k, CONFIGURATION, payload)])
+        self._configured_s = time.process_time() - begun
+        self._state_bytes = sum(
+            len(key) + len(value or b"") for key, value in self._engine.take_changes().state.items()
+        )
+        self._state_bytes += 2 * orders * (len(b"d") + PAIR_KEY.size + DEVICE_BYTES)
+        settled = 2 * orders * SETTLING_PINGS
+        records = walk(orders, settled + 2 * pings, seed, rate=30_000.0)
+        entries = log(records)
+        self._geopy_s, _ = through_geopy(records[-min(len(records), 4 * orders) :])
+        self._geopy_sample = min(GEOPY_PINGS, len(records))
+        warm = next(
+            k for k, entry in enumerate(entries) if entry.kind == PINGS and entry.ms > records["at_ms"][settled]
+        )
+        self._engine.process(entries[:warm])
+        self._engine.take_changes()
+        self._entries = entries[warm:]
+        self._transitions = 0
+        self._taken: dict[int, list[tuple[float, float, int]]] = {ENTRIES_A_CYCLE: [], 1: []}
+
+    def drive(self, step: int, slice_: int) -> None:
+        """Time one slice in batches of `step` entries: large ones in the first half of the pings, single ones after."""
+        half, cut = len(self._entries) // 2, SLICES
+        first = 0 if step > 1 else half
+        begin, end = (first + round(half * k / cut) for k in (slice_, slice_ + 1))
+        part = self._entries[begin:end]
+        before, taking = self._engine.records_total, 0.0
         begun = time.process_time()
         for k in range(0, len(part), step):
-            transitions += len(engine.process(part[k : k + step]))
+            self._transitions += len(self._engine.process(part[k : k + step]))
             if k // step % max(1, 25 * ENTRIES_A_CYCLE // step // 20) == 0:
                 mark = time.process_time()
-                engine.take_changes()
+                self._engine.take_changes()
                 taking += time.process_time() - mark
-        return time.process_time() - begun - taking, taking, engine.records_total - before
+        took = time.process_time() - begun - taking
+        self._taken[step].append((took, taking, self._engine.records_total - before))
 
-    begun = time.process_time()
-    for entry in entries[cut:]:
-        if entry.kind == PINGS:
-            bare = unpack_records(entry.payload)
-            to_vectors(bare["lat"], bare["lon"])
-    bare_s = time.process_time() - begun
-    marks = [round(cut * k / SLICES) for k in range(SLICES + 1)]
-    slices = [drive(entries[a:b], ENTRIES_A_CYCLE) for a, b in itertools.pairwise(marks)]
-    large, taking_s = sum(each[2] for each in slices), sum(each[1] for each in slices)
-    large_s = large * statistics.median(took / count for took, _, count in slices)
-    small_s, _, small = drive(entries[cut:], 1)
+    def _cost_s(self, step: int) -> float:
+        """Seconds a ping, the middle of the slices."""
+        return statistics.median(took / count for took, _, count in self._taken[step])
+
+    def figures(self) -> dict[str, Any]:
+        """What was timed."""
+        begun, bare_pings = time.process_time(), 0
+        for entry in self._entries[len(self._entries) // 2 :]:
+            if entry.kind == PINGS:
+                bare = unpack_records(entry.payload)
+                to_vectors(bare["lat"], bare["lon"])
+                bare_pings += len(bare)
+        bare_s = (time.process_time() - begun) / bare_pings
+        large_s, small_s = self._cost_s(ENTRIES_A_CYCLE), self._cost_s(1)
+        large = sum(count for _, _, count in self._taken[ENTRIES_A_CYCLE])
+        taking_s = sum(taking for _, taking, _ in self._taken[ENTRIES_A_CYCLE])
+        return {
+            "orders": self.orders,
+            "pings": large,
+            "pings_per_s": round(1 / large_s),
+            "microseconds_a_ping": round(large_s * 1e6, 2),
+            "take_changes_microseconds_a_ping": round(taking_s / large * 1e6, 2),
+            "small_batch_pings": sum(count for _, _, count in self._taken[1]),
+            "small_batch_pings_per_s": round(1 / small_s),
+            "small_batch_microseconds_a_ping": round(small_s * 1e6, 2),
+            "geopy_pings_per_s": round(1 / self._geopy_s),
+            "geopy_sample": self._geopy_sample,
+            "times_geopy": round(self._geopy_s / large_s, 1),
+            "bare_small_batch_pings_per_s": round(1 / bare_s),
+            "small_batch_cost_to_bare": round(small_s / bare_s, 1),
+            "state_bytes_a_device": round(self._state_bytes / (2 * self.orders)),
+            "configuration_s": round(self._configured_s, 2),
+            "transitions": self._transitions,
+        }
+
+
+def measure_all(sizes: Sequence[int], pings: int, seed: int) -> dict[str, dict[str, Any]]:
+    """Figures by number of orders. The sizes take turns, slice by slice: what slows the machine for a while slows all
+    of them, so that how flat the cost is does not depend on when each was measured.
+    """
+    engines = [Sized(orders, pings, seed) for orders in sizes]
+    for step in (ENTRIES_A_CYCLE, 1):
+        for slice_ in range(SLICES):
+            for engine in engines:
+                engine.drive(step, slice_)
+    return {str(engine.orders): engine.figures() for engine in engines}
+
+
+def measure_shards(pings: int, seed: int) -> dict[str, Any]:
+    """A worker's eight shards with ten records each a cycle: one batch in a hall, beside eight batches, by turns."""
+    takes = {"together": _Shards(Hall(SHARDS), pings, seed), "apart": _Shards(None, pings, seed)}
+    costs: dict[str, list[float]] = {name: [] for name in takes}
+    for slice_ in range(SLICES):
+        for name, shards in takes.items():
+            costs[name].append(shards.drive(slice_))
+    together, apart = (statistics.median(costs[name]) for name in ("together", "apart"))
     return {
-        "orders": orders,
-        "pings": large,
-        "pings_per_s": round(large / large_s),
-        "microseconds_a_ping": round(large_s / large * 1e6, 2),
-        "take_changes_microseconds_a_ping": round(taking_s / large * 1e6, 2),
-        "small_batch_pings": small,
-        "small_batch_pings_per_s": round(small / small_s),
-        "small_batch_microseconds_a_ping": round(small_s / small * 1e6, 2),
-        "geopy_pings_per_s": round(1 / geopy_s),
-        "geopy_sample": min(GEOPY_PINGS, len(records)),
-        "times_geopy": round(geopy_s * large / large_s, 1),
-        "bare_small_batch_pings_per_s": round(small / bare_s),
-        "small_batch_cost_to_bare": round(small_s / bare_s, 1),
-        "state_bytes_a_device": round(state_bytes / (2 * orders)),
-        "configuration_s": round(configured_s, 2),
-        "transitions": transitions,
+        "shards": SHARDS,
+        "records_a_shard": SHARD_RECORDS,
+        "together_pings_per_s": round(1 / together),
+        "apart_pings_per_s": round(1 / apart),
+        "times": round(apart / together, 2),
     }
 
 
+class _Shards:
+    """Engines of as many shards, in a hall or each by itself, and the same entries for all."""
+
+    def __init__(self, hall: Hall | None, pings: int, seed: int) -> None:
+        self._engines = [Engine(shard, hall=hall) for shard in range(SHARDS)]
+        self._together = hall is not None
+        payload = encode_cases(list(cases(SHARD_ORDERS)))
+        settled = 2 * SHARD_ORDERS * SETTLING_PINGS
+        records = walk(SHARD_ORDERS, settled + pings // SHARDS, seed, rate=1_000.0)
+        parts = [records[k : k + SHARD_RECORDS] for k in range(0, len(records), SHARD_RECORDS)]
+        self._entries = [Entry(int(part["at_ms"][-1]), k, PINGS, part.tobytes()) for k, part in enumerate(parts)]
+        warm = settled // SHARD_RECORDS
+        for engine in self._engines:
+            engine.process([Entry(START_MS, 0, CONFIGURATION, payload), *self._entries[:warm]])
+        self._entries = self._entries[warm:]
+
+    def drive(self, slice_: int) -> float:
+        """Seconds a ping of one slice."""
+        begin, end = (round(len(self._entries) * k / SLICES) for k in (slice_, slice_ + 1))
+        begun = time.process_time()
+        for entry in self._entries[begin:end]:
+            if self._together:
+                process_together([(engine, [entry]) for engine in self._engines])
+            else:
+                for engine in self._engines:
+                    engine.process([entry])
+        return (time.process_time() - begun) / ((end - begin) * SHARDS * SHARD_RECORDS)
+
+
 if __name__ == "__main__":
-    measured = {}
-    for count in ORDERS:
-        measured[str(count)] = measure(count, 300_000, 1)
-        print(json.dumps(measured[str(count)]))
-    print(json.dumps({"flatness": flatness(measured)}))
+    measured = measure_all(ORDERS, 300_000, 1)
+    for each in measured.values():
+        print(json.dumps(each))
+    print(json.dumps({"flatness": flatness(measured), "eight_shards": measure_shards(24_000, 1)}))
