@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -13,9 +14,11 @@ from core.actions import commands
 from core.actions.commands import By, Ending
 from core.actions.incidents import apply_transitions
 from core.actions.unit_of_work import act
+from core.errors import QorganError
 from core.ids import new_id
 from core.postgres.user_channels import USER_CHANNELS
 from notifier.escalator import Escalator
+from tests.integration.dispatch.conftest import make_transition
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 Query = Callable[..., Any]
@@ -187,4 +190,126 @@ async def test_a_rise_in_severity_begins_anew(
     await run(escalator, moment, 79)
     assert await told(query) == []
     await run(escalator, moment, 80)
+    assert len(await told(query)) == 3
+
+
+async def test_many_escalators_tell_a_step_once(
+    database: Any, transition: Any, query: Query, posts: Any, moment: Moment, staff: Any
+) -> None:
+    await breach(database, transition)
+    moment.at(30)
+    await asyncio.gather(*(Escalator(posts.worker, moment).step() for _ in range(4)))
+    await Escalator(posts.worker, moment).step()
+    assert len(await told(query)) == 3
+    assert len(await query("SELECT 1 FROM timeline WHERE kind = 'escalated'")) == 1
+    rows = await query("SELECT step, outcome FROM escalation_deadline WHERE settled_at IS NOT NULL")
+    assert [(row["step"], row["outcome"]) for row in rows] == [(1, "told")]
+
+
+async def test_whoever_acknowledges_at_the_same_moment_is_never_paged_afterwards(
+    database: Any, transition: Any, query: Query, posts: Any, moment: Moment, staff: Any, pair: Any
+) -> None:
+    await breach(database, transition)
+    moment.at(30)
+
+    async def acknowledge() -> bool:
+        try:
+            async with act(database, moment()) as unit:
+                await commands.acknowledge(unit, by(pair, await incident_of(query)))
+        except QorganError:
+            return False
+        return True
+
+    done, *_ = await asyncio.gather(acknowledge(), *(Escalator(posts.worker, moment).step() for _ in range(3)))
+    assert done, "a step overrules nobody's command"
+    before = len(await told(query))
+    lines = [row["kind"] for row in await query("SELECT kind FROM timeline ORDER BY ordinal")]
+    if before:
+        assert lines.index("escalated") < lines.index("acknowledge")
+    moment.at(60)
+    await Escalator(posts.worker, moment).step()
+    assert len(await told(query)) == before
+
+
+async def test_an_incident_somebody_works_on_holds_up_no_other(
+    database: Any, transition: Any, query: Query, escalator: Escalator, moment: Moment, another_pair: Any
+) -> None:
+    await breach(database, transition)
+    held = (await incident_of(query))["id"]
+    other = await another_pair()
+    async with act(database, NOW) as unit:
+        await apply_transitions(unit, [make_transition(other, "proximity", "warning", "breach", distance_m=50.0)])
+    async with database.transaction() as connection:
+        await connection.execute("SELECT 1 FROM incident WHERE id = $1 FOR NO KEY UPDATE", held)
+        await run(escalator, moment, 30)
+        lines = await query("SELECT incident_id FROM timeline WHERE kind = 'escalated'")
+        assert [row["incident_id"] for row in lines] != []
+        assert held not in {row["incident_id"] for row in lines}
+    await run(escalator, moment, 31)
+    assert held in {
+        row["incident_id"] for row in await query("SELECT incident_id FROM timeline WHERE kind = 'escalated'")
+    }
+
+
+async def test_one_that_cannot_be_told_of_is_set_aside_and_the_rest_goes_on(
+    database: Any, transition: Any, query: Query, escalator: Escalator, moment: Moment, another_pair: Any
+) -> None:
+    await breach(database, transition)
+    spoilt = (await incident_of(query))["id"]
+    other = await another_pair()
+    async with act(database, NOW) as unit:
+        await apply_transitions(unit, [make_transition(other, "proximity", "warning", "breach", distance_m=50.0)])
+    async with database.transaction() as connection:
+        await connection.execute("UPDATE incident SET detail = detail || $2 WHERE id = $1", spoilt, {"shared_with": 7})
+    await run(escalator, moment, 30)
+    lines = await query("SELECT incident_id FROM timeline WHERE kind = 'escalated'")
+    assert len(lines) == 1
+    assert lines[0]["incident_id"] != spoilt
+    [poison] = await query("SELECT source, entry FROM poison")
+    assert (poison["source"], poison["entry"]) == ("escalator", f"escalation:{spoilt}")
+
+
+async def test_steps_go_on_where_they_were_after_a_restart_and_repeat(
+    database: Any, transition: Any, query: Query, posts: Any, moment: Moment, staff: Any
+) -> None:
+    await breach(database, transition)
+    for seconds in (30, 60, 120, 420, 720):
+        moment.at(seconds)
+        await Escalator(posts.worker, moment).step()  # each time another process
+    lines = await query("SELECT data FROM timeline WHERE kind = 'escalated' ORDER BY ordinal")
+    assert [(line["data"]["step"], line["data"].get("turn", 0)) for line in lines] == [
+        (1, 0), (2, 0), (3, 0), (3, 1), (3, 2),
+    ]  # fmt: skip
+    assert (await incident_of(query))["escalation_step"] == 3
+
+
+async def test_an_exercise_wakes_nobody(
+    database: Any, transition: Any, query: Query, escalator: Escalator, moment: Moment, staff: Any
+) -> None:
+    await breach(database, transition)
+    async with database.transaction() as connection:
+        await connection.execute("UPDATE incident SET exercise = true")
+    await run(escalator, moment, 200)
+    assert await told(query) == []
+
+
+async def test_a_service_that_runs_tells_at_the_time_and_stops(
+    database: Any, transition: Any, query: Query, posts: Any, moment: Moment, staff: Any
+) -> None:
+    await breach(database, transition)
+    moment.at(30)
+    looked = asyncio.Event()
+
+    class Watched(Escalator):
+        async def step(self) -> bool:
+            more = await super().step()
+            looked.set()
+            return more
+
+    service = Watched(posts.worker, moment)
+    await service.start()
+    async with asyncio.timeout(20):
+        await looked.wait()
+    await service.stop()
+    await service.stop()
     assert len(await told(query)) == 3
