@@ -120,7 +120,10 @@ class Hall:
             records, now_ms, service_ms = run.records.take(cause), run.now_ms.take(cause), served.take(cause)
         fixes, may = candidates(records, now_ms)
         heard = sightings.read(run)
-        for some in rounds(devices.case.take(rows), cause, ordered_already=not copied):
+        cases = devices.case.take(rows)
+        if len(spans) > 1:  # whose numbers are a slot's own
+            cases = cases * self.tables.slots + devices.slot.take(rows)
+        for some in rounds(cases, cause, ordered_already=not copied):
             whole = (rows, records, now_ms, service_ms, fixes, may, cause)
             mine = tuple(picked(each, some) for each in whole)
             self._round(*mine)
