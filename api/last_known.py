@@ -22,6 +22,7 @@ import msgspec
 import structlog
 
 from core.actions.notices import Notice, contact_deliveries, tell
+from core.actions.reach import Message, people_to_tell, tell_group
 from core.actions.unit_of_work import Unit
 from core.clock import Clock, from_ms, rfc3339
 from core.domain.delivery import Delivery
@@ -52,6 +53,7 @@ log = structlog.get_logger(__name__)
 
 FOLDER: Final = "last-known"
 LOOK_S: Final = 15.0
+STAFF_EVERY_S: Final = 60.0
 WHOLE_EVERY_S: Final = 3600.0
 OVERLAP: Final = timedelta(minutes=2)
 """How far a look goes back beyond the one before: what was committed late is seen all the same."""
@@ -74,6 +76,7 @@ class AgenciesFrame(msgspec.Struct, array_like=True):
     first: uuid.UUID | None
     patterns: list[Delivery]
     pressing: list[uuid.UUID]
+    staff: list[Delivery] = []
 
 
 PeopleFrame = dict[uuid.UUID, KeptPerson]
@@ -103,6 +106,7 @@ class LastKnown(Service):
         self.agencies = Agencies()
         self._people: dict[uuid.UUID, KeptPerson] = {}
         self._size_bytes = 0
+        self._staff_at = float("-inf")
         self._since: datetime | None = None
         self._whole_at = float("-inf")
         self._changed = {"agencies": False, "people": False}
@@ -114,6 +118,12 @@ class LastKnown(Service):
         """What goes out to the agency of whoever pressed."""
         agency_id = panic.agency_id or self.agencies.first
         patterns = self.agencies.patterns.get(agency_id, []) if agency_id is not None else []
+        return [from_pattern(pattern, panic) for pattern in patterns]
+
+    def to_staff(self, panic: PanicIn) -> list[Delivery]:
+        """What goes out to the agency's dispatchers and who is on duty, by their own channels."""
+        agency_id = panic.agency_id or self.agencies.first
+        patterns = self.agencies.staff.get(agency_id, []) if agency_id is not None else []
         return [from_pattern(pattern, panic) for pattern in patterns]
 
     async def to_contacts(self, panic: PanicIn) -> list[Delivery]:
@@ -202,12 +212,36 @@ class LastKnown(Service):
                 await tell(unit, [self._of_nobody(agency_id) for agency_id in agency_ids])
                 for delivery in unit.queued:
                     found.patterns.setdefault(delivery.agency_id, []).append(delivery)
+                if (now := time.monotonic()) >= self._staff_at + STAFF_EVERY_S:
+                    found.staff, self._staff_at = await self._staff(connection, agency_ids), now
+                else:
+                    found.staff = self.agencies.staff
                 raise _RolledBack
         except _RolledBack:
             pass
         if found != self.agencies:
             self.agencies = found
             self._changed["agencies"] = True
+
+    async def _staff(self, connection: Any, agency_ids: list[uuid.UUID]) -> dict[uuid.UUID, list[Delivery]]:
+        related = await store.in_conflict(connection, agency_ids)
+        found = {}
+        for agency_id in agency_ids:
+            unit = Unit(connection, self._clock())
+            row = {
+                "id": NOBODY, "type": "panic", "severity": "critical", "agency_id": agency_id, "victim_id": None,
+                "aggressor_id": None, "case_id": None,
+            }  # fmt: skip
+            group = await people_to_tell(unit, row, agency_id, ["dispatchers", "duty_officer"])
+            group.routes = []  # they hear at once
+            group.users = {user_id: one for user_id, one in group.users.items() if user_id not in related}
+            facts = self._of_nobody(agency_id).data
+            await tell_group(
+                unit, row, agency_id, group, Message(NOBODY, 0, "incident_dispatcher", "dispatcher", facts)
+            )
+            if unit.queued:
+                found[agency_id] = list(unit.queued)
+        return found
 
     @staticmethod
     def _of_nobody(agency_id: uuid.UUID) -> Notice:
@@ -272,7 +306,8 @@ class LastKnown(Service):
 
     def _agencies_frame(self) -> bytes:
         patterns = [pattern for one in self.agencies.patterns.values() for pattern in one]
-        return _encode(AgenciesFrame(self.agencies.first, patterns, list(self.agencies.pressing)))
+        staff = [pattern for one in self.agencies.staff.values() for pattern in one]
+        return _encode(AgenciesFrame(self.agencies.first, patterns, list(self.agencies.pressing), staff))
 
     async def _people_frames(self) -> Any:
         for part in _parts(list(self._people.items())):
@@ -291,10 +326,8 @@ class LastKnown(Service):
         except (OSError, Unreadable, msgspec.DecodeError, ValueError) as error:
             log.error("last_known_not_read", error=type(error).__name__)
             return
-        patterns: dict[uuid.UUID, list[Delivery]] = {}
-        for pattern in kept.patterns:
-            patterns.setdefault(pattern.agency_id, []).append(pattern)
-        self.agencies = Agencies(kept.first, patterns, frozenset(kept.pressing))
+        patterns, staff = _by_agency(kept.patterns), _by_agency(kept.staff)
+        self.agencies = Agencies(kept.first, patterns, staff, frozenset(kept.pressing))
         if self._since is None:  # else PostgreSQL is there, and only keys are not
             self._people = people
             self._size_bytes = sum(one.size_bytes for one in people.values())
@@ -311,6 +344,13 @@ def _with(before: KeptPerson | None, row: Any) -> KeptPerson | None:
             row["id"], row["agency_id"], row["language"], sealed, row["channels"] if sealed is None else None
         )
     return KeptPerson(row["kek_id"], row["wrapped"], contacts) if contacts else None
+
+
+def _by_agency(patterns: list[Delivery]) -> dict[uuid.UUID, list[Delivery]]:
+    found: dict[uuid.UUID, list[Delivery]] = {}
+    for pattern in patterns:
+        found.setdefault(pattern.agency_id, []).append(pattern)
+    return found
 
 
 def _parts(items: list[tuple[uuid.UUID, KeptPerson]]) -> Iterator[list[tuple[uuid.UUID, KeptPerson]]]:

@@ -106,7 +106,7 @@ class PanicDesk:
         if result is not None:
             PANICS.labels("postgres").inc()
             if not result.complete:
-                self._tell(panic)
+                self._tell(panic, to_staff=False)
                 if place is None:
                     await self._pushed(payload)
             return PanicAnswer(result.panic_id, result.incident_id, result.state, result.received_at, result.created)
@@ -177,9 +177,9 @@ class PanicDesk:
 
     # telling ----------------------------------------------------------------------------------------------------
 
-    def _tell(self, panic: PanicIn) -> None:
+    def _tell(self, panic: PanicIn, *, to_staff: bool = True) -> None:
         if self._outage is not None:
-            self._outage.tell(panic)
+            self._outage.tell(panic, to_staff=to_staff)
 
     async def _keep_told(self, one: ToldIn) -> None:
         """Have on disk and in Redis that somebody was told; several at once, so that no panic waits behind them."""

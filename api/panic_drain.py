@@ -207,6 +207,8 @@ class Draining:
         wait_s = min(longest, first * 2 ** min(attempts - 1, 16))
         self._untold[panic.id] = _Untold(attempts, self._monotonic() + wait_s)
         PANICS_UNTOLD.set(len(self._untold))
+        if self._outage is not None:
+            self._outage.tell(panic, to_staff=False)
         self._resume(panic)
         return False
 

@@ -39,6 +39,9 @@ PANICS_MAX: Final = 2_000
 """Panics told of at once; the others follow as these end (`sweep`)."""
 ATTEMPTS_MAX: Final = 30
 """Attempts of one message; with the notifier's waits, hours."""
+STAFF_AFTER_S: Final = 30.0
+"""After which dispatchers and who is on duty are told by their own channels: with PostgreSQL away nobody can
+acknowledge, so that is when a critical incident escalates by default."""
 KEYS_AGAIN_S: Final = 2.0
 """Between two tries to open her contacts while the key service is away."""
 
@@ -62,6 +65,8 @@ class _Telling:
     """Nothing new is begun."""
     under_way: int = 0
     """Attempts that are with a provider now."""
+    to_staff: bool = True
+    """Whether it also escalates: not where PostgreSQL is there, and does so itself."""
     told: dict[uuid.UUID, ToldIn] = field(default_factory=dict)
     tries: dict[uuid.UUID, tuple[int, float]] = field(default_factory=dict)
     """Delivery → attempts so far, and when the next one is due on the monotonic clock (infinite: never)."""
@@ -71,7 +76,8 @@ class _Telling:
 class PanicOutage:
     """Tells, and remembers what was told until it is in PostgreSQL."""
 
-    def __init__(self, known: LastKnown, post: Post, clock: Clock) -> None:
+    def __init__(self, known: LastKnown, post: Post, clock: Clock, *, staff_after_s: float = STAFF_AFTER_S) -> None:
+        self._staff_after_s = staff_after_s
         self._known = known
         self._post = post
         self._clock = clock
@@ -84,13 +90,15 @@ class PanicOutage:
         """Have what was told noted by `keep`, durably."""
         self._keep = keep
 
-    def tell(self, panic: PanicIn) -> None:
-        """Begin to tell of a panic; a second call does nothing. Returns at once."""
+    def tell(self, panic: PanicIn, *, to_staff: bool = True) -> None:
+        """Begin to tell of a panic; a second call does nothing. Returns at once. Without `to_staff` it does not
+        escalate: PostgreSQL is there, and only keys are away."""
         telling = self._tellings.get(panic.id)
         if telling is None:
             if len(self._tellings) >= PANICS_MAX:
                 return
             telling = self._tellings[panic.id] = _Telling(panic)
+        telling.to_staff = telling.to_staff and to_staff
         self._begin(telling)
 
     def sweep(self, panics: Iterable[PanicIn], told: Iterable[ToldIn]) -> None:
@@ -166,6 +174,10 @@ class PanicOutage:
                 if not TOKEN_DOUBTS & set(panic.doubts):
                     for delivery in await self._to_contacts(telling, closed):
                         group.create_task(self._deliver(telling, delivery, closed))
+                waited_s = self._clock().timestamp() - panic.received_ms / 1000
+                await self._rest(closed, max(0.0, self._staff_after_s - waited_s))
+                for delivery in self._known.to_staff(panic) if telling.to_staff else ():
+                    group.create_task(self._deliver(telling, delivery, closed))
         except* Exception as errors:
             log.error("panic_not_told", errors=[type(error).__name__ for error in errors.exceptions])
 

@@ -16,7 +16,7 @@ import msgspec
 from core.clock import from_ms, rfc3339
 from core.domain.delivery import Delivery
 from core.domain.panic import PanicIn
-from core.ids import timed_id
+from core.ids import derived_id, timed_id
 
 NOBODY: Final = uuid.UUID(int=0)
 """The cause and the incident of a pattern."""
@@ -61,6 +61,9 @@ class Agencies:
     first: uuid.UUID | None = None
     """Whose a panic is of which nobody knows whose it is."""
     patterns: dict[uuid.UUID, list[Delivery]] = field(default_factory=dict)
+    """What goes out at once."""
+    staff: dict[uuid.UUID, list[Delivery]] = field(default_factory=dict)
+    """What goes out to dispatchers and who is on duty, by their own channels, when nobody can acknowledge."""
     pressing: frozenset[uuid.UUID] = frozenset()
     """People with an open panic."""
 
@@ -86,4 +89,6 @@ def incident_id_of(panic: PanicIn) -> uuid.UUID:
 
 def from_pattern(pattern: Delivery, panic: PanicIn) -> Delivery:
     """The agency's message about this panic, under the id that its row will have."""
-    return replace(pattern, cause=panic.id, incident_id=incident_id_of(panic), data={**pattern.data, **facts_of(panic)})
+    # Two browsers of one user are apart by their causes.
+    cause = panic.id if pattern.cause == NOBODY else derived_id(panic.id, pattern.cause)
+    return replace(pattern, cause=cause, incident_id=incident_id_of(panic), data={**pattern.data, **facts_of(panic)})

@@ -54,3 +54,9 @@ async def erased_since(connection: Connection, since: datetime) -> list[uuid.UUI
     """People whose keys were destroyed since then."""
     rows = await connection.fetch("SELECT person_id FROM person_key WHERE erased_at >= $1", since)
     return [row["person_id"] for row in rows]
+
+
+async def in_conflict(connection: Connection, agencies: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    """Users who are related to anybody: in an outage they are not told, as nobody can say to whom."""
+    rows = await connection.fetch("SELECT * FROM users_in_conflict($1::uuid[])", list(agencies))
+    return {row[0] for row in rows}

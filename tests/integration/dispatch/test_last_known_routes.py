@@ -24,6 +24,7 @@ from core.domain.panic import PanicIn
 from core.domain.told import Posted, ToldIn
 from core.ids import token_digest
 from core.postgres.database import Database
+from core.postgres.user_channels import USER_CHANNELS
 from core.redis.client import connect
 from core.settings import Settings
 from core.vault import Vault
@@ -84,11 +85,11 @@ def open_desk(settings: Settings, gate: Any, gated_database: Database, posts_at:
     """Opens a desk behind the gate; `client` is its Redis."""
 
     @contextlib.asynccontextmanager
-    async def make(client: Any = None, post: Post | None = None) -> AsyncIterator[Desk]:
+    async def make(client: Any = None, post: Post | None = None, staff_after_s: float = 900) -> AsyncIterator[Desk]:
         database = posts_at(gated_database.url).device
         known = LastKnown(settings, database, utc_now)
         post = post or Post()
-        outage = PanicOutage(known, post, utc_now)
+        outage = PanicOutage(known, post, utc_now, staff_after_s=staff_after_s)
         desk = PanicDesk(settings, database, client or redis_client, None, None, utc_now, outage=outage)
         drain = PanicDrain(desk, 0.05)
         await known.start()
@@ -278,6 +279,65 @@ async def test_an_unknown_senders_panic_reaches_the_first_agency_and_no_contact(
         assert (await here.post.next()).audience == "dispatcher"
         await here.recovered(query, stranger.id)
     assert {one.audience for one in here.post.sent} == {"dispatcher"}
+
+
+async def test_when_nobody_can_acknowledge_dispatchers_and_who_is_on_duty_are_told_by_their_own_channels(
+    open_desk: Any, gate: Any, pair: Any, query: Query, reachable: Any
+) -> None:
+    """Not one who is related to somebody: to whom cannot be asked now."""
+    for role in ("dispatcher", "supervisor", "officer"):
+        await reachable(pair.agency_id, pair.users[role], f"{role}@example.org")
+    related = uuid.uuid4()
+    await query(
+        "INSERT INTO app_user (id, agency_id, username, password_hash, role, created_at)"
+        " VALUES ($1, $2, 'cousin', '-', 'dispatcher', now())", related, pair.agency_id,
+    )  # fmt: skip
+    await reachable(pair.agency_id, related, "cousin@example.org")
+    await query(
+        "INSERT INTO user_conflict (user_id, person_id, agency_id, relation, noted_by, noted_at)"
+        " VALUES ($1, $2, $3, 'relative', $4, now())",
+        related, pair.aggressor_id, pair.agency_id, pair.users["admin"],
+    )  # fmt: skip
+    panic = press(pair)
+    async with open_desk(staff_after_s=0.0) as here:
+        await gate.shut()
+        await here.desk.take(panic)
+        told = [await here.post.next() for _ in range(4)]
+        staff = {one.recipient: one for one in told if one.recipient.startswith("user:")}
+        assert {one.address for one in staff.values()} == {"dispatcher@example.org", "supervisor@example.org"}
+        await here.recovered(query, panic.id)
+        rows = await query("SELECT recipient, state FROM delivery")
+    assert {row["recipient"] for row in rows if row["state"] == "sent"} == {one.recipient for one in told}
+
+
+async def test_before_that_they_are_left_to_escalation(
+    open_desk: Any, gate: Any, pair: Any, query: Query, reachable: Any
+) -> None:
+    await reachable(pair.agency_id, pair.users["dispatcher"], "dispatcher@example.org")
+    panic = press(pair)
+    async with open_desk() as here:
+        await gate.shut()
+        await here.desk.take(panic)
+        await here.post.next()
+        await here.post.next()
+        await here.recovered(query, panic.id)
+    assert len(here.post.sent) == 2
+
+
+@pytest.fixture
+def reachable(database: Database) -> Any:
+    """Gives a user an e-mail channel."""
+
+    async def give(agency_id: uuid.UUID, user_id: uuid.UUID, address: str) -> None:
+        now = utc_now()
+        async with database.transaction() as connection:
+            await USER_CHANNELS.insert(connection, {
+                "id": uuid.uuid4(), "agency_id": agency_id, "user_id": user_id, "channel": "email",
+                "address": address, "language": "kk", "enabled": True, "verified_at": now, "created_at": now,
+                "updated_at": now,
+            })  # fmt: skip
+
+    return give
 
 
 async def test_a_revoked_contact_is_told_no_more_and_an_erased_person_is_forgotten(
