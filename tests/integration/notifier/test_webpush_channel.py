@@ -17,6 +17,9 @@ from py_vapid import Vapid02
 
 from core.domain.push_address import check_subscription, is_push_service
 from core.errors import InvalidInput, Misconfigured
+from core.ids import new_id
+from core.postgres import subscriptions
+from core.postgres.database import Database
 from core.settings import Settings
 from core.vapid_key import load_vapid_key, public_key_text
 from notifier.channels.base import ChannelError, Message, Permanent, Retryable, Throttled
@@ -136,6 +139,31 @@ async def test_an_address_that_is_no_push_service_s_is_never_asked(
     with pytest.raises(Permanent):
         await channel.send(make_message(address=address))
     assert provider.requests == []
+
+
+async def test_a_push_goes_from_the_database_to_the_browser_and_one_that_is_gone_is_forgotten(
+    push_settings: Settings, provider: Any, browser: Browser, make_answer: Any, outbox: Any, open_desk: Any,
+    database: Database, clock: Any,
+) -> None:  # fmt: skip
+    user_id = new_id()
+    async with database.transaction() as connection:
+        await connection.execute(
+            "INSERT INTO app_user (id, agency_id, username, role, created_at) VALUES ($1, $2, 'o', 'officer', $3)",
+            user_id, outbox.agency_id, clock(),
+        )  # fmt: skip
+        await subscriptions.add(connection, outbox.agency_id, user_id, browser.subscription, clock())
+    desk = await open_desk(WebPushChannel(push_settings))
+    fields = {"address": json.dumps(browser.subscription), "audience": "officer", "recipient": f"user:{user_id}"}
+    sent = await outbox.put("webpush", **fields)
+    await desk.marked(sent)
+    assert (await outbox.get(sent))["state"] == "sent"
+    assert browser.read(provider.requests[0].body)["delivery_id"] == str(sent)
+    assert len(await outbox.rows("SELECT 1 FROM push_subscription")) == 1
+    provider.answer = lambda _: make_answer(410)
+    gone = await outbox.put("webpush", **fields)
+    await desk.marked(gone)
+    assert (await outbox.get(gone))["state"] == "dead"
+    assert await outbox.rows("SELECT 1 FROM push_subscription") == []
 
 
 async def test_each_push_service_has_a_breaker_of_its_own(channel: WebPushChannel) -> None:
