@@ -70,8 +70,10 @@ async def read_contact(contact_id: uuid.UUID, actor: Reader, context: Context) -
 
 @router.patch("/{contact_id}", response_model=ContactView)
 async def update_contact(contact_id: uuid.UUID, body: ContactChange, actor: Manager, context: Context) -> Record:
-    """Change a contact. New channels have to be confirmed and consented to anew; what is queued to the old ones, or to
-    one who is revoked or linked to the aggressor, does not go out any more."""
+    """Change a contact. New channels have to be confirmed and consented to anew.
+
+    What is queued to the old ones, or to who is revoked or linked to the aggressor, does not go out any more.
+    """
     values = body.values()
     async with act(context.database, context.clock(), actor.scope) as unit:
         contact = await records.change(unit, actor, CONTACTS, contact_id, contacts.reset(values))
@@ -82,8 +84,10 @@ async def update_contact(contact_id: uuid.UUID, body: ContactChange, actor: Mana
 
 @router.post("/{contact_id}/invite", status_code=202, response_model=ContactView)
 async def invite_contact(contact_id: uuid.UUID, body: Invitation, actor: Manager, context: Context) -> Record:
-    """Ask somebody to be a contact: a link goes to the first of his e-mail addresses and telephone numbers, where he
-    confirms by a code that it is his, and consents or refuses. Asked again, the earlier link ends."""
+    """Ask somebody to be a contact: a link goes to the first of his e-mail addresses and telephone numbers.
+
+    On its page he confirms by a code that the address is his, and consents or refuses. Asked again, the earlier ends.
+    """
     async with act(context.database, context.clock(), actor.scope) as unit:
         contact = await CONTACTS.get(unit.connection, actor.agency_id, contact_id, lock=True)
         await contacts.invite(unit, user_of(actor), contact, body.as_name)
