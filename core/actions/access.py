@@ -117,7 +117,7 @@ async def review_glass(unit: Unit, asker: Asker, glass_id: uuid.UUID, verdict: s
         raise NotAllowed("Somebody else has to review what you opened.")
     if glass["reviewed_at"] is not None:
         raise Conflict("It was reviewed already.")
-    glass = await access.review_glass(unit.connection, glass_id, asker.user_id, verdict, text, unit.now)
+    glass = await access.review_glass(unit.connection, glass, asker.user_id, verdict, text, unit.now)
     await note(unit, asker, "break_glass.reviewed", "break_glass", glass_id, verdict=verdict)
     unit.emit(asker.agency_id, REVIEWED, glass_json(glass))
     tell_changed(unit, asker.agency_id)

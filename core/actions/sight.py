@@ -58,7 +58,7 @@ async def review(unit: Unit, asker: Asker, look_id: uuid.UUID, verdict: str, tex
         raise NotAllowed("Somebody else has to review where you looked.")
     if row["reviewed_at"] is not None:
         raise Conflict("It was reviewed already.")
-    row = await store.review_look(unit.connection, look_id, asker.user_id, verdict, text, unit.now)
+    row = await store.review_look(unit.connection, row, asker.user_id, verdict, text, unit.now)
     await note(unit, asker, "person_look.reviewed", "person_look", look_id, verdict=verdict, people=[row["person_id"]])
     unit.emit(asker.agency_id, REVIEWED, look_json(row))
     tell_changed(unit, asker.agency_id)

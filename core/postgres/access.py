@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from core.clock import utc_now
+from core.postgres import reasons
 from core.postgres.database import Connection
 from core.postgres.table import Record
 
 GLASS: Final = (
-    "id, user_id, asked_kind, asked_id, case_ids, reason_code, reason, from_at, until_at, reviewed_by, reviewed_at,"
-    " verdict, review_note"
+    "id, agency_id, user_id, asked_kind, asked_id, case_ids, reason_code, reason, reason_sealed, from_at, until_at,"
+    " reviewed_by, reviewed_at, verdict, review_note, review_note_sealed"
 )
 BY_NAME: Final = "(SELECT username FROM app_user WHERE app_user.id = user_id) AS username"
 """Who it was, for whoever reviews it."""
@@ -105,10 +107,13 @@ async def glass_cases(connection: Connection, kind: str, asked_id: uuid.UUID) ->
 
 async def break_glass(connection: Connection, values: Record, life_s: int) -> Record:
     """Open sealed cases to a user for a while. By PostgreSQL's own clock, which is the one that shuts them again."""
+    sealed = await reasons.GLASS.seal(
+        connection, values["id"], "reason", values["reason"], values["agency_id"], None, utc_now()
+    )
     row = await connection.fetchrow(
-        "INSERT INTO break_glass (id, agency_id, user_id, asked_kind, asked_id, case_ids, reason_code, reason, from_at,"
-        " until_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, now(), now() + make_interval(secs => $9))"
-        " RETURNING *",
+        "INSERT INTO break_glass (id, agency_id, user_id, asked_kind, asked_id, case_ids, reason_code, reason_sealed,"  # noqa: S608
+        " from_at, until_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, now(), now() + make_interval(secs => $9))"
+        f" RETURNING {GLASS}",
         values["id"],
         values["agency_id"],
         values["user_id"],
@@ -116,10 +121,10 @@ async def break_glass(connection: Connection, values: Record, life_s: int) -> Re
         values["asked_id"],
         values["case_ids"],
         values["reason_code"],
-        values["reason"],
+        sealed,
         life_s,
     )
-    return dict(row)
+    return {**(await reasons.GLASS.read(connection, [row]))[0], "reason": values["reason"]}
 
 
 async def broken_glass(
@@ -133,7 +138,7 @@ async def broken_glass(
         after,
         limit,
     )
-    return [dict(row) for row in rows]
+    return await reasons.GLASS.read(connection, rows)
 
 
 async def lock_glass(connection: Connection, glass_id: uuid.UUID) -> Record | None:
@@ -146,20 +151,20 @@ async def lock_glass(connection: Connection, glass_id: uuid.UUID) -> Record | No
 
 
 async def review_glass(
-    connection: Connection, glass_id: uuid.UUID, by: uuid.UUID, verdict: str, note: str | None, now: datetime
+    connection: Connection, glass: Record, by: uuid.UUID, verdict: str, note: str | None, now: datetime
 ) -> Record:
     """Keep what a reviewer found; one that was not justified is shut at once."""
     row = await connection.fetchrow(
-        "UPDATE break_glass SET reviewed_by = $2, reviewed_at = $3, verdict = $4, review_note = $5,"
+        "UPDATE break_glass SET reviewed_by = $2, reviewed_at = $3, verdict = $4, review_note_sealed = $5,"  # noqa: S608
         " until_at = CASE WHEN $4 = 'unjustified' THEN greatest(least(until_at, now()), from_at + interval '1 ms')"
-        " ELSE until_at END WHERE id = $1 RETURNING *",
-        glass_id,
+        f" ELSE until_at END WHERE id = $1 RETURNING {GLASS}",
+        glass["id"],
         by,
         now,
         verdict,
-        note,
+        await reasons.GLASS.seal(connection, glass["id"], "review_note", note, glass["agency_id"], None, now),
     )
-    return dict(row)
+    return (await reasons.GLASS.read(connection, [row]))[0]
 
 
 async def sealed_alarms(connection: Connection) -> list[Record]:

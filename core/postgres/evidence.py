@@ -19,8 +19,11 @@ from core.domain.evidence import Fix, Window, window_of
 from core.domain.ping import NO_SEQ
 from core.postgres import case_log, incidents, panics, reports
 from core.postgres.database import Connection
+from core.postgres.orders import ORDERS, told, version_row
 from core.postgres.people import PEOPLE
 from core.postgres.pings import FLAGS_MASK, place_in_log
+from core.postgres.sealed_table import SealedTable
+from core.postgres.suspensions import SUSPENSIONS
 
 MAX_LINES: Final = 20_000
 """Rows of one kind that a bundle tells at most."""
@@ -215,6 +218,22 @@ async def _rows(connection: Connection, query: str, *arguments: Any) -> list[Jso
     return [plain(dict(row)) for row in await connection.fetch(f"{query} LIMIT {MAX_LINES}", *arguments)]
 
 
+async def _sealed_rows(connection: Connection, table: SealedTable, query: str, *arguments: Any) -> list[Json]:
+    rows = await connection.fetch(f"{query} LIMIT {MAX_LINES}", *arguments)
+    return [plain(record) for record in await table.read_strictly(connection, rows)]
+
+
+async def _versions(connection: Connection, order_ids: list[uuid.UUID]) -> list[Json]:
+    rows = await connection.fetch(
+        "SELECT order_id, version, at, action, body FROM order_version WHERE order_id = ANY ($1::uuid[])"
+        " ORDER BY order_id, version LIMIT $2",
+        order_ids,
+        MAX_LINES,
+    )
+    opened = await ORDERS.read_strictly(connection, [version_row(row["body"]) for row in rows])
+    return [plain({**row, "body": told(row["body"], body)}) for row, body in zip(rows, opened, strict=True)]
+
+
 async def gather(connection: Connection, about: Parties, audit: Json) -> Json:
     """Everything but fixes: what `core.evidence.files` makes a bundle of."""
     window, orders = about.window, list(about.order_ids)
@@ -225,23 +244,18 @@ async def gather(connection: Connection, about: Parties, audit: Json) -> Json:
         "incident": plain({name: value for name, value in dict(incident).items() if name != "subject"}),
         "agency": plain(dict(agency)),
         "window": {"since": rfc3339(window.since), "until": rfc3339(window.until), "cut": window.cut},
-        "orders": await _rows(
-            connection, "SELECT * FROM protection_order WHERE id = ANY ($1::uuid[]) ORDER BY number", orders
+        "orders": await _sealed_rows(
+            connection, ORDERS, "SELECT * FROM protection_order WHERE id = ANY ($1::uuid[]) ORDER BY number", orders
         ),
-        "order_versions": await _rows(
-            connection,
-            "SELECT order_id, version, at, action, body FROM order_version WHERE order_id = ANY ($1::uuid[])"
-            " ORDER BY order_id, version",
-            orders,
-        ),
+        "order_versions": await _versions(connection, orders),
         "zones": await _rows(
             connection,
             "SELECT * FROM zone WHERE order_id = ANY ($1::uuid[]) AND created_at < $3"
             " AND (removed_at IS NULL OR removed_at > $2) ORDER BY id",
             orders, window.since, window.until,
         ),
-        "suspensions": await _rows(
-            connection,
+        "suspensions": await _sealed_rows(
+            connection, SUSPENSIONS,
             "SELECT * FROM suspension WHERE order_id = ANY ($1::uuid[]) AND starts_at < $3 AND ends_at > $2"
             " ORDER BY id",
             orders, window.since, window.until,

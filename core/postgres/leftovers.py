@@ -17,8 +17,11 @@ from core.postgres.contacts import CONTACTS
 from core.postgres.database import Connection
 from core.postgres.devices import DEVICES
 from core.postgres.incidents import PRIVATE
+from core.postgres.orders import ORDERS
 from core.postgres.people import PEOPLE, index
+from core.postgres.reasons import GLASS, LOOKS, WORDS, Reasons
 from core.postgres.sealed_table import SUFFIX, SealedTable
+from core.postgres.suspensions import SUSPENSIONS
 from core.postgres.zones import ZONES
 
 Batch = Callable[[Connection, int, datetime], Awaitable[int]]
@@ -146,6 +149,60 @@ async def _deliveries(connection: Connection, limit: int, now: datetime) -> int:
     return len(rows)
 
 
+async def _order_versions(connection: Connection, limit: int, now: datetime) -> int:
+    rows = await connection.fetch(
+        "SELECT v.order_id, v.version, v.body, v.agency_id, o.victim_id AS person_id FROM order_version v"
+        " JOIN protection_order o ON o.id = v.order_id WHERE v.body ->> 'legal_ground' IS NOT NULL"
+        " OR jsonb_array_length(coalesce(nullif(v.body -> 'exceptions', 'null'), '[]')) > 0"
+        " ORDER BY v.order_id, v.version LIMIT $1 FOR NO KEY UPDATE OF v SKIP LOCKED",
+        limit,
+    )
+    deks = await keys.ensure_or_erased(connection, {_owner(row): row["agency_id"] for row in rows}, now)
+    changes = []
+    for row in rows:
+        body, dek = dict(row["body"]), deks[_owner(row)]
+        for name in ORDERS.private:
+            value = body.get(name)
+            body[name] = None
+            if dek is not None and value is not None and value != ORDERS.absent.get(name):
+                sealed = dek.seal(Spot(ORDERS.name, name, row["order_id"]), value)
+                body[name + SUFFIX] = "\\x" + sealed.hex()
+        changes.append((row["order_id"], row["version"], body))
+    await connection.executemany("UPDATE order_version SET body = $3 WHERE order_id = $1 AND version = $2", changes)
+    return len(rows)
+
+
+@dataclass(frozen=True)
+class _Reasons:
+    """What was said of broken glass, or of looks."""
+
+    words: Reasons
+    person_sql: str
+
+    async def __call__(self, connection: Connection, limit: int, now: datetime) -> int:
+        table = self.words.table
+        rows = await connection.fetch(
+            f"SELECT id, agency_id, {self.person_sql} AS person_id, reason, review_note FROM {table}"  # noqa: S608
+            " WHERE num_nonnulls(reason, review_note) > 0 ORDER BY id LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED",
+            limit,
+        )
+        deks = await keys.ensure_or_erased(connection, {_owner(row): row["agency_id"] for row in rows}, now)
+        changes = []
+        for row in rows:
+            dek = deks[_owner(row)]
+            sealed = [
+                dek.seal(Spot(table, name, row["id"]), row[name]) if dek is not None and row[name] else None
+                for name in WORDS
+            ]
+            changes.append((row["id"], *sealed))
+        await connection.executemany(
+            f"UPDATE {table} SET reason = NULL, review_note = NULL, reason_sealed = coalesce(reason_sealed, $2),"  # noqa: S608
+            " review_note_sealed = coalesce(review_note_sealed, $3) WHERE id = $1",
+            changes,
+        )
+        return len(rows)
+
+
 STEPS: Final[Sequence[tuple[str, Batch]]] = (
     ("person_key", _keyless_people),
     ("person", _Managed(PEOPLE, "id")),
@@ -159,6 +216,11 @@ STEPS: Final[Sequence[tuple[str, Batch]]] = (
     ("panic", _panics),
     ("timeline", _lines),
     ("delivery", _deliveries),
+    ("protection_order", _Managed(ORDERS, "victim_id")),
+    ("order_version", _order_versions),
+    ("suspension", _Managed(SUSPENSIONS, "(SELECT o.victim_id FROM protection_order o WHERE o.id = order_id)")),
+    ("break_glass", _Reasons(GLASS, "NULL::uuid")),
+    ("person_look", _Reasons(LOOKS, "person_id")),
 )
 """What has leftovers: the table, and what deals with a batch of them."""
 
@@ -175,6 +237,10 @@ async def count(connection: Connection) -> dict[str, int]:
         ("panic", "num_nonnulls(note, body) > 0"),
         ("timeline", "data ?| ARRAY['differs', 'note']"),
         ("delivery", "num_nonnulls(address, secret) > 0"),
+        ("protection_order", "num_nonnulls(legal_ground, exceptions) > 0"),
+        ("suspension", "reason IS NOT NULL"),
+        ("break_glass", "num_nonnulls(reason, review_note) > 0"),
+        ("person_look", "num_nonnulls(reason, review_note) > 0"),
     ):
         rows = int(await connection.fetchval(f"SELECT count(*) FROM {name} WHERE {condition}"))  # noqa: S608
         if rows:

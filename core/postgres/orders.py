@@ -9,9 +9,21 @@ from typing import Any, Final
 
 from core.domain.policy import STANDARD_RISK, Policy
 from core.postgres.database import Connection
-from core.postgres.table import Record, Table
+from core.postgres.sealed_table import SUFFIX, SealedTable
+from core.postgres.table import Record
 
-ORDERS: Final = Table(
+
+async def _protected(connection: Connection, order_id: uuid.UUID, values: Mapping[str, Any]) -> uuid.UUID | None:
+    if "victim_id" in values:
+        given: uuid.UUID = values["victim_id"]
+        return given
+    found: uuid.UUID | None = await connection.fetchval(
+        "SELECT victim_id FROM protection_order WHERE id = $1", order_id
+    )
+    return found
+
+
+ORDERS: Final = SealedTable(
     "protection_order",
     "order",
     (
@@ -21,6 +33,7 @@ ORDERS: Final = Table(
         "policy", "warn_aggressor", "sealed", "exceptions", "version", "created_at", "updated_at", "term",
         "extended_at", "revoked_at", "victim_fix_at", "aggressor_fix_at", "protected_at",
     ),
+    private=("legal_ground", "exceptions"), person=_protected, absent={"exceptions": []}, needed=False,
 )  # fmt: skip
 
 
@@ -90,7 +103,7 @@ async def expire(connection: Connection, now: datetime, order_ids: Sequence[uuid
         now,
         list(order_ids),
     )
-    return [dict(row) for row in rows]
+    return await ORDERS.read(connection, rows)
 
 
 async def keep_versions(
@@ -121,7 +134,7 @@ async def keep_versions(
 
 
 async def versions(connection: Connection, agency_id: uuid.UUID, order_id: uuid.UUID) -> list[Record]:
-    """Every version of an order, the first one first."""
+    """Every version of an order, the first one first; what of it does not open now is absent."""
     rows = await connection.fetch(
         """
         SELECT version, at, action, actor_id, fields, detail, body FROM order_version
@@ -130,7 +143,24 @@ async def versions(connection: Connection, agency_id: uuid.UUID, order_id: uuid.
         order_id,
         agency_id,
     )
-    return [dict(row) for row in rows]
+    bodies = await ORDERS.read(connection, [version_row(row["body"]) for row in rows])
+    return [{**row, "body": told(row["body"], body)} for row, body in zip(rows, bodies, strict=True)]
+
+
+def version_row(body: Mapping[str, Any]) -> Record:
+    """The order's row as a version kept it: what is sealed as bytes again."""
+    sealed = {name: body.get(name + SUFFIX) for name in ORDERS.private}
+    return {
+        "id": uuid.UUID(body["id"]),
+        **{name: body.get(name) for name in ORDERS.private},
+        **{name + SUFFIX: bytes.fromhex(text[2:]) if text is not None else None for name, text in sealed.items()},
+    }
+
+
+def told(body: Mapping[str, Any], opened: Record) -> dict[str, Any]:
+    """A version's body with what was opened of it."""
+    plain = {name: value for name, value in body.items() if not name.endswith(SUFFIX)}
+    return plain | {name: opened[name] for name in ORDERS.private if name in body}
 
 
 async def open_incidents(connection: Connection, order_ids: Sequence[uuid.UUID]) -> list[tuple[uuid.UUID, uuid.UUID]]:

@@ -123,7 +123,7 @@ CREATE TABLE protection_order (
     grace_s double precision NOT NULL DEFAULT 300 CHECK (grace_s >= 0),
     warn_aggressor boolean NOT NULL DEFAULT false,
     sealed boolean NOT NULL DEFAULT false,
-    exceptions jsonb NOT NULL DEFAULT '[]',
+    exceptions jsonb,
     version integer NOT NULL DEFAULT 1,
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
@@ -134,6 +134,8 @@ CREATE TABLE protection_order (
     victim_fix_at timestamptz,                -- the first accepted fix of her device, and of his bracelet, under it
     aggressor_fix_at timestamptz,
     protected_at timestamptz,                 -- when both had come: the end of the unprotected gap
+    legal_ground_sealed bytea,
+    exceptions_sealed bytea,
     CHECK (victim_id <> aggressor_id),
     CHECK (alert_m >= legal_m),
     CHECK (warning_m >= alert_m),
@@ -171,7 +173,7 @@ CREATE TABLE suspension (
     id uuid PRIMARY KEY,
     agency_id uuid NOT NULL REFERENCES agency,
     order_id uuid NOT NULL REFERENCES protection_order,
-    reason text NOT NULL,
+    reason text,
     starts_at timestamptz NOT NULL,
     ends_at timestamptz NOT NULL,
     asked_by uuid NOT NULL REFERENCES app_user,
@@ -179,6 +181,7 @@ CREATE TABLE suspension (
     confirmed_at timestamptz,
     ended_at timestamptz,
     created_at timestamptz NOT NULL,
+    reason_sealed bytea,
     CHECK (ends_at > starts_at AND ends_at <= starts_at + interval '8 hours'),
     CHECK (confirmed_by IS NULL OR confirmed_by <> asked_by)
 );
@@ -1058,13 +1061,15 @@ CREATE TABLE break_glass (
     asked_id uuid NOT NULL,
     case_ids uuid[] NOT NULL CHECK (case_ids <> '{}'),
     reason_code text NOT NULL,
-    reason text NOT NULL,
+    reason text,
     from_at timestamptz NOT NULL,
     until_at timestamptz NOT NULL CHECK (until_at > from_at),
     reviewed_by uuid REFERENCES app_user,
     reviewed_at timestamptz,
     verdict text CHECK (verdict IN ('justified', 'unjustified')),
     review_note text,
+    reason_sealed bytea,
+    review_note_sealed bytea,
     CHECK (num_nonnulls(reviewed_by, reviewed_at, verdict) IN (0, 3)),
     CHECK (reviewed_by <> user_id)
 );
@@ -1785,13 +1790,15 @@ CREATE TABLE person_look (
     user_id uuid NOT NULL REFERENCES app_user,
     person_id uuid NOT NULL REFERENCES person,
     reason_code text NOT NULL,
-    reason text NOT NULL,
+    reason text,
     from_at timestamptz NOT NULL,
     until_at timestamptz NOT NULL CHECK (until_at > from_at),
     reviewed_by uuid REFERENCES app_user,
     reviewed_at timestamptz,
     verdict text CHECK (verdict IN ('justified', 'unjustified')),
     review_note text,
+    reason_sealed bytea,
+    review_note_sealed bytea,
     CHECK (num_nonnulls(reviewed_by, reviewed_at, verdict) IN (0, 3)),
     CHECK (reviewed_by <> user_id)
 );

@@ -60,6 +60,9 @@ class SealedTable(Table):
     person: FindPerson = field(default=nobody, repr=False)
     absent: Mapping[str, Any] = field(default_factory=dict)
     """What a private column reads as when nothing is in it; None where nothing else is said."""
+    needed: bool = True
+    """Whether the row is of use only with its private columns. Without, it is read as ever while the keys to them are
+    away, and they as absent: what an order says must not keep it from ending or going on."""
 
     @property
     def selected(self) -> str:
@@ -100,6 +103,10 @@ class SealedTable(Table):
             raise NotFound(f"There is no {self.noun} with this id.")
 
     async def read(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Record]:
+        return await self._read(connection, rows, keys.open_all if self.needed else keys.open_what_can)
+
+    async def read_strictly(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Record]:
+        """The same for what must be whole. Raises KeyUnavailable for a column that does not open."""
         return await self._read(connection, rows, keys.open_all)
 
     async def read_what_opens(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Record]:
@@ -108,7 +115,8 @@ class SealedTable(Table):
 
     async def read_page(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Record]:
         """For lists: a row of which something does not open says what (`unreadable`), and hides no other."""
-        return await self._read(connection, rows, keys.open_each, tell=True)
+        opening = keys.open_each if self.needed else keys.open_what_can
+        return await self._read(connection, rows, opening, tell=True)
 
     async def _read(
         self, connection: Connection, rows: Sequence[Mapping[str, Any]], opening: Opening, *, tell: bool = False

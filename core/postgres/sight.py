@@ -11,10 +11,12 @@ from typing import Any, Final
 from core.domain.sight import UNLOCKING, Coarse
 from core.postgres.access import BY_NAME
 from core.postgres.database import Connection
+from core.postgres.reasons import LOOKS
 from core.postgres.table import Record
 
 LOOK: Final = (
-    "id, user_id, person_id, reason_code, reason, from_at, until_at, reviewed_by, reviewed_at, verdict, review_note"
+    "id, agency_id, user_id, person_id, reason_code, reason, reason_sealed, from_at, until_at, reviewed_by,"
+    " reviewed_at, verdict, review_note, review_note_sealed"
 )
 CELLS_MAX: Final = 200
 """Cells of one person that are remembered; beyond them the oldest still stand."""
@@ -119,19 +121,23 @@ async def last_fix(connection: Connection, person_id: uuid.UUID, until: datetime
 
 async def add_look(connection: Connection, values: Record) -> Record:
     """Open a person's place to a user for a while."""
+    sealed = await LOOKS.seal(
+        connection, values["id"], "reason", values["reason"], values["agency_id"], values["person_id"],
+        values["from_at"],
+    )  # fmt: skip
     row = await connection.fetchrow(
-        "INSERT INTO person_look (id, agency_id, user_id, person_id, reason_code, reason, from_at, until_at)"  # noqa: S608
+        "INSERT INTO person_look (id, agency_id, user_id, person_id, reason_code, reason_sealed, from_at, until_at)"  # noqa: S608
         f" VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING {LOOK}",
         values["id"],
         values["agency_id"],
         values["user_id"],
         values["person_id"],
         values["reason_code"],
-        values["reason"],
+        sealed,
         values["from_at"],
         values["until_at"],
     )
-    return dict(row)
+    return {**(await LOOKS.read(connection, [row]))[0], "reason": values["reason"]}
 
 
 async def looks(connection: Connection, reviewed: bool | None, after: uuid.UUID | None, limit: int) -> list[Record]:
@@ -143,7 +149,7 @@ async def looks(connection: Connection, reviewed: bool | None, after: uuid.UUID 
         after,
         limit,
     )
-    return [dict(row) for row in rows]
+    return await LOOKS.read(connection, rows)
 
 
 async def lock_look(connection: Connection, look_id: uuid.UUID) -> Record | None:
@@ -156,18 +162,18 @@ async def lock_look(connection: Connection, look_id: uuid.UUID) -> Record | None
 
 
 async def review_look(
-    connection: Connection, look_id: uuid.UUID, by: uuid.UUID, verdict: str, note: str | None, now: datetime
+    connection: Connection, seen: Record, by: uuid.UUID, verdict: str, note: str | None, now: datetime
 ) -> Record:
     """Keep what a reviewer found; one that was not justified ends at once."""
     row = await connection.fetchrow(
-        "UPDATE person_look SET reviewed_by = $2, reviewed_at = $3, verdict = $4, review_note = $5,"  # noqa: S608
+        "UPDATE person_look SET reviewed_by = $2, reviewed_at = $3, verdict = $4, review_note_sealed = $5,"  # noqa: S608
         " until_at = CASE WHEN $4 = 'unjustified'"
         " THEN greatest(least(until_at, $3), from_at + interval '1 ms') ELSE until_at END"
         f" WHERE id = $1 RETURNING {LOOK}",
-        look_id,
+        seen["id"],
         by,
         now,
         verdict,
-        note,
+        await LOOKS.seal(connection, seen["id"], "review_note", note, seen["agency_id"], seen["person_id"], now),
     )
-    return dict(row)
+    return (await LOOKS.read(connection, [row]))[0]

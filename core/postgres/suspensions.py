@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from core.postgres.database import Connection
-from core.postgres.table import Record, Table
+from core.postgres.sealed_table import SealedTable
+from core.postgres.table import Record
 
-SUSPENSIONS: Final = Table(
+
+async def _protected(connection: Connection, suspension_id: uuid.UUID, values: Mapping[str, Any]) -> uuid.UUID | None:
+    found: uuid.UUID | None = await connection.fetchval(
+        "SELECT victim_id FROM protection_order"
+        " WHERE id = coalesce($1, (SELECT order_id FROM suspension WHERE id = $2))",
+        values.get("order_id"),
+        suspension_id,
+    )
+    return found
+
+
+SUSPENSIONS: Final = SealedTable(
     "suspension",
     "suspension",
     (
         "order_id", "reason", "starts_at", "ends_at", "asked_by", "confirmed_by", "confirmed_at", "ended_at",
         "created_at",
     ),
+    private=("reason",), person=_protected, absent={"reason": ""}, needed=False,
 )  # fmt: skip
 
 
@@ -65,7 +78,7 @@ async def ended(connection: Connection, now: datetime, suspension_ids: Sequence[
         now,
         list(suspension_ids),
     )
-    return [dict(row) for row in rows]
+    return await SUSPENSIONS.read(connection, rows)
 
 
 _BEGUN: Final = """
