@@ -25,6 +25,7 @@ from infra.commands.evidence import evidence_app
 from infra.commands.feasibility import feasibility
 from infra.commands.keys import keys_app
 from infra.commands.logins import logins
+from infra.commands.outage_sheet import outage_sheet
 from infra.commands.retention import retention_app
 from infra.commands.simulation import sim_app
 from infra.commands.statistics import statistics
@@ -51,6 +52,7 @@ app.add_typer(retention_app, name="retention")
 app.add_typer(sim_app, name="sim")
 app.command()(feasibility)
 app.command()(logins)
+app.command("outage-sheet")(outage_sheet)
 app.command()(statistics)
 
 

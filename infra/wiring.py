@@ -164,6 +164,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     from api.outage_clock import OutageClock
     from api.panic_desk import PanicDesk, PanicDrain
     from api.panic_outage import PanicOutage
+    from api.sheet_keeper import SheetKeeper
     from core.actions.erasure import ErasureClock
     from core.actions.evidence_exports import ExportClock
     from core.actions.order_clock import OrderClock
@@ -231,6 +232,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     part.services[-1:-1] = [timers, places, erasures, evidence, waiting]
     part.services += [DrillClock(device_database, utc_now), context.self_drill]
     part.services.append(OutageClock(device_database, context.watchdog, utc_now))
+    part.services.append(SheetKeeper(settings, device_database, utc_now, index))
     part.services.insert(0, context.ledger_gate)
     part.services.insert(part.services.index(registry) + 1, known)
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import Field
 
-from api.auth import Actor, Dispatch, require
+from api.auth import Actor, Dispatch, Supervisor, require
 from api.deps import Context
 from api.schemas.base import View
-from core.actions import broadcast
+from core.actions import broadcast, outage_sheet, records
 from core.actions.unit_of_work import act
+from core.evidence.outage_sheet import as_pdf, as_text
 from core.postgres import service_outages as store
 
 router = APIRouter(prefix="/v1/outages", tags=["operations"])
@@ -65,3 +67,25 @@ async def acknowledge_outage(outage_id: uuid.UUID, actor: Dispatch, context: Con
     """Your agency has heard of an outage and acts by its plan; again changes nothing."""
     async with act(context.database, context.clock(), actor.scope) as unit:
         await broadcast.acknowledge(unit, actor, outage_id)
+
+
+@router.get(
+    "/sheet",
+    response_class=Response,
+    responses={200: {"content": {"application/pdf": {}, "text/plain": {}}}},
+)
+async def read_sheet(
+    actor: Supervisor,
+    context: Context,
+    language: Annotated[Literal["kk", "ru", "en"], Query(description="Of the words.")] = "ru",
+    form: Annotated[Literal["pdf", "text"], Query(description="PDF, or plain text.")] = "pdf",
+) -> Response:
+    """The outage sheet: the riskiest pairs by district, how to reach them, who is on duty. It names people."""
+    async with act(context.database, context.clock(), actor.scope) as unit:
+        sheet, people = await outage_sheet.make(unit, actor.agency_id, hide_sealed=False)
+        await records.note(unit, actor, "outage_sheet.made", "agency", actor.agency_id, people=people)
+    if form == "text":
+        return Response(as_text(sheet, language), media_type="text/plain; charset=utf-8")
+    pdf = await asyncio.to_thread(as_pdf, sheet, language)
+    headers = {"Content-Disposition": 'attachment; filename="outage-sheet.pdf"'}
+    return Response(pdf, media_type="application/pdf", headers=headers)

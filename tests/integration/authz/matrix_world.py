@@ -209,7 +209,19 @@ async def _rows(make: Maker, database: Database, mark: str, now: datetime) -> No
             " 'log', 'desk', 'incident_dispatcher', 'dead', $4, $4, $4)",
             delivery_id := new_id(), world.agency_id, uuid.UUID(places["incident_id"]), now,
         )  # fmt: skip
+        await connection.execute(
+            "INSERT INTO drill (id, agency_id, kind, person_id, device_id, started_at, answers_by)"
+            " VALUES ($1, $2, 'device', $3, $4, $5, $5)",
+            drill_id := new_id(), world.agency_id, uuid.UUID(places["victim_id"]), uuid.UUID(places["device_id"]), now,
+        )  # fmt: skip
+        await connection.execute(
+            "INSERT INTO incident (id, type, family, severity, episode_id, agency_id, jurisdiction_agency_id, subject,"
+            " occurred_at, opened_at, updated_at)"
+            " VALUES ($1, 'outage', 'outage', 'high', $1, $2, $2, $1::text, $3, $3, $3)",
+            outage_id := new_id(), world.agency_id, now,
+        )  # fmt: skip
     places |= {"glass_id": str(glass_id), "case_id": str(case_id), "delivery_id": str(delivery_id)}
+    places |= {"drill_id": str(drill_id), "outage_id": str(outage_id)}
     places["subscription_id"] = str(new_id())
     world.words.append(f"key {mark}")
     world.of_case |= {places[name] for name in ("victim_id", "aggressor_id", "order_id", "case_id", "incident_id")}

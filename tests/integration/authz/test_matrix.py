@@ -52,6 +52,7 @@ SPECIAL: Final[dict[str, tuple[int, ...]]] = {
     "GET /v1/auth/oidc/{agency_id}/start": (404,),
     "GET /v1/auth/oidc/{agency_id}/callback": (404,),
     "GET /readyz": (503,),  # no detection in this test
+    "GET /watchdog": (503,),
     "POST /v1/me/confirm": (401,),
     "POST /v1/inbound/sms": (401,),  # neither a gateway nor a phone has signed it
     "GET /metrics": (404,),  # asked from outside
