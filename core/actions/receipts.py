@@ -33,13 +33,13 @@ async def note(unit: Unit, standing: Standing, state: str, at: datetime, detail:
     """The same for a delivery that is locked."""
     at = min(at, unit.now)
     detail = detail[:MAX_DETAIL_CHARACTERS] if detail else None
-    if not await receipts.add(unit.connection, standing, state, at, unit.now, detail):
-        return False
+    news = await receipts.add(unit.connection, standing, state, at, unit.now, detail)
     after = state_after(standing.state, state)
-    if after != standing.state:
-        await receipts.set_state(unit.connection, standing.id, after, at, unit.now)
+    if after != standing.state:  # also when it failed before, and was sent again since
+        await receipts.set_state(unit.connection, standing.id, after, at, unit.now, detail)
         await _tell(unit, standing, after, at, detail)
-    return True
+        news = True
+    return news
 
 
 async def _tell(unit: Unit, standing: Standing, state: str, at: datetime, detail: str | None) -> None:

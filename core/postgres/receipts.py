@@ -77,12 +77,18 @@ async def add(
     return bool(added)
 
 
-async def set_state(connection: Connection, delivery_id: uuid.UUID, state: str, at: datetime, now: datetime) -> None:
-    """A delivery got to `state`. A receipt that came before our own mark takes the delivery from its sender."""
+async def set_state(
+    connection: Connection, delivery_id: uuid.UUID, state: str, at: datetime, now: datetime, detail: str | None
+) -> None:
+    """A delivery got to `state`; `detail`: why it failed.
+
+    A receipt that came before our own mark takes the delivery from its sender.
+    """
     await connection.execute(
         """
         UPDATE delivery SET state = $2, updated_at = $4, leased_by = NULL, leased_until = NULL,
             sent_at = coalesce(sent_at, $3),
+            last_error = CASE WHEN $2 = 'failed' THEN $5 END,
             delivered_at = CASE WHEN $2 = 'failed' THEN delivered_at ELSE coalesce(delivered_at, $3) END,
             seen_at = CASE WHEN $2 IN ('seen', 'acknowledged') THEN coalesce(seen_at, $3) ELSE seen_at END
         WHERE id = $1
@@ -91,6 +97,7 @@ async def set_state(connection: Connection, delivery_id: uuid.UUID, state: str, 
         state,
         at,
         now,
+        detail,
     )
 
 

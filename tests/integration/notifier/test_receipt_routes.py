@@ -239,11 +239,23 @@ async def test_what_could_not_be_delivered_says_why_and_is_a_dead_letter(stage: 
     answer = await stage.client.get("/v1/dead-letters", headers=stage.bearer("supervisor"))
     (letter,) = answer.json()["items"]
     assert (letter["state"], letter["id"]) == ("failed", str(item.id))
+    assert letter["reason"] == "twilio undelivered, code 30003"
     shown = await stage.client.get(
         f"/v1/incidents/{stage.outbox.incident_id}/deliveries", headers=stage.bearer("dispatcher")
     )
     (receipt,) = shown.json()["items"][0]["receipts"]
     assert receipt["detail"] == "twilio undelivered, code 30003"
+    # Sent again, it may fail again, or be delivered after all.
+    path = f"/v1/dead-letters/{item.id}/retry"
+    assert (await stage.client.post(path, headers=stage.bearer("supervisor"))).status_code == 202
+    async with stage.database.transaction() as connection:
+        await connection.execute("UPDATE delivery SET state = 'sent' WHERE id = $1", item.id)
+    await twilio_says(stage, item.id, MessageStatus="undelivered", ErrorCode="30005")
+    row = await stage.outbox.get(item.id)
+    assert (row["state"], row["last_error"]) == ("failed", "twilio undelivered, code 30005")
+    await twilio_says(stage, item.id, MessageStatus="delivered")
+    row = await stage.outbox.get(item.id)
+    assert (row["state"], row["last_error"]) == ("delivered", None)
 
 
 async def test_nobody_else_may_say_it(stage: Stage) -> None:
