@@ -27,6 +27,8 @@ from core.postgres.incidents import Row
 AGAIN_AFTER: Final = timedelta(seconds=30)
 """Presses on an open panic page again at most this often: a flood of them is one incident, and one page."""
 OPEN: Final = "open"
+CLOSED: Final = "closed_case"
+"""Doubt about a device whose wearer no order protects any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,8 @@ async def _presser(unit: Unit, panic: PanicIn) -> _Presser:
         doubts.insert(0, "revoked_token")
     if doubts[:1] == ["unknown_token"]:
         doubts[0] = "revoked_token" if row["revoked"] else "expired_token"
+    if row["closed"]:
+        doubts.append(CLOSED)
     subject = f"person:{row['person_id']}" if row["person_id"] else f"device:{row['id']}"
     return _Presser(row["agency_id"], row["id"], row, subject, tuple(doubts))
 
@@ -191,7 +195,7 @@ def _opening_row(
         "trigger": panic.trigger,
         "verified": not presser.doubts,
         "doubt": ",".join(presser.doubts) or None,
-        "unverified_device": not presser.known or presser.device_id is None,
+        "unverified_device": not presser.known or presser.device_id is None or CLOSED in presser.doubts,
         "place_doubts": place_doubts(panic) or None,
         "order_reference": order["reference"] if order else None,
         "untold": keyless or None,

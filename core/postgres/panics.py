@@ -181,7 +181,7 @@ async def presser(
 
     In the same round trip it takes the lock on the panic (also where it finds nobody), and brings the orders that
     protect its wearer (`orders`), their one case, where they have one (`case_id`), and the episode of an incident of
-    that case that was touched `since` (`episode_id`).
+    that case that was touched `since` (`episode_id`). `closed`: orders protected her once, and none does now.
     """
     row = await connection.fetchrow(
         "SELECT d.id, d.role, d.person_id, d.agency_id, p.language, p.hazards, p.needs,"  # noqa: S608
@@ -190,6 +190,8 @@ async def presser(
         " t.digest IS NOT NULL AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > $3)"
         " AND d.status NOT IN ('revoked', 'returned') AS holds,"
         " t.revoked_at IS NOT NULL OR d.status IN ('revoked', 'returned') AS revoked,"
+        " protecting.orders IS NULL"
+        " AND EXISTS (SELECT FROM protection_order o WHERE o.victim_id = d.person_id) AS closed,"
         f" protecting.orders, protecting.case_id, {_EPISODE} AS episode_id"
         f" FROM (SELECT pg_advisory_xact_lock(hashtextextended($4::uuid::text, $5)) IS NULL) locked"
         " LEFT JOIN device d ON d.id = coalesce($1, (SELECT device_id FROM bearer_token WHERE digest = $2))"
@@ -224,6 +226,7 @@ async def presser(
         "episode_id": row["episode_id"],
         "holds": row["holds"],
         "revoked": row["revoked"],
+        "closed": row["closed"],
         "erased": lost or (row["has_key"] and row["wrapped"] is None),
     }
 

@@ -115,6 +115,19 @@ async def test_no_rate_limit_answers_a_panic_or_a_timer(api: Any, pair: Any) -> 
     assert {answer.status_code for answer in answers} == {201}
 
 
+async def test_a_press_of_a_closed_case_is_taken_unverified_and_her_contacts_are_told(
+    api: Any, pair: Any, query: Query, database: Any
+) -> None:
+    async with database.transaction() as connection:
+        await connection.execute("UPDATE protection_order SET status = 'expired'")
+    async with api.client(pair.phone_token) as phone:
+        await press(phone)
+    [row] = await query("SELECT detail, order_id, victim_id FROM incident")
+    assert (row["detail"]["doubt"], row["detail"]["unverified_device"], row["order_id"]) == ("closed_case", True, None)
+    assert row["victim_id"] == pair.victim_id
+    assert len(await query("SELECT 1 FROM delivery WHERE audience = 'contact'")) == 1
+
+
 async def keep(redis_client: Any, query: Query, pair: Any, device_id: uuid.UUID, **values: Any) -> None:
     """Have a device's last fix be this."""
     [device] = await query("SELECT number FROM device WHERE id = $1", device_id)
