@@ -26,7 +26,7 @@ from core.actions.unit_of_work import act
 from core.domain.escalation import ANY_TYPE
 from core.domain.on_call import DUTIES
 from core.errors import InvalidInput, NotFound
-from core.postgres import agencies
+from core.postgres import agencies, jurisdictions
 from core.working_channels import working_channels
 
 router = APIRouter(prefix="/v1", tags=["escalation"])
@@ -47,7 +47,7 @@ async def put_policy(
     severity: Severity, body: EscalationPolicyBody, actor: Supervisor, context: Context, kind: Kind = ANY_TYPE
 ) -> dict[str, Any]:
     """Set who is told for a severity, and a type if one is named; refused when a step could reach nobody."""
-    await _check_neighbour(context, body.neighbour_agency_id, severity)
+    await _check_neighbour(context, actor.agency_id, body, severity)
     values = body.model_dump(mode="json")
     async with act(context.database, context.clock(), actor.scope) as unit:
         row = await actions.set_policy(unit, actor, kind, severity, values, working_channels(context.settings))
@@ -102,11 +102,23 @@ async def drop_stand_in(stand_in_id: uuid.UUID, actor: Supervisor, context: Cont
         await actions.end_stand_in(unit, actor, stand_in_id)
 
 
-async def _check_neighbour(context: ApiContext, agency_id: uuid.UUID | None, severity: str) -> None:
-    """Raise InvalidInput for a neighbour that is not there, or has nobody who can be told."""
-    if agency_id is None:
+async def _check_neighbour(context: ApiContext, own_id: uuid.UUID, body: EscalationPolicyBody, severity: str) -> None:
+    """Raise InvalidInput for a neighbour that is not there, or has nobody who can be told.
+
+    Where none is named and a step tells a neighbour alone, there has to be one at all.
+    """
+    agency_id = body.neighbour_agency_id
+    alone = any(step.to == ["neighbour"] for step in (*body.unacknowledged, *body.undispatched))
+    if agency_id is None and not alone:
         return
     async with act(context.device_database, context.clock()) as unit:
+        if agency_id is None:
+            if not any(other != own_id for other, _ in await jurisdictions.polygons(unit.connection)):
+                raise InvalidInput(
+                    "A step tells the neighbour alone, and no other police agency has a jurisdiction here.",
+                    code=actions.REACHES_NOBODY,
+                )
+            return
         try:
             await agencies.get(unit.connection, agency_id)
         except NotFound:

@@ -7,6 +7,7 @@ an acknowledgement, and no clock is left running behind one. What a deadline doe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from core.actions import jurisdictions
@@ -15,6 +16,8 @@ from core.domain.escalation import DEFAULTS, Policy, changes, plan_of, read_poli
 from core.postgres import escalation as store
 from core.postgres.incidents import Row
 
+WAITED_MAX: Final = timedelta(hours=1)
+"""How long a panic may have waited for its clocks to run from when it was taken."""
 PLANS: Final[dict[str, Any]] = {severity: plan_of(policy.unacknowledged) for severity, policy in DEFAULTS.items()}
 
 
@@ -30,13 +33,21 @@ async def start(unit: Unit, rows: Sequence[Row], *, placing: bool = True) -> Non
         row["jurisdiction_agency_id"] = await jurisdictions.agency_of(unit, row)
     begun = [row for row in live if row["state"] == "open" and not row["exercise"]]
     if begun:
-        due = await store.start(unit.connection, begun, PLANS, unit.now)
+        due = await store.start(unit.connection, begun, [_since(row, unit.now) for row in begun], PLANS, unit.now)
         for row in begun:
             row["escalation_step"] = 0
             row["next_deadline_at"] = due.get(row["id"])
     for row in live:
         if row["state"] != "open":
             await note_progress(unit, row)
+
+
+def _since(row: Row, now: datetime) -> datetime:
+    """From when the clocks of an incident run: of a panic that waited for PostgreSQL, from when it was taken."""
+    if row["type"] == "panic" and row["opened_at"] == now:
+        taken_at: datetime = row["occurred_at"]
+        return max(now - WAITED_MAX, min(taken_at, now))
+    return now
 
 
 async def note_progress(unit: Unit, row: Row) -> None:

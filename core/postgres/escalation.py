@@ -24,15 +24,15 @@ CHOSEN: Final = """
 
 _START: Final = f"""
     WITH wanted AS (
-        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::int[], $6::uuid[])
-            AS w (id, agency_id, type, severity, round, jurisdiction)
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::int[], $6::uuid[], $9::timestamptz[])
+            AS w (id, agency_id, type, severity, round, jurisdiction, since)
     ), stopped AS (
         UPDATE escalation_deadline d SET settled_at = $7::timestamptz, outcome = 'stopped' FROM wanted w
         WHERE d.incident_id = w.id AND d.settled_at IS NULL
     ), added AS (
         INSERT INTO escalation_deadline (incident_id, round, kind, step, turn, agency_id, due_at)
         SELECT w.id, w.round, 'unacknowledged', (plan ->> 0)::smallint, (plan ->> 1)::smallint, w.agency_id,
-            $7::timestamptz + make_interval(secs => (plan ->> 2)::float8)
+            w.since + make_interval(secs => (plan ->> 2)::float8)
         FROM wanted w CROSS JOIN LATERAL jsonb_array_elements(coalesce(({CHOSEN.format(what="plan")}), $8::jsonb -> w.severity)) AS plan
         ON CONFLICT DO NOTHING RETURNING incident_id, due_at
     ), shared AS (
@@ -48,9 +48,13 @@ _START: Final = f"""
 
 
 async def start(
-    connection: Connection, rows: Sequence[Row], defaults: Mapping[str, Any], now: datetime
+    connection: Connection,
+    rows: Sequence[Row],
+    since: Sequence[datetime],
+    defaults: Mapping[str, Any],
+    now: datetime,
 ) -> dict[uuid.UUID, datetime | None]:
-    """Run the clocks of incidents' acknowledgement from now, instead of any that ran; when each is due first.
+    """Run the clocks of incidents' acknowledgement, each from a moment, instead of any that ran; when each is due.
 
     `defaults`: by severity, the plan (core.domain.escalation.plan_of) where an agency has no policy. The agency in
     whose jurisdiction an incident is (`jurisdiction_agency_id`) is given a share of it where it is another's. One
@@ -66,6 +70,7 @@ async def start(
         [row["jurisdiction_agency_id"] for row in rows],
         now,
         defaults,
+        list(since),
     )
     return {row["id"]: row["next_deadline_at"] for row in found}
 

@@ -13,9 +13,12 @@ import pytest
 from core.actions import commands
 from core.actions.commands import By, Ending
 from core.actions.incidents import apply_transitions
+from core.actions.panics import take_panic
 from core.actions.unit_of_work import act
+from core.clock import to_ms
+from core.domain.panic import PanicIn
 from core.errors import QorganError
-from core.ids import new_id
+from core.ids import new_id, token_digest
 from core.postgres.user_channels import USER_CHANNELS
 from notifier.escalator import Escalator
 from tests.integration.dispatch.conftest import make_transition
@@ -313,3 +316,18 @@ async def test_a_service_that_runs_tells_at_the_time_and_stops(
     await service.stop()
     await service.stop()
     assert len(await told(query)) == 3
+
+
+async def test_a_panic_that_waited_for_postgres_is_escalated_from_when_it_was_taken(
+    database: Any, query: Query, pair: Any, escalator: Escalator, moment: Moment, staff: Any
+) -> None:
+    panic = PanicIn(
+        id=new_id(), client_id=None, received_ms=to_ms(NOW - timedelta(seconds=70)),
+        token_digest=token_digest(pair.phone_token).hex(), source="here", device_id=pair.phone_id,
+    )  # fmt: skip
+    async with act(database, NOW) as unit:
+        await take_panic(unit, panic)
+    await run(escalator, moment, 0)
+    [line] = await query("SELECT data FROM timeline WHERE kind = 'escalated'")
+    assert (line["data"]["step"], line["data"]["together_with"]) == (2, [1])
+    assert (await incident_of(query))["next_deadline_at"] == NOW + timedelta(seconds=50)

@@ -205,6 +205,24 @@ async def test_a_unit_that_declines_is_replaced_at_once_and_free_again(
     assert states["A-2"] == "dispatched"
 
 
+async def test_an_officer_answers_for_her_unit_over_the_api(
+    api: Any, database: Any, transition: Any, query: Query, pair: Any, station: Station
+) -> None:
+    first = await station.unit(pair.agency_id, "A-1", NEAR)
+    await station.unit(pair.agency_id, "A-2", FAR)
+    await breach(database, transition)
+    await send(database, query, pair, first)
+    crew, incident = await crew_of(query, first), (await incident_of(query))["id"]
+    async with api.client(api.token(pair.agency_id, crew, "officer")) as officer:
+        answer = await officer.post(f"/v1/incidents/{incident}/accept", json={"unit_id": str(first), "eta_s": 60})
+        assert answer.status_code == 200, answer.text
+        answer = await officer.post(f"/v1/incidents/{incident}/decline", json={"unit_id": str(first)})
+        assert [unit["callsign"] for unit in answer.json()["units"]] == ["A-1", "A-2"]
+    async with api.client(api.token(pair.agency_id, pair.users["officer"], "officer")) as other:
+        answer = await other.post(f"/v1/incidents/{incident}/accept", json={"unit_id": str(first)})
+        assert (answer.status_code, answer.json()["code"]) == (403, "role_forbidden")
+
+
 async def test_when_all_have_declined_it_wants_a_dispatch_again(
     database: Any, transition: Any, query: Query, pair: Any, station: Station
 ) -> None:

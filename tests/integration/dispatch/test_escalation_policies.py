@@ -40,6 +40,24 @@ async def test_a_policy_to_a_role_without_a_channel_is_refused(desk: Any, pair: 
     assert (critical["severity"], critical["type"], critical["problems"]) == ("critical", "any", [])
 
 
+async def test_a_step_to_a_neighbour_alone_needs_one(desk: Any, pair: Any, another_pair: Any, database: Any) -> None:
+    await give(desk, pair.users["supervisor"])
+    body = {"unacknowledged": [{"delay_s": 20, "to": ["neighbour"]}]}
+    answer = await desk.put("/v1/escalation-policies/high", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "policy_reaches_nobody")
+    assert "no other police agency has a jurisdiction" in answer.json()["detail"]
+    other = await another_pair()
+    ring = [[76.0, 43.0], [77.0, 43.0], [77.0, 44.0], [76.0, 43.0]]
+    async with database.transaction() as connection:
+        await connection.execute(
+            "UPDATE agency SET jurisdiction = $2 WHERE id = $1",
+            other.agency_id, {"type": "Polygon", "coordinates": [ring]},
+        )  # fmt: skip
+    assert (await desk.put("/v1/escalation-policies/high", json=body)).status_code == 200
+    named = {**body, "neighbour_agency_id": str(pair.agency_id)}
+    assert (await desk.put("/v1/escalation-policies/high", json=named)).status_code == 422
+
+
 async def test_a_policy_by_a_channel_that_is_not_set_up_is_refused(desk: Any, pair: Any) -> None:
     await give(desk, pair.users["supervisor"])
     body = {"unacknowledged": [{"delay_s": 20, "to": ["supervisor"], "channels": ["sms"]}]}
