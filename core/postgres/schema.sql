@@ -2655,3 +2655,17 @@ CREATE FUNCTION users_in_conflict(agencies uuid[]) RETURNS SETOF uuid
     AS $$ SELECT DISTINCT user_id FROM user_conflict WHERE agency_id = ANY (agencies) $$;
 REVOKE EXECUTE ON FUNCTION users_in_conflict FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION users_in_conflict TO qorgan_device;
+
+-- What is still to go to a contact goes with him, whoever deletes him: an erasure, or the end of what was kept of him.
+CREATE FUNCTION silence_contact() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$
+    BEGIN
+        UPDATE delivery SET state = 'cancelled', leased_until = NULL, leased_by = NULL, address = NULL, secret = NULL,
+            target_sealed = NULL, address_digest = NULL, updated_at = now()
+            WHERE recipient = 'contact:' || OLD.id AND state IN ('queued', 'sending');
+        RETURN NULL;
+    END
+    $$;
+CREATE TRIGGER contact_silenced AFTER DELETE ON contact FOR EACH ROW EXECUTE FUNCTION silence_contact();
+REVOKE EXECUTE ON FUNCTION silence_contact FROM PUBLIC;

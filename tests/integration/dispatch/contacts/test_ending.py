@@ -201,3 +201,16 @@ async def test_who_never_answered_is_forgotten_and_who_consented_is_kept(
     await query(sweep.steps[0][1], [row["id"] for row in due])
     left = await query("SELECT contact_id FROM contact_invitation")
     assert [str(row["contact_id"]) for row in left] == [active["id"]]
+
+
+async def test_erasing_her_forgets_whom_she_asked_and_sends_them_nothing(
+    invited: Any, consented: Any, press: Any, pair: Any, query: Query
+) -> None:
+    await invited()
+    await consented()
+    await press()
+    await query("SELECT erase_person($1, now())", pair.victim_id)
+    for table in ("contact", "contact_invitation", "contact_code", "live_link"):
+        assert await query(f"SELECT 1 FROM {table} WHERE person_id = $1", pair.victim_id) == []
+    left = await query("SELECT state, target_sealed FROM delivery WHERE audience = 'contact'")
+    assert {(row["state"], row["target_sealed"]) for row in left} == {("cancelled", None)}
