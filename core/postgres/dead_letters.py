@@ -42,10 +42,17 @@ async def list_attempts(connection: Connection, delivery_id: uuid.UUID) -> list[
 
 
 async def lock(connection: Connection, agency_id: uuid.UUID, delivery_id: uuid.UUID) -> dict[str, Any] | None:
-    """An agency's dead letter, held until the transaction ends; `kept` is whether its address is still kept."""
+    """An agency's dead letter, held until the transaction ends: `kept`, whether its address is still kept;
+    `incident_detail`; `taken_back`, whether it is for a contact whom she no longer wants told."""
     row = await connection.fetchrow(
-        f"SELECT {_COLUMNS}, num_nonnulls(address, target_sealed) > 0 AS kept FROM delivery"  # noqa: S608
-        f" WHERE id = $1 AND agency_id = $2 AND {_DEAD} FOR NO KEY UPDATE",
+        f"""
+        SELECT {_COLUMNS}, num_nonnulls(address, target_sealed) > 0 AS kept,
+            (SELECT i.detail FROM incident i WHERE i.id = delivery.incident_id) AS incident_detail,
+            audience = 'contact' AND NOT EXISTS (
+                SELECT FROM contact c WHERE 'contact:' || c.id = delivery.recipient AND c.revoked_at IS NULL
+            ) AS taken_back
+        FROM delivery WHERE id = $1 AND agency_id = $2 AND {_DEAD} FOR NO KEY UPDATE
+        """,  # noqa: S608
         delivery_id,
         agency_id,
     )

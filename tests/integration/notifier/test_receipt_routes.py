@@ -233,7 +233,7 @@ async def test_twilio_says_what_became_of_a_message(stage: Stage) -> None:
 
 
 async def test_what_could_not_be_delivered_says_why_and_is_a_dead_letter(stage: Stage) -> None:
-    item = await stage.queue(channel="sms")
+    item = await stage.queue(channel="sms", audience="officer", template="incident_dispatcher")
     await twilio_says(stage, item.id, MessageStatus="undelivered", ErrorCode="30003")
     assert await stage.states(item.id) == ["failed", "failed"]
     answer = await stage.client.get("/v1/dead-letters", headers=stage.bearer("supervisor"))
@@ -403,6 +403,39 @@ async def test_a_dead_letter_is_sent_again_or_dismissed_and_both_are_written_dow
     assert {one["id"] for one in shown} == {str(gone), str(second.id)}
     actions = await stage.outbox.rows("SELECT action FROM audit WHERE subject_kind = 'delivery' ORDER BY at, id")
     assert [one["action"] for one in actions] == ["delivery.retried", "delivery.dismissed"]
+
+
+@pytest.mark.parametrize("audience", ["victim", "contact"])
+async def test_nothing_dead_goes_to_her_or_hers_after_duress_nor_to_a_contact_taken_back(
+    stage: Stage, audience: str
+) -> None:
+    person_id, contact_id = new_id(), new_id()
+    async with stage.database.transaction() as connection:
+        await connection.execute(
+            "INSERT INTO person (id, agency_id, created_at, updated_at) VALUES ($1, $2, $3, $3)",
+            person_id, stage.outbox.agency_id, stage.clock(),
+        )  # fmt: skip
+        await connection.execute(
+            "INSERT INTO contact (id, agency_id, person_id, created_at, updated_at) VALUES ($1, $2, $3, $4, $4)",
+            contact_id, stage.outbox.agency_id, person_id, stage.clock(),
+        )  # fmt: skip
+    recipient = f"contact:{contact_id}" if audience == "contact" else f"device:{stage.outbox.device_id}"
+
+    async def retry() -> int:
+        item = await stage.queue(audience=audience, recipient=recipient)
+        async with stage.database.transaction() as connection:
+            await connection.execute("UPDATE delivery SET state = 'dead' WHERE id = $1", item.id)
+        answer = await stage.client.post(f"/v1/dead-letters/{item.id}/retry", headers=stage.bearer("supervisor"))
+        return answer.status_code
+
+    assert await retry() == 202
+    async with stage.database.transaction() as connection:
+        await connection.execute("UPDATE incident SET detail = $1", {"duress": True})
+    assert await retry() == 409
+    async with stage.database.transaction() as connection:
+        await connection.execute("UPDATE incident SET detail = '{}'")
+        await connection.execute("UPDATE contact SET revoked_at = $1", stage.clock())
+    assert await retry() == (409 if audience == "contact" else 202)
 
 
 async def test_a_webhook_s_secret_is_replaced_with_an_overlap(stage: Stage) -> None:
