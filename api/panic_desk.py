@@ -127,6 +127,8 @@ class PanicDesk:
         answered = False
         waits = self.waiting(wish.panic_id, wish.device_id) is not None
         place = await self._journal.append(payload)
+        if waits and self._outage is not None:
+            self._outage.hush(wish.device_id)
         if place is not None and (waits or self._cancelling >= CANCEL_BOUND):
             self._journal.release(place)  # the drain brings the panic first, and this after it
             return True

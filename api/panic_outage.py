@@ -65,6 +65,8 @@ class _Telling:
     """Nothing new is begun."""
     under_way: int = 0
     """Attempts that are with a provider now."""
+    hushed: bool = False
+    """Whether her contacts are told no more: her device asked to cancel, and nobody can check the PIN."""
     to_staff: bool = True
     """Whether it also escalates: not where PostgreSQL is there, and does so itself."""
     told: dict[uuid.UUID, ToldIn] = field(default_factory=dict)
@@ -145,6 +147,12 @@ class PanicOutage:
             for subject in [one for one, first in self._first_of.items() if first == panic_id]:
                 del self._first_of[subject]
 
+    def hush(self, device_id: uuid.UUID) -> None:
+        """Tell contacts no more of a device's panics: it asked to cancel, perhaps under duress. Dispatchers hear on."""
+        for telling in self._tellings.values():
+            if telling.panic.device_id == device_id:
+                telling.hushed = True
+
     async def close(self) -> None:
         """Let what is with a provider end, for a moment, and close the channels."""
         for telling in self._tellings.values():
@@ -191,6 +199,8 @@ class PanicOutage:
 
     async def _deliver(self, telling: _Telling, delivery: Delivery, closed: asyncio.Event) -> None:
         while delivery.id not in telling.told and not closed.is_set():
+            if telling.hushed and delivery.audience == "contact":
+                return
             attempts, due_at = telling.tries.get(delivery.id, (0, 0.0))
             if attempts >= ATTEMPTS_MAX or math.isinf(due_at):
                 return  # the notifier goes on once there are rows

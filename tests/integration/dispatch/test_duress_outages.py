@@ -5,12 +5,22 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from api import even_time
+from api.last_known import LastKnown
+from api.panic_desk import PanicDesk, PanicDrain
+from api.panic_outage import PanicOutage
+from core.clock import now_ms, utc_now
+from core.domain.delivery import Delivery
+from core.domain.panic import CancelIn, PanicIn
+from core.domain.told import Posted
+from core.ids import token_digest
 from core.redis import keys
 
 Query = Callable[..., Any]
@@ -83,3 +93,51 @@ async def test_a_cancelling_while_postgresql_is_away_is_judged_once(
         await incident_where(query, "duress")
     lines = await query("SELECT kind, data->>'pin' AS pin FROM timeline ORDER BY ordinal")
     assert [line["pin"] for line in lines if line["kind"] == "cancel_asked"] == ["right", "duress"]
+
+
+@dataclass
+class Refusing:
+    """Providers that take nothing yet, and ask to be tried again at once."""
+
+    arrived: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+
+    async def send(self, delivery: Delivery, created_at: datetime, attempt: int) -> Posted:
+        """Remember for whom it was."""
+        assert created_at <= utc_now()
+        assert attempt > 0
+        self.arrived.put_nowait(delivery.audience)
+        return Posted(sent=False, again_in_s=0.03)
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+async def test_after_a_cancelling_nobody_can_check_her_contacts_are_tried_no_more(
+    settings: Any, posts_at: Any, gated_database: Any, gate: Any, redis_client: Any, pair: Any
+) -> None:
+    database = posts_at(gated_database.url).device
+    known, post = LastKnown(settings, database, utc_now), Refusing()
+    outage = PanicOutage(known, post, utc_now, staff_after_s=900)
+    desk = PanicDesk(settings, database, redis_client, None, None, utc_now, outage=outage)
+    drain = PanicDrain(desk, 60.0)
+    await known.start()
+    await drain.start()
+    try:
+        await gate.shut()
+        panic = PanicIn(
+            id=uuid.uuid4(), client_id=None, received_ms=now_ms(), source="s", device_id=pair.phone_id,
+            token_digest=token_digest(pair.phone_token).hex(), person_id=pair.victim_id, agency_id=pair.agency_id,
+        )  # fmt: skip
+        assert (await desk.take(panic)).incident_id is None
+        tried: list[str] = []
+        async with asyncio.timeout(RECOVERY_S):
+            while not {"contact", "dispatcher"} <= set(tried):
+                tried.append(await post.arrived.get())
+            wish = CancelIn(id=uuid.uuid4(), panic_id=str(panic.id), device_id=pair.phone_id, received_ms=now_ms())
+            assert await desk.cancel(wish) is True
+            while not post.arrived.empty():
+                post.arrived.get_nowait()
+            assert [await post.arrived.get() for _ in range(4)] == ["dispatcher"] * 4
+    finally:
+        await drain.stop()
+        await known.stop()
