@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from core.actions import jurisdictions
 from core.actions.unit_of_work import Unit
-from core.domain.escalation import DEFAULTS, Policy, changes, plan_of, read_policy
+from core.domain.escalation import DEFAULTS, Policy, applies, changes, plan_of, read_policy
 from core.postgres import escalation as store
 from core.postgres.incidents import Row
 
@@ -53,7 +53,8 @@ def _since(row: Row, now: datetime) -> datetime:
 async def note_progress(unit: Unit, row: Row) -> None:
     """Stop and begin clocks as an incident's state now wants it, and set `next_deadline_at` of `row`.
 
-    The caller holds the incident's row and writes it.
+    What a step queued and nobody has been sent yet is taken back where its reason is gone. The caller holds the
+    incident's row and writes it.
     """
     if row["exercise"]:
         row["next_deadline_at"] = None
@@ -65,6 +66,8 @@ async def note_progress(unit: Unit, row: Row) -> None:
         await store.settle(unit.connection, row["id"], [(one, "stopped") for one in stop], unit.now)
     if add:
         await store.add(unit.connection, row, add)
+    if done := {one.kind for one in clocks.over if not applies(row, one)}:
+        await store.cancel_told(unit.connection, row["id"], sorted(done), unit.now)
     row["next_deadline_at"] = min((one.due_at for one in [*clocks.pending, *add] if one not in stop), default=None)
 
 

@@ -130,6 +130,17 @@ async def add(connection: Connection, row: Row, deadlines: Sequence[Deadline]) -
     )
 
 
+async def cancel_told(connection: Connection, incident_id: uuid.UUID, why: Sequence[str], now: datetime) -> None:
+    """Take back what steps of these kinds queued to the incident's own agency and no provider was given yet."""
+    await connection.execute(
+        "UPDATE delivery SET state = 'cancelled', updated_at = $3 WHERE incident_id = $1 AND state = 'queued'"
+        " AND data ->> 'event' = 'incident.escalated' AND data ->> 'why' = ANY ($2::text[])",
+        incident_id,
+        list(why),
+        now,
+    )
+
+
 async def due(connection: Connection, now: datetime, limit: int, without: Sequence[uuid.UUID] = ()) -> list[uuid.UUID]:
     """Incidents with a deadline that is over, the longest overdue first."""
     rows = await connection.fetch(

@@ -17,6 +17,7 @@ from core.actions.panics import take_panic
 from core.actions.unit_of_work import act
 from core.clock import to_ms
 from core.domain.panic import PanicIn
+from core.domain.scope import Scope
 from core.errors import QorganError
 from core.ids import new_id, token_digest
 from core.postgres.user_channels import USER_CHANNELS
@@ -331,3 +332,27 @@ async def test_a_panic_that_waited_for_postgres_is_escalated_from_when_it_was_ta
     [line] = await query("SELECT data FROM timeline WHERE kind = 'escalated'")
     assert (line["data"]["step"], line["data"]["together_with"]) == (2, [1])
     assert (await incident_of(query))["next_deadline_at"] == NOW + timedelta(seconds=50)
+
+
+async def test_what_was_queued_and_not_sent_is_taken_back_by_an_acknowledgement(
+    database: Any,
+    posts: Any,
+    transition: Any,
+    query: Query,
+    escalator: Escalator,
+    moment: Moment,
+    staff: Any,
+    pair: Any,
+) -> None:
+    await breach(database, transition)
+    await run(escalator, moment, 30)
+    async with database.transaction() as connection:
+        await connection.execute("UPDATE delivery SET state = 'sent'")
+    await run(escalator, moment, 60)
+    scope = Scope(pair.agency_id, pair.users["dispatcher"], "dispatcher")
+    async with act(posts.api, NOW + timedelta(seconds=61), scope) as unit:
+        await commands.acknowledge(unit, by(pair, await incident_of(query)))
+    states = {(row["template"], row["state"]) for row in await query("SELECT template, state FROM delivery")}
+    assert ("escalation_supervisor", "cancelled") in states
+    assert ("escalation_dispatcher", "sent") in states
+    assert "queued" not in {state for template, state in states if template.startswith("escalation")}
