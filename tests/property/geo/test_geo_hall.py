@@ -14,7 +14,7 @@ from tests.property.geo.test_geo_log import make_log
 
 SHARDS = (0, 1, 2)
 SLOTS = 4
-quickly = settings(max_examples=6, deadline=None, phases=(Phase.explicit, Phase.generate))
+quickly = settings(max_examples=4, deadline=None, phases=(Phase.explicit, Phase.generate))
 
 
 class Told:
