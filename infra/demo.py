@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
 import tempfile
 import uuid
@@ -22,7 +23,7 @@ from core.settings import Settings
 from core.vault import load_vault
 from device_sim.scenario import ActorCredentials, load_scenario, run_scenario
 from infra.opening import open_database
-from infra.receivers import MailReceiver, WebhookReceiver
+from infra.receivers import MailReceiver, SmsReceiver, WebhookReceiver
 from infra.seed import seed_demo
 from infra.stores import forget_running, open_stores
 from infra.supervisor import Supervisor
@@ -58,12 +59,18 @@ async def _demo(settings: Settings, console: Console, scenario_name: str) -> Non
     def tell(line: str) -> None:
         loop.call_soon_threadsafe(lambda: console.print(f"[cyan]→ {line}[/cyan]", highlight=False))
 
-    hook, mail = WebhookReceiver(tell), MailReceiver(tell)
+    hook, mail, sms = WebhookReceiver(tell), MailReceiver(tell), SmsReceiver(tell)
     hook.start()
+    sms.start()
     await mail.start()
     try:
         settings = settings.model_copy(
-            update={"smtp_host": "127.0.0.1", "smtp_port": mail.port, "smtp_from": "qorgan@example.org"}
+            update={
+                "smtp_host": "127.0.0.1",
+                "smtp_port": mail.port,
+                "smtp_from": "qorgan@example.org",
+                "sms_gateways_file": _gateways_file(settings, sms),
+            }
         )
         world = await _seed(settings, hook)
         log_path = settings.data_dir / "logs" / "qorgan.log"
@@ -80,10 +87,18 @@ async def _demo(settings: Settings, console: Console, scenario_name: str) -> Non
     finally:
         await mail.stop()
         await asyncio.to_thread(hook.stop)
+        await asyncio.to_thread(sms.stop)
+
+
+def _gateways_file(settings: Settings, sms: SmsReceiver) -> Path:
+    path = (settings.data_dir / "demo-sms.json").resolve()
+    path.write_text(json.dumps({"gateway": [sms.gateway]}))
+    path.chmod(0o600)
+    return path
 
 
 async def _seed(settings: Settings, hook: WebhookReceiver) -> dict[str, Any]:
-    """The demo's agency, told of everything by webhook."""
+    """The demo's agency, told of everything by webhook, and of the gravest by text message."""
     assert settings.database_url is not None
     url = settings.database_url.get_secret_value()
     database = Database(url, size=2, application="qorgan-demo", vault=load_vault(settings))
@@ -100,6 +115,18 @@ async def _seed(settings: Settings, hook: WebhookReceiver) -> dict[str, Any]:
                     "address": hook.url,
                     "secret": hook.secret,
                     "min_severity": "high",
+                    "created_at": utc_now(),
+                },
+            )
+            await ROUTES.insert(
+                connection,
+                {
+                    "id": new_id(),
+                    "agency_id": uuid.UUID(world["agency"]["id"]),
+                    "name": "Duty telephone",
+                    "channel": "sms",
+                    "address": "+77000000102",
+                    "min_severity": "critical",
                     "created_at": utc_now(),
                 },
             )

@@ -1,4 +1,5 @@
-"""The demo's other end: a dispatch system's webhook and a mail server on loopback, so that messages truly leave."""
+"""The demo's other end on loopback, so that messages truly leave: a dispatch system's webhook, an SMS gateway, a mail
+server."""
 
 from __future__ import annotations
 
@@ -56,6 +57,51 @@ class WebhookReceiver:
     def url(self) -> str:
         """Where it listens."""
         return f"http://127.0.0.1:{self._server.server_port}/alerts"
+
+    def start(self) -> None:
+        """Listen."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close the port and wait for the thread."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class SmsReceiver:
+    """A gateway for text messages that speaks the JSON form, and tells of each message once."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.token = secrets.token_urlsafe(24)
+        expected = f"Bearer {self.token}"
+        seen: set[str] = set()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                message = json.loads(self.rfile.read(min(int(self.headers.get("content-length", 0)), BODY_BYTES_MAX)))
+                known = secrets.compare_digest(self.headers.get("authorization", ""), expected)
+                body = json.dumps({"id": message["id"]} if known else {"error": {"code": "token"}}).encode()
+                self.send_response(200 if known else 401)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+                if known and message["id"] not in seen:
+                    seen.add(message["id"])
+                    tell(f"text message: to {message['to']}: {message['text']}")
+
+            def log_request(self, *_: Any) -> None:
+                return
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="sms-receiver", daemon=True)
+
+    @property
+    def gateway(self) -> dict[str, Any]:
+        """Its entry in the file of gateways."""
+        url = f"http://127.0.0.1:{self._server.server_port}/messages"
+        return {"name": "demo", "preset": "json", "url": url, "secrets": {"token": self.token}}
 
     def start(self) -> None:
         """Listen."""

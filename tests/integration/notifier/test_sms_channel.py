@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Callable
@@ -15,6 +16,7 @@ from core.domain.delivery import state_after
 from core.errors import Misconfigured
 from core.settings import Settings
 from core.sms_gateways import Gateway, load_gateways, read_gateway
+from infra.receivers import SmsReceiver
 from notifier.channels.base import ChannelError, Message, Permanent, Retryable, Throttled
 from notifier.channels.sms import SmsChannel
 
@@ -227,3 +229,22 @@ def test_a_delivery_only_ever_gets_further() -> None:
     assert state_after("delivered", "failed") == "delivered"
     assert state_after("dead", "seen") == "seen"
     assert state_after("cancelled", "seen") == "cancelled"
+
+
+async def test_the_demo_s_gateway_takes_what_is_signed_for_and_tells_of_each_message_once(
+    make_message: Make, open_channel: Any
+) -> None:
+    told: list[str] = []
+    receiver = SmsReceiver(told.append)
+    await asyncio.to_thread(receiver.start)
+    try:
+        channel = open_channel(read_gateway(receiver.gateway))
+        message = make_message(address="+77000000102")
+        assert await channel.send(message) == f"demo:{message.id}"
+        await channel.send(message)
+        stranger = open_channel(read_gateway(receiver.gateway | {"secrets": {"token": "other"}}))
+        with pytest.raises(Retryable, match="refuses our account"):
+            await stranger.send(message)
+    finally:
+        await asyncio.to_thread(receiver.stop)
+    assert told == ["text message: to +77000000102: Қысқа"]
