@@ -64,7 +64,7 @@ async def apply_transitions(unit: Unit, transitions: Sequence[Transition]) -> No
     if late := [item for item in fresh if is_prompt(item)]:
         await prompt_wearers(unit, facts, late)
     present = [item for item in fresh if item.kind in SEPARATION_KINDS and not item.retrospective]
-    await separations.keep(unit.connection, present)
+    await separations.keep(unit.later, present)
 
 
 async def fold_again(unit: Unit, transition_ids: Sequence[uuid.UUID], why: uuid.UUID, *, link: bool = True) -> None:
@@ -145,9 +145,9 @@ async def _write(
     if changed:
         await store.update_many(unit.connection, list(changed.values()))
     if lines:
-        await store.add_lines(unit.connection, lines)
+        await store.add_lines(unit.later, lines)
     if opened:
-        await audit.write_openings(unit.connection, unit.now, [found[key] for key in sorted(opened)])
+        await audit.write_openings(unit.later, unit.now, [found[key] for key in sorted(opened)])
     for key, row in found.items():
         if key in opened:
             unit.emit(row["agency_id"], "incident.opened", store.incident_json(row))
