@@ -75,7 +75,7 @@ async def test_sealing_a_panic_and_its_messages_asks_for_no_key(phone: Any, post
         await unit.flush()
     keyed = [query for query in asked if "person_key" in query or "agency_key" in query]
     assert len(keyed) == 1, keyed
-    assert "FROM device d LEFT JOIN bearer_token" in keyed[0], "read with who pressed, as ever"
+    assert "LEFT JOIN bearer_token t ON t.device_id = d.id" in keyed[0], "read with who pressed, as ever"
 
 
 async def test_what_she_wrote_is_kept_sealed_and_read_again(phone: Any, posts: Any, query: Any) -> None:
