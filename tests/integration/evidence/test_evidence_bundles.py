@@ -61,7 +61,7 @@ async def test_bundles_of_a_real_breach(made: Any, tmp_path: Path) -> None:
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "audit: 1 of 2 rows lead to 1 checkpoints signed by this key" in done.stdout, "the newest is not linked yet"
+    assert "audit: 2 of 3 rows lead to 1 checkpoints signed by this key" in done.stdout, "the newest is not linked yet"
     no_file_can_be_changed(editions, signer.public_key_bytes)
     await keeps_what_history_forgets(lived)
     replays_to_the_same(court)

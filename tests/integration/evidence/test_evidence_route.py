@@ -127,7 +127,7 @@ def holds_everything(files: dict[str, bytes]) -> None:
     assert told("identities")["victim"]["name"] == "Әсем Үлгібай"
     for name in ("her_fixes", "zones", "orders", "configurations", "decisions", "timeline", "deliveries", "devices"):
         assert told(name), name
-    assert [row["canonical"].split("\t")[8] for row in told("audit")["rows"]] == ["evidence.asked"]
+    assert [row["canonical"].split("\t")[8] for row in told("audit")["rows"]] == ["incident.opened", "evidence.asked"]
 
 
 async def fetched_at_the_command_line(desk: Desk, root: str) -> None:
