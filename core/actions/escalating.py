@@ -32,6 +32,7 @@ from core.domain.escalation import (
     Step,
     Target,
     applies,
+    repeats_of,
     unit_entry,
 )
 from core.ids import derived_id
@@ -68,6 +69,9 @@ async def _fire_one(unit: Unit, row: Row) -> int:
         count = await _tell(unit, row, policy, firing)
         outcome = "told" if count else "nobody"
         outcomes += [(one, outcome if one is firing.top else "together") for one in firing.deadlines]
+        if firing.top.kind not in OF_A_UNIT:
+            again = repeats_of(_steps(policy, firing.top), firing.deadlines, unit.now)
+            await store.add(unit.connection, row, again)
         unit.after_commit(ESCALATIONS.labels(firing.top.kind, outcome).inc)
     await store.settle(unit.connection, row["id"], outcomes, unit.now)
     await note_progress(unit, row)
@@ -107,7 +111,7 @@ async def _tell(unit: Unit, row: Row, policy: Policy, firing: _Firing) -> int:
     if top.kind in OF_A_UNIT:
         said |= await _tell_of_unit(unit, row, policy, top, cause)
     else:
-        steps = policy.unacknowledged if top.kind == UNACKNOWLEDGED else policy.undispatched
+        steps = _steps(policy, top)
         numbers = sorted({one.step for one in firing.deadlines}, reverse=True)
         chosen = [steps[number - 1] for number in numbers if number <= len(steps)]
         for step in chosen:
@@ -123,6 +127,10 @@ async def _tell(unit: Unit, row: Row, policy: Policy, firing: _Firing) -> int:
         unit.connection, [(derived_id("timeline", cause), row["id"], unit.now, "escalated", None, said)]
     )
     return told
+
+
+def _steps(policy: Policy, top: Deadline) -> Sequence[Step]:
+    return policy.unacknowledged if top.kind == UNACKNOWLEDGED else policy.undispatched
 
 
 def _raise(row: Row, top: Deadline) -> None:

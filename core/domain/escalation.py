@@ -193,12 +193,23 @@ def check_kind(kind: str, severity: str) -> None:
 
 
 def plan_of(steps: Iterable[Step]) -> list[tuple[int, int, float]]:
-    """(step, turn, seconds from its start) of everything that steps and their repeats come to."""
-    plan = []
-    for number, step in enumerate(steps, start=1):
-        every_s = step.repeat_every_s or 0.0
-        plan += [(number, turn, step.delay_s + turn * every_s) for turn in range(step.repeats + 1)]
-    return plan
+    """(step, turn, seconds from its start) of what steps come to; a repeat is planned when its step was told."""
+    return [(number, 0, step.delay_s) for number, step in enumerate(steps, start=1)]
+
+
+def repeats_of(steps: Sequence[Step], told: Iterable[Deadline], now: datetime) -> list[Deadline]:
+    """When the steps that were just told are told again, each once."""
+    latest: dict[int, Deadline] = {}
+    for one in told:
+        if one.step not in latest or one.turn > latest[one.step].turn:
+            latest[one.step] = one
+    found = []
+    for number, one in latest.items():
+        step = steps[number - 1] if number <= len(steps) else None
+        if step is not None and step.repeat_every_s is not None and one.turn < step.repeats:
+            due_at = now + timedelta(seconds=step.repeat_every_s)
+            found.append(Deadline(one.kind, number, due_at, one.turn + 1, one.unit_id, one.round))
+    return found
 
 
 def wants_dispatch(row: Mapping[str, Any]) -> bool:
