@@ -171,13 +171,18 @@ async def _rows(make: Maker, database: Database, mark: str, now: datetime) -> No
     """What no route makes: a task, a passkey, a session; and a case that was sealed and broken open."""
     world, places = make.world, make.world.places
     user_id = world.users["admin"]
-    places |= {name: str(new_id()) for name in ("task_id", "passkey_id", "session_id", "timer_id")}
+    places |= {name: str(new_id()) for name in ("task_id", "passkey_id", "session_id", "timer_id", "stand_in_id")}
     async with database.transaction() as connection:
         await connection.execute(
             "INSERT INTO panic_timer (id, agency_id, person_id, device_id, due_at, started_at, updated_at)"
             " VALUES ($1, $2, $3, $4, $6, $5, $5)",
             uuid.UUID(places["timer_id"]), world.agency_id, uuid.UUID(places["victim_id"]),
             uuid.UUID(places["device_id"]), now, now + timedelta(hours=2),
+        )  # fmt: skip
+        await connection.execute(
+            "INSERT INTO on_call_override (id, agency_id, duty, user_id, from_at, until_at, created_at)"
+            " VALUES ($1, $2, 'supervisor', $3, $4, $5, $4)",
+            uuid.UUID(places["stand_in_id"]), world.agency_id, user_id, now, now + timedelta(days=1),
         )  # fmt: skip
         case_id = await connection.fetchval(
             "SELECT case_id FROM protection_order WHERE id = $1", uuid.UUID(places["order_id"])
