@@ -222,8 +222,8 @@ async def _rows(make: Maker, database: Database, mark: str, now: datetime) -> No
         await connection.execute(
             "INSERT INTO incident (id, type, family, severity, episode_id, agency_id, jurisdiction_agency_id, subject,"
             " occurred_at, opened_at, updated_at)"
-            " VALUES ($1, 'outage', 'outage', 'high', $1, $2, $2, $1::text, $3, $3, $3)",
-            outage_id := new_id(), world.agency_id, now,
+            " VALUES ($1, 'outage', 'outage', 'high', $1, $2, $2, $4, $3, $3, $3)",
+            outage_id := new_id(), world.agency_id, now, f"outage {mark}",
         )  # fmt: skip
     places |= {"glass_id": str(glass_id), "case_id": str(case_id), "delivery_id": str(delivery_id)}
     places |= {"drill_id": str(drill_id), "outage_id": str(outage_id)}
