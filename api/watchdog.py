@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -26,8 +27,8 @@ log = structlog.get_logger(__name__)
 
 LOOK_S: Final = 2.0
 """Who asks within this gets the last answer: a stranger's questions cost nothing."""
-ANSWER_S: Final = 2.0
-"""Longest that a part may take to answer."""
+ANSWER_S: Final = 5.0
+"""Longest that a store may take to answer."""
 LIMITS: Final[dict[str, timedelta]] = {
     "journal": timedelta(seconds=10),
     "stream": timedelta(seconds=10),
@@ -44,6 +45,16 @@ LIMITS: Final[dict[str, timedelta]] = {
 Look = Callable[[], Awaitable[bool]]
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What PostgreSQL said, asked once for all parts."""
+
+    cursors: dict[str, str]
+    beat_at: datetime | None
+    untried_since: datetime | None
+    unsealed_since: datetime | None
+
+
 class Watchdog:
     """Looks at every part; `context` is the ApiContext it stands in."""
 
@@ -53,6 +64,7 @@ class Watchdog:
         self._red: tuple[str, ...] = ()
         self._waiting_since: datetime | None = None
         self._looking = asyncio.Lock()
+        self._told: asyncio.Task[Told]
 
     async def red(self) -> tuple[str, ...]:
         """The parts that do not move; none: all is well."""
@@ -79,7 +91,9 @@ class Watchdog:
             "sealer": self._sealer,
             "drill": self._drill,
         }
+        self._told = asyncio.create_task(self._ask_postgres())
         well = await asyncio.gather(*(self._bounded(look) for look in parts.values()))
+        self._told.cancel()
         for part, fine in zip(parts, well, strict=True):
             WATCHDOG_RED.labels(part).set(0 if fine else 1)
         return tuple(part for part, fine in zip(parts, well, strict=True) if not fine)
@@ -103,9 +117,18 @@ class Watchdog:
         self._waiting_since = self._waiting_since or self._context.clock()
         return self._young("journal", self._waiting_since)
 
-    async def _postgres(self) -> bool:
+    async def _ask_postgres(self) -> Told:
         async with self._context.device_database.connection(timeout_s=ANSWER_S) as connection:
-            return bool(await readiness.answers(connection))
+            return Told(
+                await readiness.cursors(connection),
+                await watchdog.notifier_beat_at(connection),
+                await watchdog.untried_since(connection),
+                await watchdog.unsealed_since(connection),
+            )
+
+    async def _postgres(self) -> bool:
+        await asyncio.shield(self._told)
+        return True
 
     async def _redis(self) -> bool:
         return bool(await self._context.redis.ping())
@@ -122,7 +145,7 @@ class Watchdog:
         return True
 
     async def _recorder(self) -> bool:
-        cursors = await self._cursors()
+        cursors = (await asyncio.shield(self._told)).cursors
         for shard in range(self._context.settings.shard_count):
             after = cursors.get(f"recorder:{shard}", "0-0")
             oldest = await self._context.redis.xrange(keys.transitions(shard), min=f"({after}", count=1)
@@ -131,30 +154,24 @@ class Watchdog:
         return True
 
     async def _historian(self) -> bool:
-        cursors = await self._cursors()
+        cursors = (await asyncio.shield(self._told)).cursors
         for shard in range(self._context.settings.shard_count):
             after = cursors.get(f"historian:{shard}")
             if after is None or not self._young("historian", _of(after.encode())):
                 return False
         return True
 
-    async def _cursors(self) -> dict[str, str]:
-        async with self._context.device_database.connection(timeout_s=ANSWER_S) as connection:
-            return await readiness.cursors(connection)
-
     async def _feed(self) -> bool:
         tail = self._context.tail
         return tail is None or self._young("feed", tail.looked_at or self._context.clock())
 
     async def _notifier(self) -> bool:
-        async with self._context.device_database.connection(timeout_s=ANSWER_S) as connection:
-            beat_at = await watchdog.notifier_beat_at(connection)
-            untried = await watchdog.untried_since(connection)
-        return beat_at is not None and self._young("notifier", beat_at) and self._young("untried", untried)
+        told = await asyncio.shield(self._told)
+        beats = told.beat_at is not None and self._young("notifier", told.beat_at)
+        return beats and self._young("untried", told.untried_since)
 
     async def _sealer(self) -> bool:
-        async with self._context.device_database.connection(timeout_s=ANSWER_S) as connection:
-            return self._young("sealer", await watchdog.unsealed_since(connection))
+        return self._young("sealer", (await asyncio.shield(self._told)).unsealed_since)
 
     async def _drill(self) -> bool:
         drill = self._context.self_drill

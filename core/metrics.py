@@ -146,7 +146,7 @@ DRILLS = Counter("qorgan_drills_total", "The server's own drills, by where they 
 DRILL_PROVED_AT = Gauge(
     "qorgan_drill_proved_timestamp_seconds",
     "When the server's own drill last came through every part.",
-    multiprocess_mode="livemin",
+    multiprocess_mode="livemax",
 )
 WATCHDOG_RED = Gauge(
     "qorgan_watchdog_red",

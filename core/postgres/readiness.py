@@ -16,11 +16,6 @@ async def leases(connection: Connection, now: datetime) -> list[Record]:
     return [dict(row) for row in rows]
 
 
-async def answers(connection: Connection) -> bool:
-    """Whether PostgreSQL answers."""
-    return bool(await connection.fetchval("SELECT true"))
-
-
 async def cursors(connection: Connection) -> dict[str, str]:
     """Up to which entry each log has been taken into PostgreSQL."""
     rows = await connection.fetch("SELECT name, entry FROM log_cursor ORDER BY name")
