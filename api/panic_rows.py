@@ -27,6 +27,8 @@ from core.postgres.database import Database
 log = structlog.get_logger(__name__)
 
 POOL_SIZE: Final = 4
+REHEARSED: Final = 2
+"""Connections kept ready."""
 COMMAND_TIMEOUT_S: Final = 5.0
 POSTGRES_WAIT_S: Final = 1.0
 """How long a panic waits for PostgreSQL before it is answered without it."""
@@ -124,13 +126,20 @@ class PanicRows:
                 self.default_agency = await store.first_agency(connection)
 
     async def rehearse(self) -> None:
-        """Take a panic and roll it back: the first real one in hours finds a connection and plans ready.
+        """Take panics and roll them back: the first real ones in hours find connections and plans ready.
 
-        Panics are rare, so without this nearly every one would pay for connecting and planning.
+        Panics are rare, so without this nearly every one would pay for connecting and planning; and one that comes while
+        another is under way has no time for it either. Raises StoreUnavailable.
         """
+        ended = await asyncio.gather(*(self._rehearse(place) for place in range(REHEARSED)), return_exceptions=True)
+        for error in ended:
+            if error is not None:
+                raise error
+
+    async def _rehearse(self, place: int) -> None:
         now = self.clock()
         panic = PanicIn(
-            id=new_id(), client_id=None, received_ms=to_ms(now), token_digest=None, source="rehearsal",
+            id=new_id(), client_id=None, received_ms=to_ms(now), token_digest=None, source=f"rehearsal-{place}",
             agency_id=self.default_agency,
         )  # fmt: skip
         try:
