@@ -128,8 +128,8 @@ class PanicRows:
     async def rehearse(self) -> None:
         """Take panics and roll them back: the first real ones in hours find connections and plans ready.
 
-        Panics are rare, so without this nearly every one would pay for connecting and planning; and one that comes while
-        another is under way has no time for it either. Raises StoreUnavailable.
+        Panics are rare, so without this nearly every one would pay for connecting and planning, and so would one that
+        comes while another is under way. Raises StoreUnavailable.
         """
         ended = await asyncio.gather(*(self._rehearse(place) for place in range(REHEARSED)), return_exceptions=True)
         for error in ended:
