@@ -1,7 +1,8 @@
 """How often an address and whoever signs in may ask: shared by all processes in Redis, kept in memory while it is away.
 
-What never waits here: a panic, by text message too, and its cancelling (no limit ever answers a panic), devices' pings (bounded by device
-where they are read, and a gateway's address speaks for thousands), the checks of those who run it, and static files.
+What never waits here: a panic, by text message too, and its cancelling (no limit ever answers a panic), devices' pings
+(bounded by device where they are read, and a gateway's address speaks for thousands), the checks of those who run it,
+and static files.
 A name in Redis is a keyed digest: the store never holds an address or a token.
 """
 
