@@ -53,13 +53,13 @@ def process_of(context: ApiContext, address: str = "192.0.2.1", **changes: Any) 
 
 
 async def test_an_address_is_slowed_down_by_all_processes_together(context: ApiContext) -> None:
-    slow = {"address_requests_per_second": 0.1}
+    slow = {"address_requests_per_second": 0.01}  # so long that a busy machine between the two is nothing beside it
     async with process_of(context, **slow) as one, process_of(context, **slow) as two:
         assert (await one.get("/v1/people")).status_code == 401
         refused = await two.get("/v1/people")
         assert refused.status_code == 429
         assert refused.json()["code"] == "rate_limited"
-        assert int(refused.headers["retry-after"]) in range(9, 12)
+        assert int(refused.headers["retry-after"]) in range(90, 102)
     async with process_of(context, address="192.0.2.2", **slow) as stranger:
         assert (await stranger.get("/v1/people")).status_code == 401
 
