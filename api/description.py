@@ -12,8 +12,8 @@ from api.errors import MEDIA_TYPE
 
 REPEATED: Final[dict[str, Any]] = {"description": "It was there already: as it is now."}
 PROBLEM: Final[dict[str, Any]] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-READY: Final = "/readyz"
-"""Its 503 is no error: it says which part is not ready."""
+STATES: Final = {"/readyz", "/watchdog"}
+"""Their 503 is no error: it says that some part is not ready, or does not move."""
 
 
 def tell_repeats(router: APIRouter) -> None:
@@ -44,5 +44,5 @@ def _mend(responses: dict[str, Any], path: str) -> None:
     if "200" in responses and "content" not in responses["200"] and "content" in responses.get("201", {}):
         responses["200"] = {**responses["200"], "content": responses["201"]["content"]}
     for status, response in responses.items():
-        if status[0] in "45" and not (path == READY and status == "503"):
+        if status[0] in "45" and not (path in STATES and status == "503"):
             response["content"] = PROBLEM

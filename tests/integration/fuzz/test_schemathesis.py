@@ -24,8 +24,8 @@ CHECKS: Final = [not_a_server_error, status_code_conformance, content_type_confo
 EXAMPLES: Final = 6
 ELSEWHERE: Final = {"put /v1/sign-in-provider"}
 """Asks a machine elsewhere: tests/integration/management/test_oidc.py."""
-AWAY: Final = {"get /readyz"}
-"""Says 503 in this test, rightly: nobody detects."""
+AWAY: Final = {"get /readyz", "get /watchdog"}
+"""Say 503 in this test, rightly: nobody detects."""
 ENDS: Final = {
     "delete /v1/me/sessions", "delete /v1/me/sessions/{session_id}", "post /v1/me/token", "post /v1/me/token/confirm",
 }  # fmt: skip
