@@ -180,14 +180,17 @@ class PanicOutage:
                 for delivery in self._known.to_agency(panic):
                     group.create_task(self._deliver(telling, delivery, closed))
                 if not TOKEN_DOUBTS & set(panic.doubts):
-                    for delivery in await self._to_contacts(telling, closed):
-                        group.create_task(self._deliver(telling, delivery, closed))
+                    group.create_task(self._tell_contacts(group, telling, closed))  # they may wait for keys
                 waited_s = self._clock().timestamp() - panic.received_ms / 1000
                 await self._rest(closed, max(0.0, self._staff_after_s - waited_s))
                 for delivery in self._known.to_staff(panic) if telling.to_staff else ():
                     group.create_task(self._deliver(telling, delivery, closed))
         except* Exception as errors:
             log.error("panic_not_told", errors=[type(error).__name__ for error in errors.exceptions])
+
+    async def _tell_contacts(self, group: asyncio.TaskGroup, telling: _Telling, closed: asyncio.Event) -> None:
+        for delivery in await self._to_contacts(telling, closed):
+            group.create_task(self._deliver(telling, delivery, closed))
 
     async def _to_contacts(self, telling: _Telling, closed: asyncio.Event) -> list[Delivery]:
         while not closed.is_set():

@@ -22,6 +22,7 @@ from core.clock import now_ms, utc_now
 from core.domain.delivery import Delivery
 from core.domain.panic import PanicIn
 from core.domain.told import Posted, ToldIn
+from core.errors import StoreUnavailable
 from core.ids import token_digest
 from core.postgres.database import Database
 from core.postgres.user_channels import USER_CHANNELS
@@ -308,6 +309,22 @@ async def test_when_nobody_can_acknowledge_dispatchers_and_who_is_on_duty_are_to
         await here.recovered(query, panic.id)
         rows = await query("SELECT recipient, state FROM delivery")
     assert {row["recipient"] for row in rows if row["state"] == "sent"} == {one.recipient for one in told}
+
+
+async def test_they_do_not_wait_for_contacts_whom_nobody_can_read(
+    open_desk: Any, gate: Any, pair: Any, reachable: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await reachable(pair.agency_id, pair.users["dispatcher"], "dispatcher@example.org")
+
+    async def keys_are_away(_: PanicIn) -> list[Delivery]:
+        raise StoreUnavailable("away")
+
+    async with open_desk(staff_after_s=0.0) as here:
+        monkeypatch.setattr(here.known, "to_contacts", keys_are_away)
+        await gate.shut()
+        await here.desk.take(press(pair))
+        told = {(await here.post.next()).recipient.partition(":")[0] for _ in range(2)}
+    assert told == {"route", "user"}
 
 
 async def test_before_that_they_are_left_to_escalation(
