@@ -24,6 +24,9 @@ from core.postgres import incidents as incident_store
 from core.postgres import panics as store
 from core.postgres.incidents import Row
 
+REUSED_AFTER: Final = timedelta(hours=1)
+"""After which the id of a panic that is over is another press, not its repeat: some buttons count from 1 again, or send
+one id for ever, and no press may go unheard for that."""
 AGAIN_AFTER: Final = timedelta(seconds=30)
 """Presses on an open panic page again at most this often: a flood of them is one incident, and one page."""
 OPEN: Final = "open"
@@ -90,12 +93,23 @@ async def take_panic(unit: Unit, panic: PanicIn, *, keyless: bool = False, force
         panic_id = derived_id("panic", panic.id, presser.device_id or panic.token_digest or panic.source)
         await store.lock_id(unit.connection, panic_id)
         known = await store.find(unit.connection, panic_id, words=not keyless)
+    if known is not None and _is_reused(known, panic):
+        hour = panic.received_ms // int(REUSED_AFTER.total_seconds() * 1000)
+        panic_id = derived_id("panic", panic_id, "reused", hour)
+        await store.lock_id(unit.connection, panic_id)
+        known = await store.find(unit.connection, panic_id, words=not keyless)
     if known is not None:
         return await _repeat(unit, panic, known, presser, keyless=keyless)
     key = (presser.subject, "panic")
     opening = _opening_row(unit, panic, panic_id, presser, keyless=keyless, forced=forced is not None)
     found, opened = await incident_store.claim(unit.connection, {key}, {key: opening})
     return await _new(unit, panic, panic_id, presser, found[key], opened=bool(opened), keyless=keyless, forced=forced)
+
+
+def _is_reused(known: dict[str, Any], panic: PanicIn) -> bool:
+    """Whether a panic bears the id of one that was over long ago; a text message is replayed by whoever has it."""
+    late = from_ms(panic.received_ms) - known["received_at"] >= REUSED_AFTER
+    return late and known["incident_state"] == "resolved" and not known["untold"] and panic.trigger != "sms"
 
 
 async def _presser(unit: Unit, panic: PanicIn) -> _Presser:

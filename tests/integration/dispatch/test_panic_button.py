@@ -106,6 +106,28 @@ async def test_a_panic_is_not_refused_for_its_size(api: Any, pair: Any) -> None:
     assert answer.status_code == 201, answer.text
 
 
+@pytest.mark.parametrize("panic_id", ["17", "0d0e0f10-1112-4314-9516-171819202122"])
+async def test_an_id_of_a_panic_that_was_over_long_ago_is_a_new_press(
+    api: Any, pair: Any, query: Query, panic_id: str
+) -> None:
+    """Some buttons count from 1 again, or send one id for ever."""
+    await api.context.registry.refresh()
+    async with api.client(pair.phone_token) as phone:
+        first = (await phone.post("/v1/panic", json={"id": panic_id})).json()
+        await query("UPDATE panic SET received_at = received_at - interval '2 hours'")
+        assert (await phone.post("/v1/panic", json={"id": panic_id})).status_code == 200, "it is open still"
+        await query("UPDATE incident SET state = 'resolved', outcome = 'victim_safe', resolved_at = now()")
+        second = await phone.post("/v1/panic", json={"id": panic_id})
+        again = await phone.post("/v1/panic", json={"id": panic_id})
+        status = (await phone.get(f"/v1/panic/{panic_id}")).json()
+    assert (second.status_code, second.json()["state"], again.status_code) == (201, "open", 200)
+    assert second.json()["incident_id"] != first["incident_id"]
+    assert second.json()["panic_id"] == again.json()["panic_id"] == status["panic_id"]
+    [row] = await query("SELECT id FROM incident WHERE state = 'open'")
+    audiences = await query("SELECT DISTINCT audience FROM delivery WHERE incident_id = $1", row["id"])
+    assert {one["audience"] for one in audiences} == {"contact", "dispatcher"}
+
+
 async def test_an_id_that_is_no_uuid_still_makes_a_repeat_one_panic(api: Any, pair: Any, query: Query) -> None:
     await api.context.registry.refresh()
     async with api.client(pair.phone_token) as phone:
