@@ -37,13 +37,19 @@ async def agency_routes(connection: Connection, agency_ids: Sequence[uuid.UUID])
     return await ROUTES.read_what_opens(connection, rows)
 
 
-async def push_devices(connection: Connection, person_ids: Sequence[uuid.UUID]) -> list[dict[str, Any]]:
-    """The phones of people that take push messages, with their carrier's language; none while they must be quiet."""
+async def push_devices(
+    connection: Connection, person_ids: Sequence[uuid.UUID], *, quiet_too: bool = False
+) -> list[dict[str, Any]]:
+    """The phones of people that take push messages, with their carrier's language; none while they must be quiet.
+
+    `quiet_too`: also then, for what her phone itself has just asked for, and would be missed.
+    """
+    quiet = "" if quiet_too else f" AND NOT {QUIET.format(person='d.person_id')}"
     rows = await connection.fetch(
         "SELECT d.id, d.agency_id, d.person_id, d.push_token, d.push_token_sealed, p.language"  # noqa: S608
         " FROM device d JOIN person p ON p.id = d.person_id"
         " WHERE d.person_id = ANY($1) AND num_nonnulls(d.push_token, d.push_token_sealed) > 0 AND d.role = 'victim'"
-        f" AND d.status IN ('registered', 'active') AND NOT {QUIET.format(person='d.person_id')} ORDER BY d.id",
+        f" AND d.status IN ('registered', 'active'){quiet} ORDER BY d.id",
         person_ids,
     )
     return [phone for phone in await DEVICES.read_what_opens(connection, rows) if phone["push_token"] is not None]

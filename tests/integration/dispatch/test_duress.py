@@ -21,6 +21,7 @@ from core.clock import to_ms, utc_now
 from core.domain.panic import CancelIn
 from core.pin_hashes import PinHasher
 from core.postgres import pins
+from core.postgres.asking import people_in_panic
 
 Query = Callable[..., Any]
 PIN, DURESS_PIN, WRONG_PIN = "2580", "911911", "7777"
@@ -259,6 +260,24 @@ async def test_a_press_that_folds_into_a_hidden_panic_tells_nothing_of_it(
     status = (await phone.get(f"/v1/panic/{panic_id}")).json()
     assert (status["state"], status["acknowledged_at"], status["told_at"]) == ("open", None, None)
     assert len(await query("SELECT 1 FROM incident")) == 1
+
+
+async def test_a_hidden_panic_hurries_no_device_of_hers_until_she_presses(phone: Any, pair: Any, database: Any) -> None:
+    assert (await cancel(phone, str(uuid.uuid4()), DURESS_PIN)).json() == {"state": "cancelled"}
+    async with database.connection() as connection:
+        assert await people_in_panic(connection) == frozenset()
+    await press(phone)
+    async with database.connection() as connection:
+        assert pair.victim_id in await people_in_panic(connection)
+
+
+async def test_a_drill_goes_its_way_under_duress_as_without(phone: Any, pair: Any, query: Query) -> None:
+    """Whoever holds her phone could press it to learn what the PIN was."""
+    await cancel(phone, await press(phone), DURESS_PIN)
+    drill = await phone.post("/v1/panic/drill")
+    assert (drill.status_code, drill.json()["proved_at"]) == (201, None)
+    [sent] = await query("SELECT recipient, state FROM delivery WHERE template = 'drill_device'")
+    assert (sent["recipient"], sent["state"]) == (f"device:{pair.phone_id}", "queued")
 
 
 async def test_the_same_wish_brought_twice_counts_once(api: Any, pair: Any, phone: Any, query: Query) -> None:
