@@ -86,7 +86,7 @@ class Escalator(Service):
 
     async def _wait_s(self) -> float:
         async with self._database.connection() as connection:
-            next_at = await escalation.next_due(connection)
+            next_at = await escalation.next_due(connection, list(self._aside))
         if next_at is None:
             return POLL_S
         return min(POLL_S, max(0.01, (next_at - self._clock()).total_seconds()))

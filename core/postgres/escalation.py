@@ -153,10 +153,12 @@ async def due(connection: Connection, now: datetime, limit: int, without: Sequen
     return [row["incident_id"] for row in rows]
 
 
-async def next_due(connection: Connection) -> datetime | None:
-    """When the next deadline is over."""
+async def next_due(connection: Connection, without: Sequence[uuid.UUID] = ()) -> datetime | None:
+    """When the next deadline is over, of incidents other than these."""
     found: datetime | None = await connection.fetchval(
-        "SELECT due_at FROM escalation_deadline WHERE settled_at IS NULL ORDER BY due_at LIMIT 1"
+        "SELECT due_at FROM escalation_deadline WHERE settled_at IS NULL AND incident_id <> ALL ($1::uuid[])"
+        " ORDER BY due_at LIMIT 1",
+        without,
     )
     return found
 
