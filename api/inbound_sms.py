@@ -29,6 +29,7 @@ from core.domain.sms_report import PANICS, SmsReport
 from core.errors import StoreUnavailable
 from core.ids import derived_id
 from core.postgres.people import protected_by_phone
+from core.postgres.table import Record
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +37,7 @@ DURABLE_WITHIN_S: Final = 5.0
 LOOK_WAIT_S: Final = 5.0
 MINUTE_MS: Final = 60_000
 WORDS_CHARS: Final = 40
+NOT_LOOKED_UP: Final[Record] = {"device_id": None, "person_id": None, "agency_id": None}
 
 
 def is_genuine(context: ApiContext, headers: Mapping[str, str], url: str, body: bytes, form: Mapping[str, str]) -> bool:
@@ -192,9 +194,19 @@ async def take(context: ApiContext, report: SmsReport, number: str, received_ms:
 
 async def take_call(context: ApiContext, text: str, number: str, received_ms: int) -> str:
     """Take a call for help in words: a panic of the protected person whose number it came from, unverified; any other
-    number's is nothing (`other`). The same words within a minute are the same call. Raises StoreUnavailable."""
-    async with context.device_database.connection(timeout_s=LOOK_WAIT_S) as connection:
-        found = await protected_by_phone(connection, number)
+    number's is nothing (`other`). The same words within a minute are the same call.
+
+    While nobody can look up whose number it is, it is the panic of somebody unknown, and StoreUnavailable is raised all
+    the same: a gateway that brings it again has it be hers, and many bring nothing again.
+    """
+    found: Record | None = NOT_LOOKED_UP
+    away: StoreUnavailable | None = None
+    try:
+        async with context.device_database.connection(timeout_s=LOOK_WAIT_S) as connection:
+            found = await protected_by_phone(connection, number)
+    except StoreUnavailable as error:
+        away = error
+        log.warning("sms_number_not_looked_up", error=type(error).__name__)
     if found is None:
         return "other"
     panic = PanicIn(
@@ -213,4 +225,6 @@ async def take_call(context: ApiContext, text: str, number: str, received_ms: in
         body={"via": "sms", "from": number},
     )
     await context.panic_desk.take(panic)
+    if away is not None:
+        raise away
     return "panic_unverified"

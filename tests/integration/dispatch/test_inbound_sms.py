@@ -21,6 +21,7 @@ from standardwebhooks.webhooks import Webhook
 from api.ingest.appender import Appender
 from core.clock import utc_now
 from core.domain.ping import unpack_records
+from core.errors import StoreUnavailable
 from core.redis import keys
 from core.settings import Settings
 from device_sim.text_message import TextMessage, compose
@@ -171,6 +172,27 @@ async def test_a_call_in_words_from_her_number_is_her_unverified_panic(
     assert (panic["person_id"], panic["verified"], panic["trigger"]) == (pair.victim_id, False, "sms")
     [incident] = await query("SELECT * FROM incident")
     assert (incident["victim_id"], incident["do_not_call"]) == (pair.victim_id, True)
+    assert await query("SELECT 1 FROM delivery WHERE audience = 'contact'") == []
+
+
+async def test_a_call_in_words_is_taken_while_nobody_can_look_up_whose_number_it_is(
+    api: Any, pair: Any, query: Query, monkeypatch: pytest.MonkeyPatch, on_record: Any
+) -> None:
+    """Many gateways bring nothing again; one that does has it be hers."""
+    await on_record(pair.victim_id, pair.agency_id, NUMBER)
+
+    async def away(*_: Any) -> None:
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("api.inbound_sms.protected_by_phone", away)
+        for _ in range(2):
+            assert (await bring(api, "SOS")).status_code == 503
+    [incident] = await query("SELECT victim_id, state FROM incident")
+    assert (incident["victim_id"], incident["state"]) == (None, "open")
+    assert await query("SELECT 1 FROM delivery WHERE audience = 'dispatcher'") != []
+    assert (await bring(api, "SOS")).status_code == 200
+    assert await query("SELECT 1 FROM incident WHERE victim_id = $1", pair.victim_id) != []
     assert await query("SELECT 1 FROM delivery WHERE audience = 'contact'") == []
 
 
