@@ -59,9 +59,10 @@ class DirectPost:
         OUTAGE_DELIVERIES.labels(delivery.channel, error.result).inc()
         if isinstance(error, Permanent):
             return Posted(sent=False)
-        wait_s = retry.backoff_s(attempt, self._dice)
+        # All of it is panics': no wait is longer than the lanes have for them.
+        wait_s = retry.backoff_s(attempt, self._dice, retry.URGENT_CAP_S)
         if isinstance(error, Throttled):
-            wait_s += min(max(error.retry_after_s, 0.0), retry.MAX_RETRY_AFTER_S)
+            wait_s = min(wait_s, 1.0) + min(max(error.retry_after_s, 0.0), retry.URGENT_CAP_S)
         return Posted(sent=False, again_in_s=wait_s)
 
     async def _send(self, channel: Channel, delivery: Delivery, created_at: datetime, attempt: int) -> str | None:

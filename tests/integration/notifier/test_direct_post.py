@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import random
 import uuid
 from typing import Any
 
@@ -71,6 +72,26 @@ async def test_what_a_provider_says_is_when_to_try_again(
     else:
         assert posted.again_in_s is not None
         assert again[0] <= posted.again_in_s <= again[1]
+
+
+async def test_a_panic_waits_no_longer_than_a_minute_for_its_next_attempt(
+    bare_settings: Settings, make_probe: type[Any]
+) -> None:
+    async def fail(_: Message) -> str | None:
+        raise Throttled("wait an hour", 3_600.0)
+
+    post = DirectPost(bare_settings, {"probe": make_probe(act=fail)}, utc_now)
+    throttled = await post.send(pattern("probe", "desk"), utc_now(), 20)
+    assert throttled.again_in_s is not None
+    assert 60.0 <= throttled.again_in_s <= 61.0
+
+    async def fall(_: Message) -> str | None:
+        raise Retryable("away")
+
+    dice = random.Random(7)
+    post = DirectPost(bare_settings, {"probe": make_probe(act=fall)}, utc_now, dice=dice)
+    waits = [(await post.send(pattern("probe", "desk"), utc_now(), 20)).again_in_s for _ in range(20)]
+    assert max(wait_s for wait_s in waits if wait_s is not None) <= 60.0
 
 
 async def test_a_provider_that_hangs_takes_places_of_its_own_channel_alone(
