@@ -21,7 +21,7 @@ from core.domain.scope import Scope
 from core.errors import QorganError
 from core.ids import new_id, token_digest
 from core.postgres.user_channels import USER_CHANNELS
-from notifier.escalator import Escalator
+from notifier.escalator import POLL_S, Escalator
 from tests.integration.dispatch.conftest import make_transition
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
@@ -271,6 +271,7 @@ async def test_one_that_cannot_be_told_of_is_set_aside_and_the_rest_goes_on(
     assert lines[0]["incident_id"] != spoilt
     [poison] = await query("SELECT source, entry FROM poison")
     assert (poison["source"], poison["entry"]) == ("escalator", f"escalation:{spoilt}")
+    assert await escalator._wait_s() == POLL_S, "what is set aside wakes nobody a hundred times a second"
 
 
 async def test_steps_go_on_where_they_were_after_a_restart_and_repeat(
