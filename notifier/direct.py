@@ -7,6 +7,7 @@ went out is the caller (`api.panic_outage`).
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 from collections.abc import Mapping
 from datetime import datetime
@@ -75,6 +76,9 @@ class DirectPost:
             created_at=created_at,
         )  # fmt: skip
         message = message_of(claimed, now, self._settings.public_url)
+        # Another one of the channel's providers at each attempt, as they come: the first may be the one that is dead.
+        provider = next(iter(channel.providers(delivery.address, attempt)), "")
+        message = dataclasses.replace(message, provider=provider)
         async with asyncio.timeout(self._settings.delivery_timeout_s):
             return await channel.send(message)
 

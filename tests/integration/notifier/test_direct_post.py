@@ -74,6 +74,22 @@ async def test_what_a_provider_says_is_when_to_try_again(
         assert again[0] <= posted.again_in_s <= again[1]
 
 
+async def test_each_attempt_asks_another_provider(bare_settings: Settings, make_probe: type[Any]) -> None:
+    probe = make_probe()
+    probe.providers = lambda _address, attempt: (f"gateway {attempt}", "other")
+    asked: list[str] = []
+
+    async def note(message: Message) -> str | None:
+        asked.append(message.provider)
+        raise Retryable("away")
+
+    probe.act = note
+    post = DirectPost(bare_settings, {"probe": probe}, utc_now)
+    for attempt in (1, 2):
+        await post.send(pattern("probe", "desk"), utc_now(), attempt)
+    assert asked == ["gateway 1", "gateway 2"]
+
+
 async def test_a_panic_waits_no_longer_than_a_minute_for_its_next_attempt(
     bare_settings: Settings, make_probe: type[Any]
 ) -> None:
