@@ -140,12 +140,17 @@ async def ask_cancel(connection: Connection, panic_id: uuid.UUID, now: datetime)
 async def silence_her(
     connection: Connection, incident_id: uuid.UUID, person_id: uuid.UUID | None, now: datetime
 ) -> None:
-    """Cancel what is not sent yet to her phones, and to her contacts of this incident and every other open one."""
+    """Cancel what is not sent yet to her phones, and to her contacts of this incident and every other open one.
+
+    Found by indexes alone: how much waits for others must not show in the time that her answer takes.
+    """
     await connection.execute(
         "UPDATE delivery SET state = 'cancelled', updated_at = $3 WHERE state IN ('queued', 'sending')"
-        " AND audience IN ('victim', 'contact') AND (incident_id IN ("
-        "SELECT $1 UNION SELECT id FROM incident WHERE victim_id = $2 AND state <> 'resolved')"
-        " OR recipient IN (SELECT 'device:' || id FROM device WHERE person_id = $2))",
+        " AND audience IN ('victim', 'contact') AND id IN ("
+        "SELECT told.id FROM delivery told WHERE told.incident_id IN ("
+        "SELECT $1 UNION SELECT i.id FROM incident i WHERE i.victim_id = $2 AND i.state <> 'resolved')"
+        " UNION ALL SELECT waiting.id FROM device JOIN delivery waiting ON waiting.recipient = 'device:' || device.id"
+        " WHERE device.person_id = $2 AND waiting.state IN ('queued', 'sending'))",
         incident_id,
         person_id,
         now,

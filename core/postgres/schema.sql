@@ -653,6 +653,7 @@ CREATE TABLE delivery (
 );
 CREATE INDEX delivery_due ON delivery (channel, priority, due_at) WHERE state IN ('queued', 'sending');
 CREATE INDEX delivery_incident ON delivery (incident_id);
+CREATE INDEX delivery_recipient ON delivery (recipient) WHERE state IN ('queued', 'sending');
 CREATE UNIQUE INDEX delivery_seen ON delivery (seen_digest) WHERE seen_digest IS NOT NULL;
 CREATE INDEX delivery_dead ON delivery (agency_id, updated_at) WHERE state IN ('dead', 'failed');
 CREATE INDEX delivery_provider ON delivery (provider_id) WHERE channel = 'sms' AND provider_id IS NOT NULL;

@@ -18,10 +18,10 @@ _LIST: Final = "id, what, started_at, told_at, ended_at"
 async def begin(
     connection: Connection, outage_id: uuid.UUID, what: str, started_at: datetime, now: datetime
 ) -> Record | None:
-    """An outage of a part that begins; None when it is known already."""
+    """An outage of a part that begins; None when it is known already, or was and another process has ended it."""
     row = await connection.fetchrow(
         "INSERT INTO service_outage (id, what, started_at, told_at) VALUES ($1, $2, $3, $4)"  # noqa: S608
-        f" ON CONFLICT (what) WHERE ended_at IS NULL DO NOTHING RETURNING {_LIST}",
+        f" ON CONFLICT DO NOTHING RETURNING {_LIST}",
         outage_id,
         what,
         started_at,
