@@ -158,7 +158,8 @@ async def apply(
             except Exception as error:  # one rule must not hold up the others
                 log.error("retention_failed", rule=rule, error=type(error).__name__)
                 RETENTION_FAILED.labels(rule).inc()
-                run.failed.append(rule)
+                if rule not in run.failed:  # it may be carried out in several steps
+                    run.failed.append(rule)
                 break
             if not more:
                 break

@@ -2643,7 +2643,7 @@ CREATE TABLE contact_code (
 SELECT secure_by_agency('contact', device => 'SELECT, INSERT, UPDATE', worker => 'SELECT');
 SELECT secure_by_agency('contact_invitation', 'SELECT, INSERT, UPDATE', 'SELECT, INSERT, UPDATE');
 SELECT secure_by_agency('contact_code', 'SELECT', 'SELECT, INSERT, UPDATE');
-GRANT SELECT, DELETE ON contact TO qorgan_retention;
+GRANT SELECT (id, agency_id, consented_at), DELETE ON contact TO qorgan_retention;
 GRANT SELECT ON contact_invitation TO qorgan_retention;
 CREATE POLICY by_retention ON contact TO qorgan_retention USING (true) WITH CHECK (true);
 CREATE POLICY by_retention ON contact_invitation TO qorgan_retention USING (true) WITH CHECK (true);
