@@ -283,6 +283,7 @@ class Line:
         self._path, self._store = path, store
         self._server: asyncio.Server | None = None
         self._pipes: set[asyncio.Task[None]] = set()
+        self._ends: set[asyncio.StreamWriter] = set()
 
     async def join(self) -> None:
         self._path.unlink(missing_ok=True)
@@ -291,14 +292,26 @@ class Line:
     async def cut(self) -> None:
         assert self._server is not None
         self._server.close()
+        self._server = None
         self._path.unlink(missing_ok=True)
         pipes = list(self._pipes)
         for pipe in pipes:
             pipe.cancel()
         await asyncio.gather(*pipes, return_exceptions=True)
+        for end in self._ends:  # also of what was being joined just now, and of pipes that never began
+            end.close()
+        self._ends.clear()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:  # accepted before the cut, and here only after it
+            writer.close()
+            return
+        self._ends.add(writer)
         there, back = await asyncio.open_unix_connection(str(self._store))
+        if writer.is_closing():  # cut meanwhile
+            back.close()
+            return
+        self._ends.add(back)
         for source, sink in ((reader, back), (there, writer)):
             pipe = asyncio.create_task(self._pipe(source, sink))
             self._pipes.add(pipe)
