@@ -3,7 +3,7 @@
     python -m tests.benchmarks.detection.report [--bounded] [--out FOLDER] [--json FILE] [--jobs 2] [--debug FILE.csv]
     python -m tests.benchmarks.detection.report --from FILE.json     (writes the pages anew from figures)
 
-The whole takes about half an hour on two cores; `--bounded` some minutes, with coarser figures, and writes no page
+The whole takes about an hour on two cores; `--bounded` some minutes, with coarser figures, and writes no page
 unless it is told where.
 """
 
