@@ -22,6 +22,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 
 from api.deps import ApiContext, Context
+from api.ingest.registry import DeviceIdentity
 from core.actions.users import ROLES
 from core.clock import from_ms
 from core.domain.scope import Scope
@@ -174,12 +175,13 @@ def require(*roles: str) -> Callable[[Actor], Actor]:
 def current_device(request: Request, context: Context, _: Annotated[Any, Depends(_device_scheme)]) -> Any:
     """The device (api.ingest.registry.DeviceIdentity) whose token this request bears, checked from memory."""
     token = bearer_token(request.headers.get("authorization"))
-    identity = context.registry.device_by_token(token)
-    if identity is None:
-        if not context.registry.knows(token_digest(token)):
-            raise StoreUnavailable("The devices are not known yet; ask again shortly.")
-        raise unknown_device(context.registry.why_unknown(token))
-    return identity
+    digest = token_digest(token)
+    holder = context.registry.shown(digest)
+    if isinstance(holder, DeviceIdentity):
+        return holder
+    if not context.registry.knows(digest):
+        raise StoreUnavailable("The devices are not known yet; ask again shortly.")
+    raise unknown_device(holder if isinstance(holder, str) else "unknown")
 
 
 def protected_device(device: Annotated[Any, Depends(current_device)]) -> Any:
@@ -190,7 +192,13 @@ def protected_device(device: Annotated[Any, Depends(current_device)]) -> Any:
 
 
 def unknown_device(why: str) -> NotAuthenticated:
-    """The error for a device token that does not hold: `unknown`, `revoked` or `expired`."""
+    """The error for a device token that does not hold: `unknown`, `revoked`, `replaced` or `expired`."""
+    if why == "replaced":
+        return NotAuthenticated(
+            "A newer token stands in this one's place. Has this device not asked for it, its token was copied:"
+            " enrol it anew.",
+            code="token_replaced",
+        )
     if why == "revoked":
         return NotAuthenticated("This device's token was revoked; enrol it again.", code="token_revoked")
     if why == "expired":

@@ -52,6 +52,7 @@ CODES: Final[dict[str, int]] = {
     "credentials_invalid": 401,
     "token_expired": 401,
     "token_revoked": 401,
+    "token_replaced": 401,
     "second_factor_required": 401,
     "second_factor_invalid": 401,
     "second_factor_enrolment_required": 403,

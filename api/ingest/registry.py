@@ -27,6 +27,7 @@ import msgspec
 import structlog
 
 from api.ingest.registry_file import DeviceRow, RegistryFile, TokenRow, Writing
+from api.ingest.reuse import Reuse
 from core.clock import Clock
 from core.errors import StoreUnavailable
 from core.ids import token_digest
@@ -45,7 +46,7 @@ KNOWN_WITHIN_S = 1.5
 SHUT_OUT = frozenset({"revoked", "returned"})
 """Statuses of a device whose tokens no longer count."""
 
-Doubt = Literal["unknown", "revoked", "expired"]
+Doubt = Literal["unknown", "revoked", "replaced", "expired"]
 
 
 class SigningKey(msgspec.Struct, frozen=True, gc=False):
@@ -92,6 +93,8 @@ class _Credential(msgspec.Struct, frozen=True, gc=False):
     gateway: GatewayIdentity | None
     expires_at: datetime | None
     revoked: bool
+    replaced: bool = False
+    """A device's: a newer one was asked for with it, and stands in its place once it has ended."""
 
 
 class Changes(msgspec.Struct, frozen=True):
@@ -116,6 +119,7 @@ class Registry(Service):
         self._under_way: asyncio.Task[bool] | None = None
         self._database = database
         self._clock = clock
+        self._reuse = Reuse(database, clock)
         self._devices: dict[str, DeviceIdentity] = {}
         self._credentials: dict[bytes, _Credential] = {}
         self._digests_of: dict[str, set[bytes]] | None = None
@@ -135,11 +139,20 @@ class Registry(Service):
         if credential is None:
             return "unknown"
         device = self._devices.get(credential.device) if credential.device is not None else None
-        if credential.revoked or (device is not None and device.status in SHUT_OUT):
+        if device is not None and device.status in SHUT_OUT:
             return "revoked"
+        if credential.revoked:
+            return "replaced" if credential.replaced else "revoked"
         if credential.expires_at is not None and credential.expires_at <= self._clock():
-            return "expired"
+            return "replaced" if credential.replaced else "expired"
         return credential.gateway or device or "unknown"
+
+    def shown(self, digest: bytes) -> DeviceIdentity | GatewayIdentity | Doubt:
+        """As `holder`, for a token that somebody has just shown: a replaced one is noted (`api.ingest.reuse`)."""
+        holder = self.holder(digest)
+        if holder == "replaced":
+            self._reuse.note(digest)
+        return holder
 
     def knows(self, digest: bytes) -> bool:
         """Whether `holder` can be believed: a token that is in no file may be a new one until PostgreSQL was read."""
@@ -156,8 +169,10 @@ class Registry(Service):
         return holder if isinstance(holder, GatewayIdentity) else None
 
     def why_unknown(self, token: str) -> Doubt:
-        """Why a token speaks for nobody ("unknown" also for one that does hold)."""
+        """Why a token speaks for nobody, a replaced one as "revoked" ("unknown" also for one that does hold)."""
         holder = self.holder(token_digest(token))
+        if holder == "replaced":
+            return "revoked"
         return holder if isinstance(holder, str) else "unknown"
 
     def owner_of(self, token: str) -> DeviceIdentity | None:
@@ -243,6 +258,7 @@ class Registry(Service):
                 self._look.clear()
                 try:
                     await self.refresh()
+                    await self._reuse.settle()
                 except StoreUnavailable:
                     continue
                 self._keep()
@@ -350,12 +366,13 @@ class Registry(Service):
 
     def _take_token(self, row: Any) -> bytes | None:
         """Remember a token's digest; the digest when that changed anything."""
-        digest, device_id, gateway_name, agency_id, expires_at, revoked_at = row
+        digest, device_id, gateway_name, agency_id, expires_at, revoked_at, *replaced = row
         credential = _Credential(
             intern(str(device_id)) if device_id is not None else None,
             GatewayIdentity(agency_id, gateway_name, digest) if gateway_name is not None else None,
             expires_at,
             revoked_at is not None,
+            bool(replaced) and replaced[0],  # not in the file, as nobody could note it while PostgreSQL is away
         )
         if self._credentials.get(digest) == credential:
             return None

@@ -241,7 +241,7 @@ class DeviceStream(Service):
         digest = token_digest(token.strip())
         if not self.registry.knows(digest):
             return problem_of("store_unavailable", "The devices are not known yet; connect again shortly.")
-        holder = self.registry.holder(digest)
+        holder = self.registry.shown(digest)
         if isinstance(holder, str):
             return problem_of(*DOUBTS[holder])
         expires_at = self.registry.expires_at(digest)
@@ -351,6 +351,10 @@ class DeviceStream(Service):
 DOUBTS: Final = {
     "unknown": ("credentials_invalid", "This token is not known; enrol the device again."),
     "revoked": ("token_revoked", "This token, or its device, was revoked."),
+    "replaced": (
+        "token_replaced",
+        "A newer token stands in this one's place. Has this device not asked for it, its token was copied: enrol anew.",
+    ),
     "expired": ("token_expired", "This token has run out; enrol the device again."),
 }
 """By `api.ingest.registry.Doubt`: code and detail."""

@@ -43,7 +43,7 @@ async def _enter(socket: WebSocket, context: ApiContext) -> bytes:
     digest = token_digest(await read_token(socket))
     if not context.registry.knows(digest):
         raise StoreUnavailable("The devices are not known yet; connect again shortly.")
-    holder = context.registry.holder(digest)
+    holder = context.registry.shown(digest)
     if isinstance(holder, str):
         raise unknown_device(holder)
     if not isinstance(holder, DeviceIdentity):

@@ -6,9 +6,11 @@ import uuid
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
+from pydantic import Field
 
 from api.auth import AnyUser, Device, ProtectedDevice, bearer_token, client_address
-from api.deps import Context
+from api.deps import ApiContext, Context
+from api.ingest.signatures import check_request
 from api.live.own_view import SERVICE_DEGRADED, UNFITTED, judge
 from api.schemas.audit import OwnLooks
 from api.schemas.base import View, page_of
@@ -70,9 +72,33 @@ async def read_own_looks(
     return page_of(found, limit)
 
 
+class SignedRequest(View):
+    """What a device that signs its pings asks, signed; one without a key sends no body."""
+
+    signed: str = Field(
+        max_length=500,
+        description="A JSON object as text: `purpose` (rotate_token, confirm_token), `device_id`, and `token_sha256` of"
+        " the token asked with, in hexadecimal.",
+    )
+    signature: str = Field(max_length=200, description="Over the UTF-8 bytes of that very text, in base64url.")
+
+
+def _check_signed(
+    purpose: str, device: Any, body: SignedRequest | None, request: Request, context: ApiContext
+) -> bytes:
+    """The digest of the token asked with; raises InvalidInput when the device signs and this is not signed."""
+    digest = token_digest(bearer_token(request.headers.get("authorization")))
+    signed, signature = (body.signed, body.signature) if body is not None else (None, "")
+    check_request(context.token_key, device, purpose, digest, signed, signature)
+    return digest
+
+
 @router.post("/token", status_code=201, response_model=RotatedToken)
-async def rotate_token(device: Device, request: Request, context: Context) -> dict[str, Any]:
+async def rotate_token(
+    device: Device, request: Request, context: Context, body: SignedRequest | None = None
+) -> dict[str, Any]:
     """A new token for the device that asks, told only now; confirm it, and the earlier ones end."""
+    _check_signed("rotate_token", device, body, request, context)
     async with act(context.device_database, context.clock()) as unit:
         token, until = await device_actions.rotate_token(unit, device.id, device.agency_id, client_address(request))
     await context.registry.known(token)
@@ -80,8 +106,8 @@ async def rotate_token(device: Device, request: Request, context: Context) -> di
 
 
 @router.post("/token/confirm", status_code=204)
-async def confirm_token(device: Device, request: Request, context: Context) -> None:
+async def confirm_token(device: Device, request: Request, context: Context, body: SignedRequest | None = None) -> None:
     """The device has kept the token it asks with: every other of its tokens ends."""
-    digest = token_digest(bearer_token(request.headers.get("authorization")))
+    digest = _check_signed("confirm_token", device, body, request, context)
     async with act(context.device_database, context.clock()) as unit:
         await device_actions.confirm_token(unit, device.id, device.agency_id, digest, client_address(request))

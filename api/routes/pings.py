@@ -160,7 +160,7 @@ def sender_of(request: Request, registry: Registry) -> DeviceIdentity | GatewayI
     digest = token_digest(token.strip())
     if not registry.knows(digest):
         raise StoreUnavailable("The devices are not known yet; send again shortly.")
-    holder = registry.holder(digest)
+    holder = registry.shown(digest)
     if isinstance(holder, str):
         code, detail = DOUBTS[holder]
         raise NotAuthenticated(detail, code=code)

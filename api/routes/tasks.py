@@ -28,6 +28,7 @@ Kind = Literal[
     "probing",
     "device_unproved",
     "contact_unproved",
+    "token_copied",
     "maintenance",
 ]
 Outcome = Literal[

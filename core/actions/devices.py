@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from core.actions.records import Asker, change, check_people, claim, insert, note, whose
+from core.actions.tasks import tell_copied
 from core.actions.unit_of_work import Unit
 from core.errors import Conflict, InvalidInput, NotFound
 from core.ids import new_token, token_digest
@@ -24,6 +25,13 @@ CODE_CHARS: Final = 12
 CODE_GROUP: Final = 4
 TOKEN_OVERLAP: Final = timedelta(hours=1)
 """How long the tokens before go on holding beside a new one: a phone may be without a network meanwhile."""
+REUSE_GRACE: Final = timedelta(seconds=10)
+"""A request that was under way with the token before says nothing."""
+REUSE_ENDS_WITHIN: Final = timedelta(days=1)
+"""A replaced token that comes again so soon after ends the newer ones too. Later it is noted and ends nothing: else
+whoever has an old backup of her telephone could put it out at any time."""
+COPIED_WITHIN: Final = timedelta(days=1)
+"""By when somebody should have seen to a device whose token was copied."""
 
 
 def make_code() -> str:
@@ -98,6 +106,7 @@ async def enrol(unit: Unit, code: str, address: str | None, offer: KeyOffer | No
     device_id, agency_id = found["id"], found["agency_id"]
     device = await DEVICES.get(unit.connection, agency_id, device_id, lock=True)
     await tokens.revoke_device_tokens(unit.connection, device_id, unit.now)
+    await tokens.forget_replaced(unit.connection, device_id)
     token = new_token("qd")
     await tokens.add_device_token(unit.connection, token_digest(token), device_id, agency_id, unit.now)
     fitted_at = device["fitted_at"] if device["status"] == "active" else unit.now
@@ -131,11 +140,37 @@ async def rotate_token(
 async def confirm_token(
     unit: Unit, device_id: uuid.UUID, agency_id: uuid.UUID, digest: bytes, address: str | None
 ) -> None:
-    """Let this token alone hold from now on."""
-    ended = await tokens.revoke_device_tokens(unit.connection, device_id, unit.now, but=digest)
+    """Let this token alone hold from now on. Raises Conflict `state_forbids` when a newer was asked for with it."""
+    if await tokens.was_replaced(unit.connection, digest):
+        raise Conflict("A newer token was asked for with this one; confirm that.", code="state_forbids")
+    ended = await tokens.replace_now(unit.connection, device_id, digest, unit.now)
     if ended:
         await _note_own(unit, device_id, agency_id, "device.token_confirmed", address)
         await tokens.notify_registry(unit.connection)
+
+
+async def note_reuse(unit: Unit, digest: bytes) -> bool:
+    """A replaced token came again: note it once, make a task, and soon after the replacement end the newer ones too.
+
+    Returns whether this token needs no second look.
+    """
+    since = await tokens.replaced_at(unit.connection, digest)
+    if since is None:
+        return True
+    if unit.now < since + REUSE_GRACE:
+        return False
+    found = await tokens.mark_reused(unit.connection, digest, unit.now)
+    if found is None:
+        return True
+    device_id, agency_id = found["device_id"], found["agency_id"]
+    ended = 0
+    if unit.now < since + REUSE_ENDS_WITHIN:
+        ended = await tokens.revoke_device_tokens(unit.connection, device_id, unit.now)
+        await tokens.notify_registry(unit.connection)
+    await _note_own(unit, device_id, agency_id, "device.token_reused", None)
+    detail = {"device_id": str(device_id), "ended": ended}
+    await tell_copied(unit, agency_id, digest.hex(), detail, unit.now + COPIED_WITHIN)
+    return True
 
 
 async def _note_own(unit: Unit, device_id: uuid.UUID, agency_id: uuid.UUID, action: str, address: str | None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from core.actions.records import Asker, note
@@ -146,6 +146,16 @@ async def tell_maintenance(unit: Unit, found: Sequence[Record]) -> None:
         for one in found
     ]
     await open_tasks(unit, await store.add(unit.connection, made, unit.now))
+
+
+async def tell_copied(
+    unit: Unit, agency_id: uuid.UUID, digest: str, detail: Mapping[str, Any], due_at: datetime
+) -> None:
+    """Put a device whose token somebody else holds too on the list, once a token."""
+    made = NewTask(
+        derived_id("task", "token_copied", digest), agency_id, "token_copied", None, None, unit.now, due_at, detail
+    )
+    await open_tasks(unit, await store.add(unit.connection, [made], unit.now))
 
 
 async def close_gaps(unit: Unit, order_ids: Sequence[uuid.UUID]) -> None:

@@ -16,6 +16,7 @@ KINDS: Final[dict[str, str]] = {
     "probing": "He comes near, from several sides, and turns back: look at her safety and at the order's zones anew.",
     "device_unproved": "Her device has not been proved to work for a month: ask her to press a drill.",
     "contact_unproved": "A contact did not open the link of a test: see whether he can still be reached.",
+    "token_copied": "A device's token was used by somebody else too: enrol the device anew.",
     "maintenance": "A pair's incidents keep being false: look at their devices.",
 }
 """Kind → what it asks."""

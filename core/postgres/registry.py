@@ -37,7 +37,7 @@ async def token_changes(connection: Any, since_xid: int) -> AsyncIterator[list[A
     """Bearer tokens changed by transactions from `since_xid` on (0: all), in batches; as `device_changes`."""
     cursor = await connection.cursor(
         """
-        SELECT digest, device_id, gateway_name, agency_id, expires_at, revoked_at
+        SELECT digest, device_id, gateway_name, agency_id, expires_at, revoked_at, replaced_at IS NOT NULL
         FROM bearer_token WHERE changed_xid >= $1::text::xid8
         """,
         str(since_xid),

@@ -230,6 +230,8 @@ CREATE TABLE bearer_token (
     expires_at timestamptz,
     revoked_at timestamptz,
     changed_xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    replaced_at timestamptz,                  -- a device's: from when a newer one, asked for with it, stands in its place
+    reused_at timestamptz,                    -- when it came again after that: somebody has a copy
     CHECK (num_nonnulls(device_id, gateway_name) = 1)
 );
 CREATE INDEX bearer_token_device ON bearer_token (device_id);

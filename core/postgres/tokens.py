@@ -38,13 +38,61 @@ async def revoke_device_tokens(
 
 
 async def let_expire(connection: Connection, device_id: uuid.UUID, until: datetime) -> None:
-    """Let the tokens a device has hold no longer than `until`."""
+    """Let the tokens a device has hold no longer than `until`, when a newer one has taken their place."""
     await connection.execute(
-        "UPDATE bearer_token SET expires_at = least(expires_at, $2), changed_xid = pg_current_xact_id()"
-        " WHERE device_id = $1 AND revoked_at IS NULL",
+        "UPDATE bearer_token SET expires_at = least(expires_at, $2), replaced_at = least(replaced_at, expires_at, $2),"
+        " changed_xid = pg_current_xact_id() WHERE device_id = $1 AND revoked_at IS NULL",
         device_id,
         until,
     )
+
+
+async def was_replaced(connection: Connection, digest: bytes) -> bool:
+    """Whether a newer token was asked for since this one was issued; holds its row until the transaction ends."""
+    return bool(
+        await connection.fetchval(
+            "SELECT replaced_at IS NOT NULL FROM bearer_token WHERE digest = $1 FOR UPDATE", digest
+        )
+    )
+
+
+async def replace_now(connection: Connection, device_id: uuid.UUID, but: bytes, now: datetime) -> int:
+    """End every token of a device but that of the digest `but`, which takes their place; returns how many held."""
+    rows = await connection.fetch(
+        "UPDATE bearer_token SET revoked_at = $2, replaced_at = least(replaced_at, $2),"
+        " changed_xid = pg_current_xact_id()"
+        " WHERE device_id = $1 AND revoked_at IS NULL AND digest <> $3 RETURNING 1",
+        device_id,
+        now,
+        but,
+    )
+    return len(rows)
+
+
+async def forget_replaced(connection: Connection, device_id: uuid.UUID) -> None:
+    """Let no token of a device stand as replaced: it begins anew, and what it had before says nothing any more."""
+    await connection.execute(
+        "UPDATE bearer_token SET replaced_at = NULL, changed_xid = pg_current_xact_id()"
+        " WHERE device_id = $1 AND replaced_at IS NOT NULL",
+        device_id,
+    )
+
+
+async def mark_reused(connection: Connection, digest: bytes, now: datetime) -> Record | None:
+    """Note, once, that a replaced token of a device came again; `device_id`, `agency_id` and `replaced_at` then."""
+    row = await connection.fetchrow(
+        "UPDATE bearer_token SET reused_at = $2 WHERE digest = $1 AND reused_at IS NULL AND replaced_at IS NOT NULL"
+        " AND device_id IS NOT NULL RETURNING device_id, agency_id, replaced_at",
+        digest,
+        now,
+    )
+    return dict(row) if row is not None else None
+
+
+async def replaced_at(connection: Connection, digest: bytes) -> datetime | None:
+    """From when on a newer token stands in the place of this one; None when none does."""
+    found: datetime | None = await connection.fetchval("SELECT replaced_at FROM bearer_token WHERE digest = $1", digest)
+    return found
 
 
 async def let_gateway_expire(

@@ -17,6 +17,7 @@ from api.ingest.appender import Appender
 from api.ingest.stream import DeviceStream
 from core.clock import rfc3339, utc_now
 from core.domain.ping import FLAG_SIGNED, unpack_records
+from core.ids import token_digest
 from core.redis import keys
 
 from .conftest import Office
@@ -139,7 +140,7 @@ async def test_a_new_token_leaves_no_gap_and_ends_the_old_one_when_confirmed(
     assert confirmed.status_code == 204
     await asyncio.wait_for(ended.wait(), 5)
     refused = await send(office, device["token"], ping(device, 2))
-    assert (refused.status_code, refused.json()["code"]) == (401, "token_revoked")
+    assert (refused.status_code, refused.json()["code"]) == (401, "token_replaced")
     assert (await send(office, token, ping(device, 2))).status_code == 202
 
 
@@ -150,8 +151,93 @@ async def test_without_a_confirmation_the_old_token_ends_by_itself(
     rotated = await office.client.post("/v1/me/token", headers={"Authorization": f"Bearer {device['token']}"})
     await context.registry.refresh()
     hands.forward(hours=1, seconds=1)
-    assert (await send(office, device["token"])).json()["code"] == "token_expired"
+    assert (await send(office, device["token"])).json()["code"] == "token_replaced"
     assert (await send(office, rotated.json()["token"])).status_code == 202
+
+
+def request_of(device: dict[str, Any], purpose: str, token: str, **changes: str) -> dict[str, str]:
+    said = {"purpose": purpose, "device_id": device["id"], "token_sha256": token_digest(token).hex()}
+    return signed(json.dumps(said | changes))
+
+
+async def ask(office: Office, path: str, token: str, body: dict[str, str] | None = None) -> httpx.Response:
+    return await office.client.post(path, json=body, headers={"Authorization": f"Bearer {token}"})
+
+
+async def test_a_copied_token_of_a_device_that_signs_gets_no_new_one(office: Office, context: ApiContext) -> None:
+    device = await enrol(office, {"kind": "ed25519", "public_key": PUBLIC_KEY})
+    other = await enrol(office, {"kind": "ed25519", "public_key": PUBLIC_KEY})
+    token = device["token"]
+    forged = request_of(device, "rotate_token", token)
+    for body, code in (
+        (None, "signature_missing"),
+        (signed(json.dumps(ping(device, 1))), "signature_invalid"),
+        (request_of(device, "confirm_token", token), "signature_invalid"),
+        (request_of(other, "rotate_token", token), "signature_invalid"),
+        (request_of(device, "rotate_token", other["token"]), "signature_invalid"),
+        (forged | {"signed": forged["signed"] + " "}, "signature_invalid"),
+    ):
+        answer = await ask(office, "/v1/me/token", token, body)
+        assert (answer.status_code, answer.json()["code"]) == (422, code), body
+    rotated = await ask(office, "/v1/me/token", token, request_of(device, "rotate_token", token))
+    assert rotated.status_code == 201
+    new = rotated.json()["token"]
+    assert (await ask(office, "/v1/me/token/confirm", new)).json()["code"] == "signature_missing"
+    assert (await ask(office, "/v1/me/token/confirm", new, request_of(device, "confirm_token", new))).status_code == 204
+
+
+async def copied_tasks(office: Office) -> list[dict[str, Any]]:
+    listed = (await office.get("/v1/tasks", "caseworker")).json()["tasks"]
+    return [task["detail"] for task in listed if task["kind"] == "token_copied"]
+
+
+async def settled(context: ApiContext) -> None:
+    """Have the registry read what changed and write down what it noted."""
+    await context.registry.refresh()
+    await context.registry._reuse.settle()
+    await context.registry.refresh()
+
+
+async def test_who_asks_with_a_token_that_somebody_else_replaced_is_told_and_ends_both(
+    office: Office, context: ApiContext, appender: Appender, hands: Any
+) -> None:
+    device = await enrol(office, None, kind="phone")
+    copied = device["token"]
+    taken = (await ask(office, "/v1/me/token", copied)).json()["token"]
+    assert (await ask(office, "/v1/me/token/confirm", copied)).json()["code"] == "state_forbids", "it has been replaced"
+    assert (await ask(office, "/v1/me/token/confirm", taken)).status_code == 204
+    await context.registry.refresh()
+    assert (await send(office, copied, ping(device, 1))).json()["code"] == "token_replaced", "she is told"
+    await settled(context)
+    assert await copied_tasks(office) == [], "a request that was under way says nothing"
+    hands.forward(seconds=11)
+    assert (await ask(office, "/v1/me/token", copied)).json()["code"] == "token_replaced"
+    await settled(context)
+    assert await copied_tasks(office) == [{"device_id": device["id"], "ended": 1}]
+    assert (await send(office, taken, ping(device, 2))).json()["code"] == "token_revoked", "nor goes the other on"
+    await send(office, copied, ping(device, 3))
+    await settled(context)
+    assert len(await copied_tasks(office)) == 1, "once"
+    code = (await office.post(f"/v1/devices/{device['id']}/enrolment-code", {})).json()["enrolment_code"]
+    anew = (await office.client.post("/v1/devices/enrol", json={"code": code})).json()["token"]
+    await context.registry.refresh()
+    assert (await send(office, copied, ping(device, 4))).json()["code"] == "token_revoked"
+    await settled(context)
+    assert (await send(office, anew, ping(device, 5))).status_code == 202, "whoever enrols anew begins anew"
+
+
+async def test_a_token_from_an_old_copy_is_noted_and_puts_nobody_out(
+    office: Office, context: ApiContext, appender: Appender, hands: Any
+) -> None:
+    device = await enrol(office, None, kind="phone")
+    rotated = (await ask(office, "/v1/me/token", device["token"])).json()["token"]
+    await ask(office, "/v1/me/token/confirm", rotated)
+    await context.registry.refresh()
+    hands.forward(days=2)
+    assert (await send(office, device["token"], ping(device, 1))).json()["code"] == "token_replaced"
+    await settled(context)
+    assert await copied_tasks(office) == [{"device_id": device["id"], "ended": 0}]
+    assert (await send(office, rotated, ping(device, 2))).status_code == 202
 
 
 async def test_a_gateway_gets_a_new_token_while_the_old_one_still_holds(
