@@ -49,7 +49,7 @@ MEANINGS = {
     "credentials_invalid": "The token, user name or password does not hold.",
     "token_expired": "The token has expired; refresh it or sign in again.",
     "token_revoked": "The token was revoked, or its session ended: enrol the device again, or sign in again.",
-    "token_replaced": "A newer token stands in this one's place; if the device did not ask for it, the token was copied.",
+    "token_replaced": "A newer token stands in its place; if the device did not ask for that, it was copied.",
     "second_factor_required": "The password is right; give one of `factors` too: `otp`, or `passkey`.",
     "second_factor_invalid": "The one-time code, recovery code or passkey does not hold, or was used before.",
     "second_factor_enrolment_required": "Your agency wants a second factor of you; add one, nothing else is open.",
