@@ -203,7 +203,7 @@ async def _note(unit: Unit, link: Record, visit: Visit, *, new: bool) -> None:
 
 async def revoke_hers(unit: Unit, agency_id: uuid.UUID, person_id: uuid.UUID, device_id: uuid.UUID) -> int:
     """Take back every link to a person, as she asks from her device; returns how many held."""
-    found = await store.revoke(unit.connection, "person_id", person_id, "her", unit.now)
+    found = await store.revoke_hers(unit.connection, person_id, unit.now)
     await _revoked(unit, found, "her")
     await audit.write(
         unit.connection, unit.now, agency_id=agency_id, actor_kind="device", actor_id=device_id,
@@ -215,15 +215,17 @@ async def revoke_hers(unit: Unit, agency_id: uuid.UUID, person_id: uuid.UUID, de
 
 async def revoke_of_incident(unit: Unit, incident_id: uuid.UUID) -> int:
     """Take back every link of an incident, as a dispatcher asks; returns how many held."""
-    found = await store.revoke(unit.connection, "incident_id", incident_id, "dispatcher", unit.now)
-    await _revoked(unit, found, "dispatcher")
-    return len(found)
+    return await _revoke(unit, "incident_id", incident_id, "dispatcher")
 
 
 async def revoke_of_contact(unit: Unit, contact_id: uuid.UUID) -> int:
     """Take back the links of a contact; one who is revoked is shown nothing anyway."""
-    found = await store.revoke(unit.connection, "contact_id", contact_id, "contact", unit.now)
-    await _revoked(unit, found, "contact")
+    return await _revoke(unit, "contact_id", contact_id, "contact")
+
+
+async def _revoke(unit: Unit, column: str, of: uuid.UUID, because: str) -> int:
+    found = await store.revoke(unit.connection, column, of, because, unit.now)
+    await _revoked(unit, found, because)
     return len(found)
 
 

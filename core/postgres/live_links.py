@@ -72,10 +72,10 @@ async def change(connection: Connection, link_id: uuid.UUID, values: dict[str, A
 
 
 async def revoke(connection: Connection, column: str, of: uuid.UUID, because: str, now: datetime) -> list[Record]:
-    """Take back the links of a person, an incident or a contact (`column`) that still hold; returns them."""
-    assert column in {"person_id", "incident_id", "contact_id"}
+    """Take back the links of an incident or a contact (`column`) that still hold; returns them."""
+    assert column in {"incident_id", "contact_id"}
     rows = await connection.fetch(
-        f"UPDATE live_link SET revoked_at = $2, revoked_because = $3 WHERE {column} = $1"  # noqa: S608 - one of three
+        f"UPDATE live_link SET revoked_at = $2, revoked_because = $3 WHERE {column} = $1"  # noqa: S608 - one of two
         " AND revoked_at IS NULL AND expires_at > $2 RETURNING id, agency_id, incident_id, person_id, contact_id",
         of,
         now,
@@ -93,11 +93,31 @@ async def of_incident(connection: Connection, incident_id: uuid.UUID) -> list[Re
     return [dict(row) for row in rows]
 
 
+_UNSEEN: Final = (
+    "revoked_because = 'dispatcher' AND EXISTS (SELECT FROM incident i WHERE i.id = incident_id"
+    " AND i.state <> 'resolved' AND hidden_from_her(i.id, revoked_at))"
+)
+"""Whether a link was taken back by who goes on with a panic that appears cancelled: her phone is not to tell of it."""
+
+
 async def of_person(connection: Connection, person_id: uuid.UUID) -> list[Record]:
-    """The links to a person, the newest first."""
+    """The links to a person as her phone may know them, the newest first."""
     rows = await connection.fetch(
-        f"SELECT {_SHOWN} FROM live_link WHERE person_id = $1 ORDER BY created_at DESC, id LIMIT {LISTED_MAX}",  # noqa: S608
+        f"SELECT {_SHOWN}, {_UNSEEN} AS unseen FROM live_link WHERE person_id = $1"  # noqa: S608
+        f" ORDER BY created_at DESC, id LIMIT {LISTED_MAX}",
         person_id,
+    )
+    return [{**row, "revoked_at": None, "revoked_because": None} if row["unseen"] else dict(row) for row in rows]
+
+
+async def revoke_hers(connection: Connection, person_id: uuid.UUID, now: datetime) -> list[Record]:
+    """As `revoke`, for what holds as far as her phone knows: the count must not tell that a dispatcher was there."""
+    rows = await connection.fetch(
+        "UPDATE live_link SET revoked_at = $2, revoked_because = 'her' WHERE person_id = $1 AND expires_at > $2"  # noqa: S608
+        f" AND (revoked_at IS NULL OR {_UNSEEN})"
+        " RETURNING id, agency_id, incident_id, person_id, contact_id",
+        person_id,
+        now,
     )
     return [dict(row) for row in rows]
 

@@ -1436,8 +1436,22 @@ CREATE FUNCTION published_checkpoints(since date, until date, most integer) RETU
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp
     AS 'SELECT c.day, c.hash FROM audit_checkpoint c WHERE c.day BETWEEN since AND until ORDER BY c.day, c.hash LIMIT most';
 
+-- Whether a moment lies where a panic's own phone is shown nothing: from a cancelling, or from a duress PIN given where
+-- nothing was open, until the next press. By what was pressed and asked alone, which is the same after every PIN.
+CREATE FUNCTION hidden_from_her(incident uuid, moment timestamptz) RETURNS boolean
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$
+        SELECT coalesce(
+            (SELECT NOT e.shows FROM panic p
+                CROSS JOIN LATERAL (VALUES (p.received_at, true), (p.cancel_asked_at, false)) e (at, shows)
+                WHERE p.incident_id = incident AND NOT p.unshown AND e.at <= moment ORDER BY e.at DESC, e.shows LIMIT 1),
+            EXISTS (SELECT FROM panic p WHERE p.incident_id = incident AND p.unshown AND p.received_at <= moment))
+    $$;
+REVOKE EXECUTE ON FUNCTION hidden_from_her FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION hidden_from_her TO qorgan_api, qorgan_device;
+
 -- Who looked at a person's data, as she herself may know it: no official's id, her name only where her agency says so,
--- nothing that a hold defers; and while a panic of hers that appears cancelled is open, none of what is done about it:
+-- nothing that a hold defers; and while a panic of hers is open, none of what was done while it appeared cancelled:
 -- somebody else may be holding her phone.
 CREATE FUNCTION looks_at(person uuid, before uuid, most integer)
     RETURNS TABLE (
@@ -1456,8 +1470,7 @@ CREATE FUNCTION looks_at(person uuid, before uuid, most integer)
             AND a.at >= h.since AND (h.user_id IS NULL OR h.user_id::text = a.actor_id))
         AND NOT EXISTS (
             SELECT FROM incident i WHERE i.victim_id = person AND i.type = 'panic' AND i.state <> 'resolved'
-            AND i.detail ?| ARRAY['cancel_asked_at', 'duress', 'cancel_unverified']
-            AND a.at >= coalesce((i.detail ->> 'cancel_asked_at')::timestamptz, i.opened_at))
+            AND hidden_from_her(i.id, a.at))
         ORDER BY a.id DESC LIMIT most
     $$;
 REVOKE EXECUTE ON FUNCTION published_checkpoints, looks_at FROM PUBLIC;
@@ -2570,7 +2583,7 @@ CREATE TABLE person_pin (
 
 -- "Check on me in 20 minutes": a panic that is given at its time unless her PIN says otherwise.
 CREATE TABLE panic_timer (
-    id uuid PRIMARY KEY,                      -- the client's own, and the id of the panic it gives
+    id uuid PRIMARY KEY,                      -- the client's own; the panic it gives is known by it
     agency_id uuid NOT NULL REFERENCES agency,
     person_id uuid NOT NULL REFERENCES person,
     device_id uuid NOT NULL REFERENCES device,
@@ -2605,7 +2618,7 @@ CREATE TRIGGER pins_erased AFTER UPDATE OF erased_at ON person
 REVOKE EXECUTE ON FUNCTION erase_pins FROM PUBLIC;
 
 SELECT secure_by_agency('person_pin', 'SELECT (person_id, agency_id, updated_at), DELETE', 'SELECT, INSERT, UPDATE');
-SELECT secure_by_agency('panic_timer', '', 'SELECT, INSERT, UPDATE, DELETE');
+SELECT secure_by_agency('panic_timer', 'SELECT', 'SELECT, INSERT, UPDATE, DELETE');
 
 -- How somebody is asked to be a trusted contact: a random token's digest, until when, and the name it gives.
 CREATE TABLE contact_invitation (

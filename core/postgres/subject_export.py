@@ -76,8 +76,8 @@ async def incidents_of(connection: Connection, person_id: uuid.UUID) -> list[Jso
     rows = await connection.fetch(
         "SELECT id, type, severity, state, occurred_at, opened_at, acknowledged_at, dispatched_at, resolved_at, outcome"
         # What appears cancelled and goes on is left out: the zip may be opened on the phone she was forced on.
-        " FROM incident WHERE victim_id = $1 AND NOT exercise AND NOT (state <> 'resolved' AND"
-        " detail ? 'cancel_asked_at') ORDER BY opened_at LIMIT $2",
+        " FROM incident WHERE victim_id = $1 AND NOT exercise AND NOT (family = 'panic' AND state <> 'resolved'"
+        " AND hidden_from_her(id, 'infinity')) ORDER BY opened_at LIMIT $2",
         person_id,
         LINES_MAX,
     )
