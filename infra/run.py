@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import importlib.util
 import os
 import resource
 import signal
@@ -53,6 +54,17 @@ def _allow_files() -> None:
     wanted = FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, FILES_MAX)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _spare_searches() -> None:
+    """Have it known that there is no sniffio, where there is none.
+
+    httpcore asks for it at each step of each request, and Python forgets that a module was not found: searching the
+    disk for it every time took two fifths of what sending a message costs. None in its place is found at once, and
+    means the same to whoever imports it.
+    """
+    if importlib.util.find_spec("sniffio") is None:
+        sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]  # what the import system takes for absent
 
 
 async def run_target(target: str, settings: Settings, index: int, ready_fd: int | None) -> int:
@@ -109,6 +121,7 @@ def main() -> int:
     arguments = parser.parse_args()
     settings = Settings()
     configure_logging(settings, arguments.target)
+    _spare_searches()
     with asyncio.Runner(loop_factory=new_loop) as runner:
         return runner.run(run_target(arguments.target, settings, arguments.index, arguments.ready))
 
