@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from api.panic_index import PanicIndex, Record
 from api.panic_journal import PanicJournal
 
 log = structlog.get_logger(__name__)
@@ -24,8 +26,10 @@ BATCH: Final = 256
 class JournalKeeper:
     """The journal, once there is one; without a disk everything here says so and nothing fails."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, index: PanicIndex) -> None:
+        """`index` is kept up with what waits here."""
         self._directory = directory
+        self._index = index
         self._writer: ThreadPoolExecutor | None = None
         self._journal: PanicJournal | None = None
         self._opening = asyncio.Lock()
@@ -52,16 +56,19 @@ class JournalKeeper:
 
     # writing ----------------------------------------------------------------------------------------------------
 
-    async def append(self, payload: bytes) -> int | None:
-        """The payload's place, in hand; None when the disk refuses it or hangs."""
+    async def append(self, payload: bytes, record: Record) -> int | None:
+        """The place of a record, sealed as `payload`, in hand; None when the disk refuses it or hangs."""
         writing = asyncio.ensure_future(self._write([payload]))
         await asyncio.wait({writing}, timeout=JOURNAL_WAIT_S)
         if not writing.done():
             log.error("panic_journal_refused", error="TimeoutError")
-            writing.add_done_callback(self._written_late)
+            writing.add_done_callback(lambda written: self._written_late(written, record))
             return None
         places = writing.result()
-        return places[0] if places else None
+        if not places:
+            return None
+        self._index.note(places[0], record)
+        return places[0]
 
     async def keep(self, payloads: Sequence[bytes]) -> bool:
         """Have records on disk for the drain, few at once so that no panic waits behind them; False: not all are."""
@@ -83,10 +90,11 @@ class JournalKeeper:
             log.error("panic_journal_refused", error=type(error).__name__)
             return None
 
-    def _written_late(self, writing: asyncio.Future[list[int] | None]) -> None:
+    def _written_late(self, writing: asyncio.Future[list[int] | None], record: Record) -> None:
         """What the disk took after all is the drain's: taken twice it is still one panic."""
         if not writing.cancelled():
             for place in writing.result() or ():
+                self._index.note(place, record)
                 self.release(place)
 
     async def adopt(self, seal: Callable[[bytes], bytes]) -> bool:
@@ -105,7 +113,14 @@ class JournalKeeper:
     def settle(self, place: int | None) -> None:
         """PostgreSQL has it."""
         if place is not None and self._journal is not None:
+            self._index.drop(place)
             self._journal.settle(place)
+
+    def thin(self, device_id: uuid.UUID) -> None:
+        """Let go of a device's oldest wishes to cancel beyond their bound."""
+        for place in self._index.surplus(device_id, int):
+            assert isinstance(place, int)
+            self.settle(place)
 
     def release(self, place: int | None) -> None:
         """Whoever wrote it is done trying: it is the drain's now."""
@@ -116,6 +131,6 @@ class JournalKeeper:
         """(place, payload) of what is neither settled nor in hand, oldest first."""
         return self._journal.left() if self._journal is not None else []
 
-    def waiting(self) -> list[tuple[int, bytes]]:
-        """(place, payload) of what is not settled, oldest first."""
-        return self._journal.waiting() if self._journal is not None else []
+    def count(self) -> int:
+        """How many records are not settled."""
+        return self._journal.count() if self._journal is not None else 0

@@ -21,10 +21,12 @@ import structlog
 from api.ingest.presses import Presses
 from api.journal_keeper import JournalKeeper
 from api.live.provisional import provisional_panic
-from api.panic_drain import REDIS_WAIT_S, Draining, PanicDrain
+from api.panic_drain import Draining, PanicDrain
+from api.panic_index import PanicIndex
 from api.panic_outage import PanicOutage
 from api.panic_records import PanicAnswer, PanicRecords
 from api.panic_rows import POSTGRES_WAIT_S, PanicRows
+from api.panic_streamed import Streamed
 from core.clock import Clock, from_ms
 from core.domain.panic import CancelIn, PanicIn
 from core.domain.told import ToldIn
@@ -32,7 +34,6 @@ from core.errors import NotAllowed, QorganError, StoreUnavailable
 from core.metrics import PANICS
 from core.postgres.database import Database
 from core.postgres.keys import vault_of
-from core.redis import panics as panic_stream
 from core.redis.client import Client
 from core.settings import Settings
 
@@ -77,13 +78,21 @@ class PanicDesk:
         self.registry = registry
         self.clock = clock
         directory = settings.data_dir / "journal"
-        self._journal = JournalKeeper(directory)
-        self._client = client
+        self._index = PanicIndex()
+        self._journal = JournalKeeper(directory, self._index)
         self._records = PanicRecords(vault_of(database).traveller)
+        self._streamed = Streamed(client, self._records, self._index, monotonic)
         self._rows = PanicRows(database, clock, index)
         self._outage = outage
         self._draining = Draining(
-            self._rows, self._records, client, self._journal, directory, outage, monotonic=monotonic
+            self._rows,
+            self._records,
+            self._streamed,
+            self._journal,
+            self._index,
+            directory,
+            outage,
+            monotonic=monotonic,
         )
         self._tail = tail
         self._late: dict[asyncio.Task[Any], _Late] = {}
@@ -93,6 +102,7 @@ class PanicDesk:
         self._noting: asyncio.Task[None] | None = None
         if outage is not None:
             outage.kept_by(self._keep_told)
+            outage.hushed_by(self._index.is_cancelling)
 
     # taking -----------------------------------------------------------------------------------------------------
 
@@ -101,18 +111,18 @@ class PanicDesk:
         nor any store takes it."""
         payload = await self._records.seal(panic)
         self._presses.note(panic, self.registry)
-        place = await self._journal.append(payload)
+        place = await self._journal.append(payload, panic)
         result = await self._within_a_second(self._rows.commit(panic), _Late(place, panic.id))
         if result is not None:
             PANICS.labels("postgres").inc()
             if not result.complete:
                 self._tell(panic, to_staff=False)
                 if place is None:
-                    await self._pushed(payload)
+                    await self._streamed.push(payload, copies=False)
             return PanicAnswer(result.panic_id, result.incident_id, result.state, result.received_at, result.created)
         self._tell(panic)
         self._show(panic)
-        pushed = await self._pushed(payload)
+        pushed = await self._streamed.push(payload, copies=place is not None)
         if place is None and not pushed:
             raise StoreUnavailable("No store takes the panic; send it again, and call for help another way.")
         PANICS.labels("journal" if not pushed else "stream").inc()
@@ -125,11 +135,15 @@ class PanicDesk:
         """
         payload = await self._records.seal(wish)
         answered = False
-        waits = self.waiting(wish.panic_id, wish.device_id) is not None
-        place = await self._journal.append(payload)
-        if waits and self._outage is not None:
-            self._outage.hush(wish.device_id)
-        if place is not None and (waits or self._cancelling >= CANCEL_BOUND):
+        waits = await self._waits(wish)
+        place = await self._journal.append(payload, wish)
+        self._journal.thin(wish.device_id)
+        if waits:
+            if self._outage is not None:
+                self._outage.hush({wish.device_id})
+            # Whoever else tells of it is to hear as well.
+            waits = await self._streamed.push(payload, copies=place is not None) or place is not None
+        if waits or (place is not None and self._cancelling >= CANCEL_BOUND):
             self._journal.release(place)  # the drain brings the panic first, and this after it
             return True
         self._cancelling += 1
@@ -140,8 +154,14 @@ class PanicDesk:
             self._cancelling -= 1
         if result is None:
             answered = True
-            await self._pushed(payload)
+            await self._streamed.push(payload, copies=place is not None)
         return result is not False
+
+    async def _waits(self, wish: CancelIn) -> bool:
+        """Whether the panic to be cancelled waits for PostgreSQL: here, or with the process that took it."""
+        if self._index.panic(wish.panic_id, wish.device_id) is None:
+            await self._draining.look()
+        return self._index.panic(wish.panic_id, wish.device_id) is not None
 
     async def _within_a_second(self, work: Awaitable[Any], late: _Late, wait_s: float = POSTGRES_WAIT_S) -> Any:
         """The work's result, or None when PostgreSQL is away, slow or unwilling; late work goes on and settles."""
@@ -196,24 +216,14 @@ class PanicDesk:
             while self._notes:
                 notes, self._notes = self._notes[:NOTES_AT_ONCE], self._notes[NOTES_AT_ONCE:]
                 try:
-                    await self._journal.keep([payload for payload, _ in notes])
-                    await self._pushed(*(payload for payload, _ in notes))
+                    kept = await self._journal.keep([payload for payload, _ in notes])
+                    await self._streamed.push(*(payload for payload, _ in notes), copies=kept)
                 finally:
                     for _, noted in notes:
                         if not noted.done():
                             noted.set_result(None)
         finally:
             self._noting = None
-
-    async def _pushed(self, *payloads: bytes) -> bool:
-        try:
-            async with asyncio.timeout(REDIS_WAIT_S):
-                for payload in payloads:
-                    await panic_stream.push(self._client, payload)
-        except Exception as error:  # any failure means: the journal has to do
-            log.warning("panic_stream_refused", error=type(error).__name__)
-            return False
-        return True
 
     def _show(self, panic: PanicIn) -> None:
         agency_id = panic.agency_id or self._rows.default_agency
@@ -223,30 +233,29 @@ class PanicDesk:
     # reading ----------------------------------------------------------------------------------------------------
 
     async def find(self, client_id: str, device_id: uuid.UUID) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
-        """A device's panic and who was told of it; None when PostgreSQL knows none. Raises StoreUnavailable."""
-        return await self._rows.find(client_id, device_id)
+        """A device's panic and who was told of it; None when PostgreSQL knows none. One that is yet to be cancelled is
+        told as its device was: as cancelled. Raises StoreUnavailable."""
+        try:
+            found = await self._rows.find(client_id, device_id)
+        except StoreUnavailable:
+            await self._draining.look()
+            raise
+        if found is None:
+            await self._draining.look()
+            return None
+        panic, told = found
+        wish = self._index.wish((str(panic["id"]), client_id), device_id)
+        if wish is not None and panic["cancel_asked_at"] is None:
+            panic["cancel_asked_at"] = from_ms(wish.received_ms)
+        return panic, told
 
     def waiting(self, client_id: str, device_id: uuid.UUID) -> PanicIn | None:
-        """A device's panic that this process has taken but PostgreSQL has not."""
-        for _, payload in self._journal.waiting():
-            record = self._records.open_own(payload)
-            if (
-                isinstance(record, PanicIn)
-                and record.device_id == device_id
-                and client_id.lower() in {str(record.id), (record.client_id or "").lower()}
-            ):
-                return record
-        return None
+        """A device's panic that waits for PostgreSQL: here, or in Redis as this process last saw it."""
+        return self._index.panic(client_id, device_id)
 
     def cancels_waiting(self, panic: PanicIn) -> bool:
         """Whether a wish to cancel this panic waits beside it."""
-        names = {str(panic.id), (panic.client_id or "").lower()}
-        return any(
-            isinstance(record := self._records.open_own(payload), CancelIn)
-            and record.device_id == panic.device_id
-            and record.panic_id.lower() in names
-            for _, payload in self._journal.waiting()
-        )
+        return self._index.wish((str(panic.id), panic.client_id), panic.device_id) is not None
 
     # life and drain ---------------------------------------------------------------------------------------------
 
@@ -279,6 +288,6 @@ class PanicDesk:
         StoreUnavailable as soon as PostgreSQL does."""
         await self._draining.drain(orphans=orphans)
 
-    async def sweep(self) -> None:
-        """While PostgreSQL is away: have told of what waits and was not told of yet."""
-        await self._draining.sweep()
+    async def sweep(self, *, whole: bool = True) -> None:
+        """While PostgreSQL is away: have told of what waits and was not told of yet, and of nothing cancelled."""
+        await self._draining.sweep(whole=whole)

@@ -3,37 +3,39 @@
     journals of the dead ──adopt──► own journal ──► one transaction a panic, with what was told of it ──► settled
                                     stream of Redis ──┘ (looked at less often: its panics are in somebody's journal)
 
+Presses come before wishes to cancel, which are judged once their panic is a row (`api.cancel_turns`).
+
 A panic that fails is tried for ever. One whose incident is open while its keys are away is tried at growing intervals,
 and told of by the routes last known meanwhile.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
 
+from api.cancel_turns import CancelTurns
 from api.journal_keeper import JournalKeeper
+from api.panic_index import PanicIndex, Record, in_turn
 from api.panic_journal import PanicJournal
 from api.panic_outage import PanicOutage
-from api.panic_records import PanicRecords, Record
+from api.panic_records import PanicRecords
 from api.panic_rows import PanicRows
+from api.panic_streamed import Opened, Streamed
 from core.clock import to_ms
 from core.domain.panic import CancelIn, PanicIn
 from core.domain.told import ToldIn
 from core.errors import KeyUnavailable, NotAllowed, StoreUnavailable
 from core.key_rings import KeyLost
 from core.metrics import PANICS_UNTOLD, PANICS_WAITING
-from core.redis import panics as panic_stream
-from core.redis.client import Client
 from core.service import Service
 from core.vault import Unsealable
 
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-REDIS_WAIT_S: Final = 0.5
 DRAIN_INTERVAL_S: Final = 0.5
 ORPHANS_EVERY: Final = 10
 """Rounds of the drain between two looks at the stream and for journals of dead processes."""
@@ -71,8 +72,9 @@ class Draining:
         self,
         rows: PanicRows,
         records: PanicRecords,
-        client: Client,
+        streamed: Streamed,
         journal: JournalKeeper,
+        index: PanicIndex,
         directory: Path,
         outage: PanicOutage | None = None,
         *,
@@ -80,8 +82,10 @@ class Draining:
     ) -> None:
         self._rows = rows
         self._records = records
-        self._client = client
+        self._streamed = streamed
         self._journal = journal
+        self._index = index
+        self._cancels = CancelTurns(rows, index, monotonic)
         self._directory = directory
         self._outage = outage
         self._monotonic = monotonic
@@ -94,7 +98,8 @@ class Draining:
     async def drain(self, *, orphans: bool) -> None:
         """Bring everything in, once. Raises StoreUnavailable as soon as PostgreSQL does."""
         adopted = not orphans or await self._journal.adopt(self._records.sealed)
-        PANICS_WAITING.set(len(self._journal.waiting()))
+        PANICS_WAITING.set(self._journal.count())
+        self._cancels.begin_round()
         if orphans:
             await self._rows.look_up_default_agency()
         await self._drain_journal()
@@ -103,14 +108,21 @@ class Draining:
         if not adopted:  # this process has no disk
             await self._drain_abandoned()
 
-    async def sweep(self) -> None:
-        """Have told by the routes last known what waits and is nobody's; while PostgreSQL is away."""
+    async def sweep(self, *, whole: bool) -> None:
+        """Have told by the routes last known what waits and is nobody's, and contacts no more of what is to be
+        cancelled, by whichever process took that; while PostgreSQL is away."""
+        await self.look(whole=whole)
         if self._outage is not None:
             records = [record for _, record in await self._open_left(set_aside=False)]
             self._outage.sweep(
                 [record for record in records if isinstance(record, PanicIn)],
                 [record for record in records if isinstance(record, ToldIn)],
             )
+            self._outage.hush(self._index.cancelling())
+
+    async def look(self, *, whole: bool = False) -> None:
+        """See what other processes have put into the stream."""
+        await self._streamed.look(self._open_as_it_is, whole=whole)
 
     # the journal ------------------------------------------------------------------------------------------------
 
@@ -122,22 +134,14 @@ class Draining:
                 told.setdefault(record.panic_id, []).append((place, record))
         if self._outage is not None and any(isinstance(record, PanicIn) for _, record in left):
             await self._rows.probe()  # only then is telling paused for the rows
-        held: list[PanicIn] = []
         # Those that people heard of come first: each opens its incident, and others of the same person fold into it.
-        left.sort(key=lambda one: not (isinstance(one[1], PanicIn) and one[1].id in told))
-        for place, record in left:
+        for place, record in in_turn(left, lambda panic: panic.id in told):
             if isinstance(record, PanicIn):
                 mine = told.pop(record.id, [])
                 if await self._panic(record, [one for _, one in mine]):
                     for settled in (place, *(one for one, _ in mine)):
                         self._settle(settled)
-                elif record.id not in self._untold:
-                    held.append(record)
-            elif (
-                isinstance(record, CancelIn)
-                and not any(_is_of(record, panic) for panic in held)
-                and await self._cancel(record)
-            ):
+            elif isinstance(record, CancelIn) and await self._cancels.judge(record):
                 self._settle(place)
         for place in await self._late(told.values()):
             self._settle(place)
@@ -151,21 +155,28 @@ class Draining:
         left = self._journal.left()
         before, self._opened = self._opened, {}
         for place, payload in left:
-            record: Record | Literal[True] | None = before.get(place)
+            record: Opened = before.get(place)
             record = record or await self._open(payload, set_aside=set_aside)
             if record is True:
                 self._journal.settle(place)
-            elif record is not None:
+            elif record:
                 self._opened[place] = record
+                self._index.note(place, record)
         return list(self._opened.items())
 
-    async def _open(self, payload: bytes, *, set_aside: bool) -> Record | Literal[True] | None:
-        """The record; None when it does not open now; True when it was no record, and is set aside."""
+    async def _open_as_it_is(self, payload: bytes) -> Opened:
+        return await self._open(payload, set_aside=False)
+
+    async def _open_or_set_aside(self, payload: bytes) -> Opened:
+        return await self._open(payload, set_aside=True)
+
+    async def _open(self, payload: bytes, *, set_aside: bool) -> Opened:
+        """What came of it; True: it was no record, and is set aside."""
         try:
             return await self._records.open(payload)
         except (msgspec.DecodeError, Unsealable) as error:
             if not set_aside:
-                return None
+                return False
             await self._rows.set_aside(self._records.sealed(payload), error)
             return True
         except KeyLost as error:  # never given up: the key may be put back
@@ -231,18 +242,6 @@ class Draining:
         if self._outage is not None:
             self._outage.forget(panic.id)
 
-    async def _cancel(self, wish: CancelIn) -> bool:
-        try:
-            await self._rows.commit_cancel(wish, lambda: True)  # her phone was told "cancelled" long ago
-        except NotAllowed:
-            return True
-        except StoreUnavailable:
-            raise
-        except Exception as error:
-            log.error("panic_not_drained", error=type(error).__name__)
-            return False
-        return True
-
     async def _late(self, told: Iterable[list[tuple[int, ToldIn]]]) -> list[int]:
         """Note what was told of panics that do not wait here; the places of what is done with."""
         waiting = [(place, one) for some in told for place, one in some]
@@ -255,59 +254,41 @@ class Draining:
     # the stream, and the dead -----------------------------------------------------------------------------------
 
     async def _drain_stream(self) -> None:
-        entries = []
-        for entry, payload in await self._streamed():
-            record = await self._open(payload, set_aside=True)
-            if record is True:
-                await panic_stream.drop(self._client, entry)
-            elif record is not None:
-                entries.append((entry, record))
+        await self._streamed.look(self._open_or_set_aside, whole=True)
         here = {record.id for record in self._opened.values() if isinstance(record, PanicIn)}
+        entries = list(self._streamed.entries.items())
         told: dict[uuid.UUID, list[tuple[str, ToldIn]]] = {}
         for entry, record in entries:
             if isinstance(record, ToldIn):
                 told.setdefault(record.panic_id, []).append((entry, record))
         done: list[str] = []
-        for entry, record in entries:
+        for entry, record in in_turn(entries, lambda panic: panic.id in told):
             if isinstance(record, PanicIn) and record.id not in here:
                 mine = told.pop(record.id, [])
                 if await self._panic(record, [one for _, one in mine]):
                     done += [entry, *(one for one, _ in mine)]
-            elif isinstance(record, CancelIn) and await self._cancel(record):
+            elif isinstance(record, CancelIn) and await self._cancels.judge(record):
                 done.append(entry)
         late = [(entry, one) for some in told.values() for entry, one in some]
         taken = {one.delivery.id for one in await self._rows.note_late([one for _, one in late])} if late else set()
         oldest = to_ms(self._rows.clock()) - TOLD_KEPT_MS
         done += [entry for entry, one in late if one.delivery.id in taken or one.sent_ms < oldest]
         for entry in done:
-            await panic_stream.drop(self._client, entry)
-
-    async def _streamed(self) -> list[tuple[str, bytes]]:
-        try:
-            async with asyncio.timeout(REDIS_WAIT_S):
-                return await panic_stream.read(self._client)
-        except Exception:  # Redis away: the journals have what it has
-            return []
+            await self._streamed.drop(entry)
 
     async def _drain_abandoned(self) -> None:
         with contextlib.closing(PanicJournal.abandoned(self._directory)) as journals:
             for journal in journals:
                 for place, payload in journal.waiting():
-                    if await self._drained(await self._open(payload, set_aside=True)):
+                    if await self._drained(await self._open_or_set_aside(payload)):
                         journal.settle(place)
 
-    async def _drained(self, record: Record | Literal[True] | None) -> bool:
+    async def _drained(self, record: Opened) -> bool:
         if isinstance(record, PanicIn):
             return await self._panic(record, ())
         if isinstance(record, CancelIn):
-            return await self._cancel(record)
+            return await self._cancels.judge(record)
         return record is True
-
-
-def _is_of(wish: CancelIn, panic: PanicIn) -> bool:
-    """Whether a wish is to cancel this panic."""
-    names = {str(panic.id), (panic.client_id or "").lower()}
-    return wish.device_id == panic.device_id and wish.panic_id.lower() in names
 
 
 class PanicDrain(Service):
@@ -338,11 +319,12 @@ class PanicDrain(Service):
 
     async def _once(self, *, orphans: bool, rehearse: bool) -> None:
         try:
-            await self._desk.drain(orphans=orphans)
-            if rehearse:
-                await self._desk.rehearse()
-        except StoreUnavailable:
-            await self._desk.sweep()
+            try:
+                await self._desk.drain(orphans=orphans)
+                if rehearse:
+                    await self._desk.rehearse()
+            except StoreUnavailable:
+                await self._desk.sweep(whole=orphans)
         except Exception as error:  # the drain outlives whatever a disk or a store comes up with
             log.error("panic_drain_failed", error=type(error).__name__)
 

@@ -151,6 +151,11 @@ class PanicJournal:
         with self._guard:
             return sorted((place, payload) for place, payload in self._waiting.items() if place not in self._in_hand)
 
+    def count(self) -> int:
+        """How many records are not settled."""
+        with self._guard:
+            return len(self._waiting)
+
     def waiting(self) -> list[tuple[int, bytes]]:
         """(place, payload) of what is not settled, oldest first."""
         with self._guard:

@@ -19,7 +19,7 @@ import contextlib
 import math
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Protocol
@@ -84,6 +84,7 @@ class PanicOutage:
         self._post = post
         self._clock = clock
         self._keep: Callable[[ToldIn], Awaitable[None]] | None = None
+        self._is_cancelling: Callable[[PanicIn], bool] = lambda _: False
         self._tellings: dict[uuid.UUID, _Telling] = {}
         self._first_of: dict[str, uuid.UUID] = {}
         """Who pressed → the panic that is told of for all of theirs."""
@@ -91,6 +92,10 @@ class PanicOutage:
     def kept_by(self, keep: Callable[[ToldIn], Awaitable[None]]) -> None:
         """Have what was told noted by `keep`, durably."""
         self._keep = keep
+
+    def hushed_by(self, is_cancelling: Callable[[PanicIn], bool]) -> None:
+        """Have it asked, before telling of a panic begins, whether its device has asked to cancel."""
+        self._is_cancelling = is_cancelling
 
     def tell(self, panic: PanicIn, *, to_staff: bool = True) -> None:
         """Begin to tell of a panic; a second call does nothing. Returns at once. Without `to_staff` it does not
@@ -147,11 +152,12 @@ class PanicOutage:
             for subject in [one for one, first in self._first_of.items() if first == panic_id]:
                 del self._first_of[subject]
 
-    def hush(self, device_id: uuid.UUID) -> None:
-        """Tell contacts no more of a device's panics: it asked to cancel, perhaps under duress. Dispatchers hear on."""
+    def hush(self, device_ids: Set[uuid.UUID]) -> None:
+        """Tell contacts no more of these devices' panics, nor of others of whoever pressed: they asked to cancel,
+        perhaps under duress. Dispatchers hear on."""
+        hers = {_subject(one.panic) for one in self._tellings.values() if one.panic.device_id in device_ids}
         for telling in self._tellings.values():
-            if telling.panic.device_id == device_id:
-                telling.hushed = True
+            telling.hushed = telling.hushed or _subject(telling.panic) in hers
 
     async def close(self) -> None:
         """Let what is with a provider end, for a moment, and close the channels."""
@@ -167,6 +173,7 @@ class PanicOutage:
         await self._post.aclose()
 
     def _begin(self, telling: _Telling) -> None:
+        telling.hushed = telling.hushed or self._is_cancelling(telling.panic)
         if telling.task is None and not telling.closed.is_set():
             telling.task = asyncio.create_task(self._tell(telling, telling.closed), name=f"told-{telling.panic.id}")
 

@@ -10,12 +10,8 @@ from typing import Final
 
 import msgspec
 
-from core.domain.panic import CancelIn, PanicIn
-from core.domain.told import ToldIn
+from api.panic_index import Record
 from core.vault import Traveller, Unsealable
-
-Record = PanicIn | CancelIn | ToldIn
-"""What waits: a press, a wish to cancel it, or who was told of it meanwhile."""
 
 PLAIN: Final = b"{"
 """How a record begins that an earlier version wrote, plain; no sealed one does."""
@@ -56,13 +52,12 @@ class PanicRecords:
         record: Record = _decode(plain)
         return record
 
-    def open_own(self, payload: bytes) -> Record | None:
-        """A record that this process sealed; None for one whose key it would have to ask for."""
+    def key_of(self, payload: bytes) -> bytes:
+        """What stands for the key it is sealed with; nothing for one that is plain, or nothing sealed."""
         try:
-            plain = self._traveller.open_known(payload)
-            return _decode(plain) if plain is not None else None
-        except (Unsealable, msgspec.DecodeError):
-            return None
+            return b"" if payload.startswith(PLAIN) else self._traveller.key_of(payload)
+        except Unsealable:
+            return b""
 
     def sealed(self, payload: bytes) -> bytes:
         """What is kept of a payload that is no record: never plain."""

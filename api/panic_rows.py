@@ -114,6 +114,11 @@ class PanicRows:
                 return None
             return panic, list(await store.told(connection, panic["incident_id"]))
 
+    async def knows(self, client_id: str, device_id: uuid.UUID) -> bool:
+        """Whether a device's panic is a row. Raises StoreUnavailable."""
+        async with self._database.connection(timeout_s=POSTGRES_WAIT_S) as connection:
+            return await store.find_of_device(connection, client_id, device_id) is not None
+
     async def probe(self) -> None:
         """Raise StoreUnavailable unless PostgreSQL answers within its second."""
         async with self._database.connection(timeout_s=POSTGRES_WAIT_S) as connection:

@@ -59,6 +59,12 @@ PANICS_UNTOLD = Gauge(
 PANICS_WAITING = Gauge(
     "qorgan_panics_waiting", "Records that wait in a panic journal for PostgreSQL.", multiprocess_mode="livesum"
 )
+PANICS_STREAMED = Gauge(
+    "qorgan_panics_streamed",
+    "Records in the panic stream of Redis, by whether a process can open them.",
+    ["readable"],
+    multiprocess_mode="livemax",
+)
 OUTAGE_DELIVERIES = Counter(
     "qorgan_outage_deliveries_total", "Attempts to tell of a panic by the routes last known.", ["channel", "result"]
 )

@@ -140,11 +140,9 @@ class Traveller:
                 self._opened.popitem(last=False)
         return self._decrypted(cipher, prefix, sealed)
 
-    def open_known(self, sealed: bytes) -> bytes | None:
-        """The payload when its key is at hand, as its own always is; else None. Raises Unsealable."""
-        prefix, _ = self._prefix_of(sealed)
-        cipher = self._cipher if prefix == self._prefix else self._opened.get(prefix)
-        return self._decrypted(cipher, prefix, sealed) if cipher is not None else None
+    def key_of(self, sealed: bytes) -> bytes:
+        """What stands for the key of a payload: the same for all that are sealed with it. Raises Unsealable."""
+        return self._prefix_of(sealed)[0]
 
     def _prefix_of(self, sealed: bytes) -> tuple[bytes, Wrapped]:
         try:

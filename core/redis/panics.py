@@ -10,11 +10,18 @@ from core.redis.client import Client
 FIELD: Final = b"p"
 PENDING_BOUND: Final = 1_000
 """Entries read at once."""
+COPIES_BOUND: Final = 50_000
+"""So many entries wait here at most of what is on a disk as well: some 50 MB. Nothing is dropped for it."""
 
 
 async def push(client: Client, payload: bytes) -> None:
     """Add one, sealed (core.vault.Traveller); durable when this returns (the store fsyncs before it answers)."""
     await client.xadd(keys.PANICS, {FIELD: payload})
+
+
+async def length(client: Client) -> int:
+    """How many there are."""
+    return int(await client.xlen(keys.PANICS))
 
 
 async def read(client: Client, after: str = "0-0", count: int = PENDING_BOUND) -> list[tuple[str, bytes]]:
