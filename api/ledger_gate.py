@@ -2,9 +2,10 @@
 
 Somebody may stand in the ledger and be in the database all the same: a backup was restored, or a process died between
 the ledger and the commit. The second puts itself right (whoever asked is due, and is erased); after the first the owner
-of the tables has to (`qorgan migrate`). Until then nothing of anybody is shown or changed here: a restored database is
-closed, boards and sockets too. Panics, devices' pings and health are served from the first moment, whatever the ledger
-or the stores are like; their messages go out, none of them about who was erased.
+of the tables has to (`qorgan migrate`). Or the ledger is not whole (it lacks somebody who was erased in the database),
+or is missing where one is required (`QORGAN_LEDGER`). Until all is right nothing of anybody is shown or changed here: a
+restored database is closed, boards and sockets too. Panics, devices' pings and health are served from the first moment,
+whatever the ledger or the stores are like; their messages go out, none of them about who was erased.
 """
 
 from __future__ import annotations
@@ -92,8 +93,12 @@ class LedgerGate(Service):
             self._say(f"{count:,} people who were erased are in this database again; run `qorgan migrate`.")
 
     async def _count(self) -> int:
-        if not ledger_path(self._settings).exists():
-            return 0
+        path = ledger_path(self._settings)
+        if self._settings.ledger == "required" and not path.exists():
+            raise Misconfigured(
+                f"There is no erasure ledger {path} and QORGAN_LEDGER requires one; put it there, or, if there never"
+                " was one or it is lost, say so: `qorgan erasure rebuild` (docs/encryption.md)."
+            )
         ledger = load_ledger(self._settings)
         count = await count_unapplied(self._database, ledger)
         if count:

@@ -51,6 +51,10 @@ class ErasureLedger:
         self._signer = signer
         self._trusted = trusted
 
+    def begin(self) -> None:
+        """Make the file, empty, where there is none. Raises Misconfigured when it cannot be written."""
+        self.append([])
+
     def append(self, erasures: Sequence[Erasure]) -> None:
         """Add lines and have them on disk. Raises Misconfigured when it cannot be written, or was changed."""
         try:

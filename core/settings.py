@@ -166,6 +166,11 @@ class Settings(BaseSettings):
         None,
         description="Where the erasure ledger is kept, apart from database and backups; none: in the data directory.",
     )
+    ledger: Literal["if_any", "required"] = Field(
+        "if_any",
+        description="Whether there has to be an erasure ledger before anything is shown: `required` always, as"
+        " production wants it; `if_any` when the database knows of an erasure.",
+    )
     break_glass_s: int = Field(
         3600, ge=60, le=86_400, description="How long a sealed case stays open to who broke its glass."
     )

@@ -118,12 +118,20 @@ async def _run(settings: Settings, targets: list[str], console: Console) -> None
 
 @app.command()
 def migrate() -> None:
-    """Bring the database to the newest schema, and seal what an older version left plain."""
+    """Bring the database to the newest schema, erase again who stands in the erasure ledger, and seal what an older
+    version left plain.
+
+    Services wait for the schema alone: what is wrong with the ledger, or a key service that is away, is said and stops
+    nothing here. The api shows nobody until it is right.
+    """
     from infra.opening import open_database
 
     with open_stores(load_settings()) as settings, progress() as bar:
         task = bar.add_task("Sealing", total=None, visible=False)
-        shards = asyncio.run(open_database(settings, lambda done: bar.update(task, completed=done, visible=True)))
+        opening = open_database(
+            settings, lambda done: bar.update(task, completed=done, visible=True), serve_anyway=True
+        )
+        shards = asyncio.run(opening)
     out().print(f"The schema is up to date ({shards} shards).")
 
 

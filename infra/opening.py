@@ -10,7 +10,7 @@ from core.clock import utc_now
 from core.erasure_ledger import ledger_path, load_ledger
 from core.errors import Misconfigured, StoreUnavailable
 from core.postgres.database import Database
-from core.postgres.migrate import migrate
+from core.postgres.migrate import installed_at, migrate
 from core.redis.client import connect
 from core.secret_box import SecretBox
 from core.settings import Settings
@@ -24,8 +24,10 @@ async def open_database(settings: Settings, progress: Progress = stay_quiet, *, 
     """Bring the database to the newest schema, erase again whoever stands in the erasure ledger (a backup may have been
     restored), and seal what an older version left plain; returns its shards.
 
-    Raises Misconfigured, StoreUnavailable. With `serve_anyway` a ledger that was changed raises nothing, nor does a key
-    service that is away: processes are started then, the api serves panics alone, and the next start does the rest.
+    A new installation whose ledger is required gets an empty one. Raises Misconfigured, StoreUnavailable. With
+    `serve_anyway` whatever the ledger is like raises nothing, nor does a key service that is away: the schema is as it
+    should be, processes are started then, the api serves panics alone (`api.ledger_gate`), and the next start does the
+    rest.
     """
     assert settings.database_url is not None
     url = settings.database_url.get_secret_value()
@@ -35,10 +37,14 @@ async def open_database(settings: Settings, progress: Progress = stay_quiet, *, 
     if settings.redis_url is not None:
         redis = connect(settings.redis_url.get_secret_value(), cluster=settings.redis_cluster)
     try:
-        shards = await migrate(url, settings.shard_count, utc_now())
+        now = utc_now()
+        shards = await migrate(url, settings.shard_count, now)
         try:
-            await apply_ledger(database, redis, load_ledger(settings), utc_now())
-        except Misconfigured as error:
+            ledger = load_ledger(settings)
+            if settings.ledger == "required" and await installed_at(database) == now:
+                ledger.begin()
+            await apply_ledger(database, redis, ledger, utc_now())
+        except (Misconfigured, StoreUnavailable) as error:
             if not serve_anyway:
                 raise
             log.error("ledger_not_applied", reason=error.detail)

@@ -83,7 +83,7 @@ MEANINGS = {
     "too_many_connections": "The process has as many connections as it takes; try again shortly.",
     "ingest_unavailable": "Pings cannot be made durable now; keep them and try again.",
     "store_unavailable": "A store does not answer; try again shortly.",
-    "ledger_unapplied": "A backup was restored and who was erased is back; run `qorgan migrate`. Panics are served.",
+    "ledger_unapplied": "Who was erased is back, or the ledger is missing: run `qorgan migrate`. Panics are served.",
     "request_timeout": "The request took longer than allowed; try again, or ask for less.",
     "service_stopping": "The process is ending; try again, another one answers.",
     "internal_error": "A defect of ours; the log has it under the request's id.",

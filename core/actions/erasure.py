@@ -23,7 +23,7 @@ from core.clock import Clock
 from core.domain.delivery import PRIORITY_REST, Delivery
 from core.domain.sealing import person
 from core.erasure_ledger import Erasure, ErasureLedger
-from core.errors import Conflict, InvalidInput, NotFound, StoreUnavailable
+from core.errors import Conflict, InvalidInput, Misconfigured, NotFound, StoreUnavailable
 from core.ids import derived_id, new_id
 from core.postgres import audit, erasures, holds, keys
 from core.postgres.cases import compile_people
@@ -259,14 +259,14 @@ async def _carry_out(
 async def apply_ledger(database: Database, client: Client | None, ledger: ErasureLedger, now: datetime) -> int:
     """Erase again whoever stands in the ledger and is there all the same, as after a restored backup; returns how many.
 
-    Who was held since, or is in an incident opened since, was not erased then and waits (SQL `unapplied_erasures`). Who
-    was erased in the database and does not stand in the ledger is written there: the ledger was lost, not the deed.
-    Needs the tables' owner. Raises Misconfigured when the ledger was changed, StoreUnavailable.
+    Who was held since, or is in an incident opened since, was not erased then and waits (SQL `unapplied_erasures`).
+    Needs the tables' owner. Raises Misconfigured when the ledger was changed or lacks somebody (`check_whole`),
+    StoreUnavailable.
     """
     stated = await asyncio.to_thread(ledger.read)
+    await check_whole(database, ledger, stated)
     async with database.connection() as connection:
         there = set(await erasures.unapplied(connection, _lines(stated)))
-        missing = await erasures.erased_besides(connection, [one.person_id for one in stated])
     for one in {one.person_id: one for one in stated if one.person_id in there}.values():
         async with database.transaction() as connection:
             await erasures.lock_person(connection, one.person_id)
@@ -282,15 +282,44 @@ async def apply_ledger(database: Database, client: Client | None, ledger: Erasur
             )  # fmt: skip
             if client is not None:
                 await forget(client, worn, [one.person_id])
-    if missing:
-        lost = [Erasure(person_id, agency_id, at, "found") for person_id, agency_id, at in missing]
-        await asyncio.to_thread(ledger.append, lost)
     return len(there)
 
 
-async def count_unapplied(database: Database, ledger: ErasureLedger) -> int:
-    """How many people stand in the ledger and are there all the same: nothing may be served while there is one."""
+async def check_whole(database: Database, ledger: ErasureLedger, stated: Sequence[Erasure]) -> None:
+    """Raise Misconfigured when somebody was erased in the database who does not stand in the ledger.
+
+    Each stands there before her erasure is committed, so this is not the ledger of this database, or an old copy, or
+    none: who was erased since the copy, or since a backup that was restored, is then known to nobody.
+    """
+    async with database.connection() as connection:
+        missing = await erasures.erased_besides(connection, [one.person_id for one in stated])
+    if missing:
+        raise Misconfigured(
+            f"The erasure ledger {ledger.path} lacks {len(missing):,} people who are erased in this database; put the"
+            " true file in its place, or, if it is lost, say so: `qorgan erasure rebuild` (docs/encryption.md)."
+        )
+
+
+async def rebuild_ledger(database: Database, ledger: ErasureLedger) -> int:
+    """Write into the ledger, made if there is none, who is erased in the database and not in it; returns how many.
+
+    For a ledger that is lost: who was erased after a backup that was restored stays unknown. Raises as `apply_ledger`.
+    """
     stated = await asyncio.to_thread(ledger.read)
+    async with database.connection() as connection:
+        missing = await erasures.erased_besides(connection, [one.person_id for one in stated])
+    lost = [Erasure(person_id, agency_id, at, "found") for person_id, agency_id, at in missing]
+    await asyncio.to_thread(ledger.append, lost)
+    return len(lost)
+
+
+async def count_unapplied(database: Database, ledger: ErasureLedger) -> int:
+    """How many people stand in the ledger and are there all the same: nothing may be served while there is one.
+
+    Raises Misconfigured when the ledger was changed or lacks somebody (`check_whole`).
+    """
+    stated = await asyncio.to_thread(ledger.read)
+    await check_whole(database, ledger, stated)
     if not stated:
         return 0
     async with database.connection() as connection:

@@ -10,7 +10,7 @@ import asyncpg
 from pogo_core.util.migrate import apply
 
 from core.errors import Misconfigured, StoreUnavailable
-from core.postgres.database import AWAY, CONNECT_TIMEOUT_S
+from core.postgres.database import AWAY, CONNECT_TIMEOUT_S, Database
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 SCHEMA = Path(__file__).parent / "schema.sql"
@@ -55,3 +55,10 @@ async def migrate(url: str, shard_count: int, now: datetime) -> int:
             f"The database was made with {stored} shards; set QORGAN_SHARD_COUNT={stored} (it cannot change)."
         )
     return stored
+
+
+async def installed_at(database: Database) -> datetime:
+    """When the schema was first made."""
+    async with database.connection() as connection:
+        moment: datetime = await connection.fetchval("SELECT installed_at FROM installation")
+    return moment

@@ -16,7 +16,7 @@ from core.actions.unit_of_work import act
 from core.clock import utc_now
 from core.domain.sealing import person
 from core.erasure_ledger import ErasureLedger, load_ledger
-from core.errors import StoreUnavailable
+from core.errors import Misconfigured, StoreUnavailable
 from core.ids import new_id
 from core.key_rings import LocalRing
 from core.postgres import deliveries, keys
@@ -359,15 +359,35 @@ async def test_a_restored_backup_is_not_served_until_the_ledger_was_applied(
     assert (await case.told())["identity"] == {}
 
 
-async def test_a_lost_ledger_is_written_again_from_who_is_erased(
-    case: Case, database: Database, hands: Any, redis_client: Any
+@pytest.mark.parametrize("left", [None, b""], ids=["no file", "an old copy"])
+async def test_a_lost_ledger_closes_what_is_read_until_somebody_says_that_it_is_lost(
+    case: Case, database: Database, settings: Settings, hands: Any, redis_client: Any, left: bytes | None
 ) -> None:
+    case.ledger = load_ledger(settings)
     await case.asked_and_confirmed()
     hands.forward(days=14)
     await case.carry_out()
     case.ledger.path.unlink()
-    await erasure.apply_ledger(database, redis_client, case.ledger, utc_now())
+    if left is not None:
+        case.ledger.path.write_bytes(left)
+    assert await looked(settings, case) is State.CLOSED
+    with pytest.raises(Misconfigured, match="lacks 1 people"):
+        await erasure.apply_ledger(database, redis_client, case.ledger, utc_now())
+    assert case.ledger.read() == [], "nobody writes it anew unasked: it may be somewhere"
+    assert await erasure.rebuild_ledger(database, case.ledger) == 1
+    assert await erasure.rebuild_ledger(database, case.ledger) == 0
     assert [(one.person_id, one.rule) for one in case.ledger.read()] == [(case.her_id, "found")]
+    assert await looked(settings, case) is State.OPEN
+
+
+async def test_where_a_ledger_is_required_none_closes_what_is_read(
+    case: Case, database: Database, settings: Settings
+) -> None:
+    assert await looked(settings, case) is State.OPEN, "nobody was ever erased"
+    required = settings.model_copy(update={"ledger": "required"})
+    assert await looked(required, case) is State.CLOSED
+    assert await erasure.rebuild_ledger(database, load_ledger(required)) == 0
+    assert await looked(required, case) is State.OPEN
 
 
 async def test_where_she_is_now_leaves_redis(case: Case, hands: Any, redis_client: Any, database: Database) -> None:

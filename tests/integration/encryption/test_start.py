@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
+import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,7 +16,7 @@ from pydantic import SecretStr
 
 from api.ledger_gate import LedgerGate, State
 from core.clock import utc_now
-from core.erasure_ledger import Erasure, ErasureLedger, load_ledger
+from core.erasure_ledger import Erasure, ErasureLedger, ledger_path, load_ledger
 from core.errors import Misconfigured, StoreUnavailable
 from core.ids import new_id
 from core.postgres.database import Database
@@ -101,6 +104,60 @@ async def test_a_ledger_that_was_changed_closes_what_is_read_and_stops_no_start(
     async with Target("api", settings, logins) as api, httpx.AsyncClient(base_url=api.base_url) as client:
         assert (await client.post("/v1/panic", **press(case.phone["token"]))).status_code == 201
         assert (await client.get("/v1/board")).json()["code"] == "ledger_unapplied"
+
+
+async def qorgan(settings: Settings, *command: str, **environment: str) -> tuple[int | None, str]:
+    """The command as an operator gives it: its exit status, and all it said."""
+    assert settings.database_url is not None
+    assert settings.redis_url is not None
+    assert settings.keys is not None
+    process = await asyncio.create_subprocess_exec(
+        str(Path(sys.executable).parent / "qorgan"), *command,
+        env={
+            **os.environ,
+            "QORGAN_DATABASE_URL": settings.database_url.get_secret_value(),
+            "QORGAN_REDIS_URL": settings.redis_url.get_secret_value(),
+            "QORGAN_DATA_DIR": str(settings.data_dir),
+            "QORGAN_SHARD_COUNT": str(settings.shard_count),
+            "QORGAN_KEYS": settings.keys.get_secret_value(),
+            **environment,
+        },
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    said, _ = await process.communicate()
+    return process.returncode, said.decode()
+
+
+async def test_services_wait_for_the_schema_and_not_for_the_ledger(
+    case: Case, true_ledger: ErasureLedger, settings: Settings
+) -> None:
+    true_ledger.append([line_of(case)])
+    true_ledger.path.write_bytes(true_ledger.path.read_bytes().replace(b'"request"', b'"nothing"'))
+    status, said = await qorgan(settings, "migrate")
+    assert status == 0, said
+    assert "was changed" in said
+    assert "The schema is up to date" in said
+
+
+async def test_a_new_installation_begins_its_ledger_and_an_old_one_says_that_it_has_none(
+    case: Case, settings: Settings, database: Database, posts: Any, redis_client: Any
+) -> None:
+    required = settings.model_copy(update={"ledger": "required"})
+    gate = LedgerGate(required, posts.device, redis_client, utc_now)
+    status, said = await qorgan(settings, "migrate", QORGAN_LEDGER="required")
+    assert status == 0, said
+    assert not ledger_path(settings).exists()
+    await gate.look()
+    assert gate.state is State.CLOSED, "it may be a backup on a host without its ledger"
+    status, said = await qorgan(settings, "erasure", "rebuild")
+    assert status == 0, said
+    await gate.look()
+    assert gate.state is State.OPEN
+    ledger_path(settings).unlink()
+    async with database.transaction() as connection:
+        await connection.execute("DELETE FROM installation")
+    await open_database(required)
+    assert ledger_path(settings).read_bytes() == b"", "a new one"
 
 
 async def test_while_postgres_has_not_answered_nobody_knows_and_nothing_is_read(
