@@ -19,7 +19,7 @@ from core.domain.panic import CANCELLED, TOKEN_DOUBTS, PanicIn, is_quiet, place_
 from core.errors import NotAllowed, Unavailable
 from core.ids import derived_id, timed_id
 from core.metrics import INCIDENTS_OPENED
-from core.postgres import audit
+from core.postgres import audit, pins
 from core.postgres import incidents as incident_store
 from core.postgres import panics as store
 from core.postgres.incidents import Row
@@ -246,6 +246,8 @@ async def _press_again(
 ) -> None:
     """A press on an open panic: it is more urgent than before, whatever was said of cancelling meanwhile."""
     detail = {name: value for name, value in row["detail"].items() if name not in CANCEL_FIELDS}
+    if row["detail"].get("cancel_unverified") and await pins.are_set(unit.connection, row["victim_id"]):
+        detail["cancel_unverified"] = True  # it may have been the duress PIN: she stays unwritten to until one is read
     detail["presses"] = int(detail.get("presses", 1)) + 1  # none yet, where a duress PIN opened it
     if not presser.doubts:
         detail["verified"] = True

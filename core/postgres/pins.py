@@ -72,6 +72,11 @@ async def lock(connection: Connection, person_id: uuid.UUID) -> Kept | None:
     return Kept(Tries(row["wrong_tries"], row["wrong_at"]), row["forced"], row["updated_at"])
 
 
+async def are_set(connection: Connection, person_id: uuid.UUID) -> bool:
+    """Whether a person has PINs, readable or not."""
+    return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM person_pin WHERE person_id = $1)", person_id))
+
+
 async def keep_tries(connection: Connection, person_id: uuid.UUID, tries: Tries) -> None:
     """Keep the wrong tries."""
     await connection.execute(

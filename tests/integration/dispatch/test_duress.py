@@ -18,10 +18,11 @@ import pytest
 from api import even_time
 from core.actions.unit_of_work import act
 from core.clock import to_ms, utc_now
-from core.domain.panic import CancelIn
+from core.domain.panic import CancelIn, is_quiet
 from core.pin_hashes import PinHasher
 from core.postgres import pins
 from core.postgres.asking import people_in_panic
+from core.postgres.routing import push_devices
 
 Query = Callable[..., Any]
 PIN, DURESS_PIN, WRONG_PIN = "2580", "911911", "7777"
@@ -227,6 +228,36 @@ async def test_a_new_press_after_a_right_pin_is_a_panic_like_any_other(phone: An
     assert [(page["template"], page["data"].get("presses")) for page in pages] == [
         ("incident_dispatcher", None), ("cancel_asked_dispatcher", None), ("panic_again_dispatcher", 2),
     ]  # fmt: skip
+
+
+async def test_a_press_after_a_pin_that_nobody_could_read_ends_no_quiet_before_one_is_read(
+    phone: Any, query: Query, database: Any
+) -> None:
+    """It may have been the duress PIN, and the press may be his."""
+    flip = "UPDATE person_pin SET hashes_sealed = set_byte(hashes_sealed, 40, get_byte(hashes_sealed, 40) # 1)"
+    first = await press(phone, mode="audible")
+    await query(flip)
+    await cancel(phone, first, DURESS_PIN)
+    second = await press(phone, mode="audible")
+    [row] = await query("SELECT do_not_call, detail FROM incident")
+    assert (row["do_not_call"], is_quiet(row["detail"]), row["detail"].get("cancel_asked_at")) == (True, True, None)
+    async with database.connection() as connection:
+        person_id = await connection.fetchval("SELECT victim_id FROM incident")
+        assert await push_devices(connection, [person_id]) == []
+    assert (await phone.get(f"/v1/panic/{second}")).json()["state"] == "open"
+    await query(flip)
+    await cancel(phone, second, PIN)
+    [row] = await query("SELECT do_not_call, detail FROM incident")
+    assert (row["do_not_call"], is_quiet(row["detail"]), row["detail"]["cancel_pin"]) == (False, False, "right")
+
+
+async def test_who_has_no_pins_is_written_to_again_after_a_press(api: Any, pair: Any, query: Query) -> None:
+    await api.context.registry.refresh()
+    async with api.client(pair.phone_token) as client:
+        await cancel(client, await press(client), "1234")
+        await press(client)
+    [row] = await query("SELECT detail FROM incident")
+    assert not is_quiet(row["detail"])
 
 
 async def test_a_duress_pin_for_a_panic_that_is_over_opens_one_she_never_hears_of(
