@@ -111,10 +111,11 @@ async def note_try(connection: Connection, invitation_id: uuid.UUID, way: int, v
 
 
 async def has_open_panic(connection: Connection, person_id: uuid.UUID) -> bool:
-    """Whether a panic of hers is not over."""
+    """Whether a panic that she pressed is not over; a hidden one, which her phone must not know of, is none."""
     return bool(
         await connection.fetchval(
-            "SELECT EXISTS (SELECT FROM incident WHERE victim_id = $1 AND type = 'panic' AND state <> 'resolved')",
+            "SELECT EXISTS (SELECT FROM incident WHERE victim_id = $1 AND type = 'panic' AND state <> 'resolved'"
+            " AND detail ->> 'presses' IS DISTINCT FROM '0')",
             person_id,
         )
     )

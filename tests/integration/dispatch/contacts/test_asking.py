@@ -157,6 +157,21 @@ async def test_while_a_panic_is_open_nobody_new_is_asked_and_the_answer_does_not
     assert len(await letters("invitation_contact")) == 2
 
 
+async def test_a_panic_that_her_phone_must_not_know_of_holds_back_no_invitation(
+    phone: Any, letters: Any, query: Query
+) -> None:
+    """Whoever forced her could add a number of his own and see whether a message comes."""
+    await phone.put("/v1/me/pins", json={"pin": "2580", "duress_pin": "911911"})
+    await phone.post(f"/v1/panic/{uuid.uuid4()}/cancel", json={"pin": "911911"})
+    [row] = await query("SELECT detail FROM incident")
+    assert row["detail"]["presses"] == 0
+    assert (await phone.post("/v1/me/contacts", json=BROTHER)).status_code == 201
+    assert len(await letters("invitation_contact")) == 1
+    await phone.post("/v1/panic", json={"id": str(uuid.uuid4())})
+    assert (await phone.post("/v1/me/contacts", json=BROTHER)).status_code == 201
+    assert len(await letters("invitation_contact")) == 1
+
+
 async def test_his_device_and_another_womans_have_no_such_page(
     api: Any, pair: Any, consented: Any, another_pair: Any
 ) -> None:
