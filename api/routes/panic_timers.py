@@ -113,9 +113,10 @@ async def start_timer(body: NewTimer, device: ProtectedDevice, context: Context,
 
 @router.get("/v1/panic/timers", response_model=TimersView)
 async def list_timers(device: ProtectedDevice, context: Context) -> dict[str, Any]:
-    """The timers of the device that asks."""
+    """The timers that the wearer of the device that asks has set on it."""
+    holder = await _holder(context, device.id)
     async with context.device_database.connection() as connection:
-        found = await store.of_device(connection, device.id, LISTED)
+        found = await store.of_wearer(connection, holder.device_id, holder.person_id, LISTED)
     return {"items": [_shown(timer) for timer in found]}
 
 

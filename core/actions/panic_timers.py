@@ -40,6 +40,8 @@ INTERVAL_S: Final = 1.0
 BATCH: Final = 100
 SET_ASIDE: Final = timedelta(minutes=1)
 """How long a timer that failed alone is left alone: a panic waits in it."""
+NO_DEVICE: Final = "revoked_token"
+"""Doubt about a timer whose person has no device any more: a dispatcher hears of it, with its place and words."""
 KEPT: Final = timedelta(days=30)
 """How long it is known that a timer ended."""
 
@@ -56,7 +58,7 @@ async def start(unit: Unit, holder: Holder, timer_id: uuid.UUID, values: Mapping
     `values`: due_at, mode, lat, lon, accuracy_m, placed_at, note. Raises Conflict `pins_not_set`, `state_forbids`,
     `already_exists` (another device's id), InvalidInput `time_invalid`.
     """
-    found = await store.find(unit.connection, timer_id, holder.device_id, lock=True)
+    found = await store.find(unit.connection, timer_id, holder.device_id, holder.person_id, lock=True)
     if found is not None:
         return found, False
     if holder.person_id is None:
@@ -64,7 +66,7 @@ async def start(unit: Unit, holder: Holder, timer_id: uuid.UUID, values: Mapping
     if not holder.is_set:
         raise Conflict("A timer is ended with a PIN: set your PINs first.", code="pins_not_set")
     check_due(values["due_at"], unit.now)
-    if await store.running(unit.connection, holder.device_id) >= RUNNING_MAX:
+    if await store.running(unit.connection, holder.device_id, holder.person_id) >= RUNNING_MAX:
         raise Conflict(f"At most {RUNNING_MAX} timers run on a device; end one first.", code="state_forbids")
     row = {
         **{name: value for name, value in values.items() if name != "note"},
@@ -79,7 +81,7 @@ async def start(unit: Unit, holder: Holder, timer_id: uuid.UUID, values: Mapping
 
 async def find(unit: Unit, holder: Holder, timer_id: uuid.UUID) -> Record:
     """A device's timer; raises NotFound."""
-    found = await store.find(unit.connection, timer_id, holder.device_id)
+    found = await store.find(unit.connection, timer_id, holder.device_id, holder.person_id)
     if found is None:
         raise NotFound("This device has set no such timer.")
     return found
@@ -104,7 +106,7 @@ async def cancel(
     unit: Unit, holder: Holder, timer_id: uuid.UUID, match: Match | None, *, given: bool, keyless: bool = False
 ) -> Record | None:
     """End a timer; None as in `put_off`. One that was cancelled before is given as it is."""
-    found = await store.find(unit.connection, timer_id, holder.device_id, lock=True)
+    found = await store.find(unit.connection, timer_id, holder.device_id, holder.person_id, lock=True)
     if found is not None and found["state"] == "cancelled":
         return found
     if not await _try(unit, holder, timer_id, match, given=given, keyless=keyless, what="timer.cancelled"):
@@ -117,7 +119,7 @@ async def _try(
     unit: Unit, holder: Holder, timer_id: uuid.UUID, match: Match | None, *, given: bool, keyless: bool, what: str
 ) -> bool:
     """Whether a running timer may be changed, as far as her device is concerned; False: the PIN is wrong."""
-    found = await store.find(unit.connection, timer_id, holder.device_id, lock=True)
+    found = await store.find(unit.connection, timer_id, holder.device_id, holder.person_id, lock=True)
     if found is None:
         raise NotFound("This device has set no such timer.")
     if found["state"] != "running":
@@ -143,14 +145,19 @@ async def _audit(unit: Unit, holder: Holder, action: str, timer_id: uuid.UUID) -
 
 
 async def fire(unit: Unit, timer_id: uuid.UUID, *, keyless: bool = False) -> bool:
-    """Give the panic of a timer whose time has come; False when another process did, or it was put off or ended."""
+    """Give the panic of a timer whose time has come; False when another process did, or it was put off or ended.
+
+    Its id is derived: a press under the timer's id, long over or cancelled, must not swallow it. Her device knows it by
+    the timer's. It is given for who set the timer, also when another wears that device by now.
+    """
     timer = await store.claim(unit.connection, timer_id, unit.now)
     if timer is None:
         return False
     note = None if keyless else await store.note_of(unit.connection, timer)
     panic = PanicIn(
-        id=timer["id"], client_id=str(timer["id"]), received_ms=to_ms(unit.now), token_digest=None, source="timer",
-        device_id=timer["device_id"], person_id=timer["person_id"], agency_id=timer["agency_id"],
+        id=derived_id("timer panic", timer["id"]), client_id=str(timer["id"]), received_ms=to_ms(unit.now),
+        token_digest=None, source=f"timer:{timer_id}", doubts=[] if timer["bearer_id"] is not None else [NO_DEVICE],
+        device_id=timer["bearer_id"], person_id=timer["person_id"], agency_id=timer["agency_id"],
         at_ms=to_ms(timer["placed_at"]) if timer["placed_at"] is not None else None,
         mode=timer["mode"], trigger="timer", lat=timer["lat"], lon=timer["lon"], accuracy_m=timer["accuracy_m"],
         note=note, body={"note": note} if note else {},

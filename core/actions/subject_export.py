@@ -78,6 +78,7 @@ async def read(
         "panics": await subject_export.panics_of(connection, person_id),
     }
     if not kept_away:
+        parts["timers"] = await subject_export.timers_of(connection, person_id)
         parts["incidents"] = await subject_export.incidents_of(connection, person_id)
         seen = await looks.at_person(connection, person_id, None, LOOKS_MAX)
         parts["looks"] = [{name: value for name, value in one.items() if name != "id"} for one in seen]

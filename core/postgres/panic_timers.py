@@ -40,35 +40,55 @@ async def add(connection: Connection, values: Mapping[str, Any], note: str | Non
     )
 
 
-async def running(connection: Connection, device_id: uuid.UUID) -> int:
-    """How many timers of a device are running."""
+_OF_WEARER: Final = "device_id = $1 AND person_id = $2"
+"""Timers set on a device by a person: who wears it after her has nothing to do with them, and hears of none."""
+
+
+async def running(connection: Connection, device_id: uuid.UUID, person_id: uuid.UUID | None) -> int:
+    """How many timers of a device's wearer are running on it."""
     found: int = await connection.fetchval(
-        f"SELECT count(*) FROM panic_timer WHERE device_id = $1 AND {LIVE}",  # noqa: S608
+        f"SELECT count(*) FROM panic_timer WHERE {_OF_WEARER} AND {LIVE}",  # noqa: S608
         device_id,
+        person_id,
     )
     return found
 
 
 async def find(
-    connection: Connection, timer_id: uuid.UUID, device_id: uuid.UUID, *, lock: bool = False
-) -> Record | None:
-    """A device's timer."""
+    connection: Connection, timer_id: uuid.UUID, device_id: uuid.UUID, person_id: uuid.UUID | None, *,
+    lock: bool = False,
+) -> Record | None:  # fmt: skip
+    """A timer of a device's wearer."""
     row = await connection.fetchrow(
-        f"SELECT {COLUMNS} FROM panic_timer WHERE id = $1 AND device_id = $2{' FOR UPDATE' if lock else ''}",  # noqa: S608
-        timer_id,
+        f"SELECT {COLUMNS} FROM panic_timer WHERE {_OF_WEARER} AND id = $3{' FOR UPDATE' if lock else ''}",  # noqa: S608
         device_id,
+        person_id,
+        timer_id,
     )
     return dict(row) if row is not None else None
 
 
-async def of_device(connection: Connection, device_id: uuid.UUID, limit: int) -> list[Record]:
-    """A device's timers, the newest first."""
+async def of_wearer(
+    connection: Connection, device_id: uuid.UUID, person_id: uuid.UUID | None, limit: int
+) -> list[Record]:
+    """The timers that a device's wearer set on it, the newest first."""
     rows = await connection.fetch(
-        f"SELECT {COLUMNS} FROM panic_timer WHERE device_id = $1 ORDER BY started_at DESC, id LIMIT $2",  # noqa: S608
+        f"SELECT {COLUMNS} FROM panic_timer WHERE {_OF_WEARER} ORDER BY started_at DESC, id LIMIT $3",  # noqa: S608
         device_id,
+        person_id,
         limit,
     )
     return [dict(row) for row in rows]
+
+
+async def of_person(connection: Connection, person_id: uuid.UUID, limit: int) -> list[Record]:
+    """A person's timers with what she wrote (`note`), on whatever device, the oldest first."""
+    rows = await connection.fetch(
+        f"SELECT {COLUMNS} FROM panic_timer WHERE person_id = $1 ORDER BY started_at, id LIMIT $2",  # noqa: S608
+        person_id,
+        limit,
+    )
+    return [{**row, "note": await note_of(connection, row)} for row in rows]
 
 
 async def extend(connection: Connection, timer_id: uuid.UUID, due_at: datetime, now: datetime) -> None:
@@ -105,9 +125,16 @@ async def due(connection: Connection, now: datetime, limit: int, without: list[u
 
 
 async def claim(connection: Connection, timer_id: uuid.UUID, now: datetime) -> Record | None:
-    """A timer whose time has come, locked; None when another process has it, or it ended or was put off."""
+    """A timer whose time has come, locked; None when another process has it, or it ended or was put off.
+
+    `bearer_id`: the device by which who set it is known: the timer's own while she wears it, else another that she
+    has or had last; None when she has none.
+    """
     row = await connection.fetchrow(
-        f"SELECT {COLUMNS} FROM panic_timer WHERE id = $1 AND {LIVE} AND due_at <= $2 FOR UPDATE SKIP LOCKED",  # noqa: S608
+        f"SELECT {COLUMNS}, (SELECT d.id FROM device d WHERE d.person_id = panic_timer.person_id"  # noqa: S608
+        " AND d.role <> 'aggressor' ORDER BY d.id = panic_timer.device_id DESC,"
+        " d.status IN ('registered', 'active') DESC, d.updated_at DESC, d.id LIMIT 1) AS bearer_id"
+        f" FROM panic_timer WHERE id = $1 AND {LIVE} AND due_at <= $2 FOR UPDATE SKIP LOCKED",
         timer_id,
         now,
     )

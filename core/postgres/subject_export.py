@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from core.domain.evidence import Fix
+from core.postgres import panic_timers
 from core.postgres.database import Connection
 from core.postgres.evidence import PING_COLUMNS, fix_of
 from core.postgres.panics import open_rows
@@ -68,6 +69,16 @@ async def panics_of(connection: Connection, person_id: uuid.UUID) -> list[Json]:
     return [
         {name: value for name, value in row.items() if name not in left_out}
         for row in await open_rows(connection, rows)
+    ]
+
+
+async def timers_of(connection: Connection, person_id: uuid.UUID) -> list[Json]:
+    """Timers a person set, as her device shows them: when, until when, how they ended, where, in what words."""
+    left_out = ("agency_id", "person_id", "note_sealed", "updated_at")
+    return [
+        {name: value for name, value in row.items() if name not in left_out}
+        | {"state": "fired" if row["state"] == "firing" else row["state"]}
+        for row in await panic_timers.of_person(connection, person_id, LINES_MAX)
     ]
 
 

@@ -12,8 +12,9 @@ import httpx
 import pytest
 
 from api import even_time
-from core.actions import panic_timers
+from core.actions import panic_timers, subject_export
 from core.actions.panic_timers import KEPT, RUNNING_MAX, TimerClock
+from core.actions.unit_of_work import act
 from core.clock import rfc3339, utc_now
 from core.errors import KeyUnavailable
 
@@ -205,17 +206,73 @@ async def test_one_timer_that_cannot_be_given_delays_no_other(
     take = panic_timers.take_panic
 
     async def stumble(unit: Any, panic: Any, **values: Any) -> Any:
-        if str(panic.id) == poisoned["id"]:
+        if panic.client_id == poisoned["id"]:
             raise RuntimeError("poison")
         return await take(unit, panic, **values)
 
     monkeypatch.setattr(panic_timers, "take_panic", stumble)
     await clock_at(21).step()
-    assert [str(row["id"]) for row in await query("SELECT id FROM panic")] == [good["id"]]
+    assert [row["client_id"] for row in await query("SELECT client_id FROM panic")] == [good["id"]]
     assert [row["entry"] for row in await query("SELECT entry FROM poison")] == [poisoned["id"]]
     monkeypatch.setattr(panic_timers, "take_panic", take)
     await clock_at(23).step()
     assert len(await query("SELECT 1 FROM panic")) == 2
+
+
+@pytest.mark.parametrize("how", ["resolved", "cancelled"])
+async def test_a_press_under_a_timer_s_id_that_is_over_swallows_no_panic_of_the_timer(
+    phone: httpx.AsyncClient, query: Query, clock_at: Any, how: str
+) -> None:
+    timer = await start(phone)
+    await phone.post("/v1/panic", json={"id": timer["id"]})
+    if how == "cancelled":
+        assert (await phone.post(f"/v1/panic/{timer['id']}/cancel", json={"pin": PIN})).status_code == 200
+    else:
+        await query("UPDATE incident SET state = 'resolved', resolved_at = now()")
+    await clock_at(21).step()
+    [row] = await query("SELECT detail FROM incident WHERE state = 'open'")
+    assert (row["detail"]["presses"], "cancel_asked_at" in row["detail"]) == (1 if how == "resolved" else 2, False)
+    assert (await phone.get(f"/v1/panic/{timer['id']}")).json()["state"] == "open", "the newest of that id"
+
+
+@pytest.mark.parametrize("has_another", [True, False])
+async def test_a_timer_is_given_for_who_set_it_and_never_for_who_wears_the_device_by_now(
+    api: Any, phone: httpx.AsyncClient, pair: Any, another_pair: Any, query: Query, clock_at: Any, has_another: bool
+) -> None:
+    timer = await start(phone, note="By the bridge", lat=43.2, lon=76.9)
+    other = await another_pair()
+    await query("UPDATE device SET person_id = $2 WHERE id = $1", pair.phone_id, other.victim_id)
+    if has_another:
+        await query("UPDATE device SET person_id = $2 WHERE id = $1", other.phone_id, pair.victim_id)
+    await api.context.registry.refresh()
+    assert (await phone.get("/v1/panic/timers")).json() == {"items": []}, "who wears it now hears of none"
+    assert (await phone.get(f"/v1/panic/timers/{timer['id']}")).status_code == 404
+    await clock_at(21).step()
+    [row] = await query("SELECT victim_id, device_id, place, detail FROM incident")
+    assert (row["victim_id"], row["place"]["lat"]) == (pair.victim_id if has_another else None, 43.2)
+    assert row["detail"].get("doubt") == (None if has_another else "revoked_token")
+    told = {row["recipient"] for row in await query("SELECT recipient FROM delivery WHERE audience <> 'dispatcher'")}
+    assert f"device:{pair.phone_id}" not in told
+    assert (await phone.get(f"/v1/panic/{timer['id']}")).status_code == 404
+
+
+async def test_her_timers_are_in_what_she_is_handed_of_what_is_held_on_her(
+    posts: Any, phone: httpx.AsyncClient, pair: Any, another_pair: Any
+) -> None:
+    timer = await start(phone, note="By the bridge", lat=43.2, lon=76.9)
+    ended = await start(phone)
+    await phone.post(f"/v1/panic/timers/{ended['id']}/cancel", json={"pin": DURESS_PIN})
+    async with act(posts.device, utc_now()) as unit:
+        held = await subject_export.read(unit, pair.agency_id, pair.victim_id, None, consents=False)
+    first, second = held.parts["timers"]
+    assert (str(first["id"]), first["state"], first["note"], first["lat"]) == (
+        timer["id"],
+        "running",
+        "By the bridge",
+        43.2,
+    )
+    assert (str(second["id"]), second["state"], second["note"]) == (ended["id"], "cancelled", None)
+    assert not {"note_sealed", "person_id"} & set(first)
 
 
 async def test_ended_timers_are_forgotten_in_time(phone: httpx.AsyncClient, query: Query, clock_at: Any) -> None:
