@@ -1,12 +1,14 @@
 """Notices that the service is without a part of itself, and has agencies and protected persons told.
 
-The watchdog says which part; a part that is red for `BEGINS` is missing, one that is green for `ENDS` is back. While
-PostgreSQL itself is away nothing can be written: consoles are told by their `health` frames, and agencies once it is
-back.
+The watchdog says which part; one that is red for `BEGINS` is missing, one that is green for `ENDS` is back. Processes
+may see different things, as when one of them has lost its way to a store: each writes with its beat what it misses, and
+an outage goes on while any that lives sees it. While PostgreSQL itself is away nothing can be written: consoles are
+told by their `health` frames, and agencies once it is back.
 """
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -15,9 +17,10 @@ import structlog
 from api.watchdog import Watchdog
 from core.actions import broadcast
 from core.actions.unit_of_work import act
-from core.clock import Clock
+from core.clock import Clock, rfc3339
 from core.errors import StoreUnavailable
-from core.postgres import maintenance
+from core.ids import new_id
+from core.postgres import beats, maintenance, service_outages
 from core.postgres.database import Database
 from core.service import Loop
 
@@ -26,6 +29,8 @@ log = structlog.get_logger(__name__)
 INTERVAL_S: Final = 5.0
 BEGINS: Final = timedelta(seconds=30)
 ENDS: Final = timedelta(seconds=20)
+LIVES: Final = timedelta(seconds=30)
+"""Without a beat for so long a process is gone, and what it saw with it."""
 UPKEEP: Final = 60
 """Numbers of `core.postgres.maintenance.try_upkeep` from here on."""
 
@@ -38,6 +43,7 @@ class OutageClock(Loop):
         self._database = database
         self._watchdog = watchdog
         self._clock = clock
+        self._instance = str(new_id())
         self._red_since: dict[str, datetime] = {}
         self._green_since: dict[str, datetime] = {}
 
@@ -51,6 +57,7 @@ class OutageClock(Loop):
             if "redis" not in red:
                 self._follow("detection", "engine" in red, now)
         try:
+            await self._beat(now)
             for what in ("database", "positions", "detection"):
                 await self._write(what, now)
             for number, work in enumerate(broadcast.STEPS, UPKEEP):
@@ -61,6 +68,17 @@ class OutageClock(Loop):
             return
         except Exception as error:  # beside the panic button: nothing here may end the process
             log.error("outage_clock_failed", error=type(error).__name__)
+
+    async def close(self) -> None:
+        """Be gone at once for the others."""
+        with contextlib.suppress(StoreUnavailable):
+            async with self._database.connection() as connection:
+                await beats.forget(connection, service_outages.BEAT_NAME, self._instance)
+
+    async def _beat(self, now: datetime) -> None:
+        missing = {what: rfc3339(since) for what, since in self._red_since.items()}
+        async with self._database.connection() as connection:
+            await beats.beat(connection, service_outages.BEAT_NAME, self._instance, now, {"red": missing})
 
     def _follow(self, what: str, missing: bool, now: datetime) -> None:
         since, other = (self._red_since, self._green_since) if missing else (self._green_since, self._red_since)
@@ -75,4 +93,5 @@ class OutageClock(Loop):
                 await broadcast.begin(unit, what, began)
         elif began is None and back is not None and now - back >= ENDS:
             async with act(self._database, now) as unit:
-                await broadcast.end(unit, what)
+                if not await service_outages.is_seen(unit.connection, what, now - LIVES, but=self._instance):
+                    await broadcast.end(unit, what)

@@ -12,6 +12,8 @@ from core.postgres.people import PEOPLE
 from core.postgres.table import Record
 
 LISTED_MAX: Final = 100
+BEAT_NAME: Final = "outage-clock"
+"""Under what name processes beat that look for missing parts; `red` in the detail says which, and since when."""
 _LIST: Final = "id, what, started_at, told_at, ended_at"
 
 
@@ -28,6 +30,20 @@ async def begin(
         now,
     )
     return dict(row) if row is not None else None
+
+
+async def is_seen(connection: Connection, what: str, since: datetime, *, but: str) -> bool:
+    """Whether another process that lives, having beaten since, misses a part; `but`: the instance that asks."""
+    return bool(
+        await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM service_beat WHERE name = $1 AND instance <> $2 AND beat_at >= $3"
+            " AND detail->'red' ? $4)",
+            BEAT_NAME,
+            but,
+            since,
+            what,
+        )
+    )
 
 
 async def end(connection: Connection, what: str, now: datetime) -> Record | None:

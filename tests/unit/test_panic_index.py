@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from api.panic_index import CANCELS_MAX, EQUAL_CANCELS_MAX, PanicIndex, in_turn
+from api.panic_index import CANCELS_MAX, EQUAL_CANCELS_MAX, PanicIndex, Record, in_turn
 from core.domain.panic import CancelIn, PanicIn
 
 HERS, OTHER = uuid.UUID(int=1), uuid.UUID(int=2)
@@ -72,7 +72,7 @@ def test_devices_take_turns_presses_before_wishes_and_one_devices_own_as_they_ca
     hers, again, others, told = press(), press(), press(OTHER), press(None)
     flood = [wish(pin=str(number)) for number in range(3)]
     of_other = wish(device_id=OTHER)
-    came = [hers, *flood, again, others, of_other, told]
+    came: list[Record] = [hers, *flood, again, others, of_other, told]
     turns = [record for _, record in in_turn(list(enumerate(came)), lambda panic: panic is told)]
     assert turns[:3] == [told, hers, others]
     assert turns[3:5] == [flood[0], of_other]

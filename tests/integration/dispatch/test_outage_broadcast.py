@@ -81,6 +81,53 @@ async def test_every_agency_is_told_once_and_acknowledges(
     assert len(await sent(query, "outage_over_dispatcher")) == 2
 
 
+async def test_while_processes_see_different_things_an_outage_begins_and_ends_once(
+    posts: Any, pair: Any, query: Query
+) -> None:
+    """One that has lost its way to Redis, beside one that has not."""
+    moment, dogs = [utc_now()], [Dog(), Dog()]
+    clocks = [OutageClock(posts.device, dog, lambda: moment[0]) for dog in dogs]  # type: ignore[arg-type]
+
+    async def at(seconds: float, *red: str) -> None:
+        moment[0] += timedelta(seconds=seconds)
+        dogs[0].parts = red
+        for clock in clocks:
+            await clock.step()
+
+    await at(0)
+    for _ in range(12):
+        await at(5, "redis")
+    assert [row["ended_at"] for row in await query("SELECT * FROM service_outage")] == [None]
+    for _ in range(12):
+        await at(5)
+    (row,) = await query("SELECT * FROM service_outage")
+    assert row["ended_at"] is not None
+    kinds = [event["kind"] for event in await query("SELECT kind FROM feed ORDER BY id")]
+    assert kinds == ["outage.started", "outage.ended"]
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+async def test_what_a_process_saw_that_is_gone_ends_with_it(posts: Any, pair: Any, query: Query, how: str) -> None:
+    moment, dog = [utc_now()], Dog()
+    blind, seeing = [
+        OutageClock(posts.device, one, lambda: moment[0])  # type: ignore[arg-type]
+        for one in (dog, Dog())
+    ]
+    dog.parts = ("redis",)
+    for _ in range(8):
+        moment[0] += timedelta(seconds=5)
+        await blind.step()
+        await seeing.step()
+    assert [row["ended_at"] for row in await query("SELECT * FROM service_outage")] == [None]
+    if how == "stopped":
+        await blind.close()
+    else:
+        moment[0] += timedelta(seconds=40)
+    await seeing.step()
+    (row,) = await query("SELECT * FROM service_outage")
+    assert row["ended_at"] is not None
+
+
 async def test_a_database_that_was_away_is_told_of_afterwards(outage: Any, query: Query) -> None:
     await outage(0, "postgres")
     await outage(60, "postgres")
