@@ -27,6 +27,7 @@ from typing import Final, Protocol
 import structlog
 
 from api.last_known import LastKnown
+from api.turns import Turns
 from core.clock import Clock, from_ms, to_ms
 from core.domain.delivery import Delivery
 from core.domain.panic import TOKEN_DOUBTS, PanicIn
@@ -86,6 +87,7 @@ class PanicOutage:
         self._keep: Callable[[ToldIn], Awaitable[None]] | None = None
         self._is_cancelling: Callable[[PanicIn], bool] = lambda _: False
         self._tellings: dict[uuid.UUID, _Telling] = {}
+        self._turns = Turns()
         self._first_of: dict[str, uuid.UUID] = {}
         """Who pressed → the panic that is told of for all of theirs."""
 
@@ -217,6 +219,9 @@ class PanicOutage:
             if (wait_s := due_at - time.monotonic()) > 0:
                 await self._rest(closed, wait_s)
                 continue
+            await self._turns.take(closed)  # a thousand at once must not keep the next panic from being taken
+            if closed.is_set() or (telling.hushed and delivery.audience == "contact"):
+                return
             telling.under_way += 1
             try:
                 posted = await self._post.send(delivery, from_ms(telling.panic.received_ms), attempts + 1)
