@@ -226,7 +226,7 @@ class PanicOutage:
             try:
                 posted = await self._post.send(delivery, from_ms(telling.panic.received_ms), attempts + 1)
                 again_at = math.inf if posted.again_in_s is None else time.monotonic() + posted.again_in_s
-                telling.tries[delivery.id] = (attempts + 1, again_at)
+                telling.tries[delivery.id] = (attempts + posted.counts, again_at)
                 if posted.sent:
                     await self._note(telling, delivery, posted)
             finally:

@@ -28,3 +28,5 @@ class Posted(msgspec.Struct, frozen=True):
     provider_id: str | None = None
     again_in_s: float | None = None
     """When to try again; None: never, whoever tries."""
+    counts: bool = True
+    """Whether it was an attempt; False: its provider is left alone for now, as it fails everybody."""

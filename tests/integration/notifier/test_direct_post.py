@@ -6,6 +6,7 @@ import asyncio
 import base64
 import random
 import uuid
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from core.domain.delivery import Delivery
 from core.domain.last_known import NOBODY, facts_of, from_pattern
 from core.domain.panic import PanicIn
 from core.settings import Settings
+from notifier.breaker import COOL_DOWN_S, FAILURES_IN_A_ROW
 from notifier.channels import build
 from notifier.channels.base import Channel, Message, Permanent, Retryable, Throttled
 from notifier.direct import DirectPost
@@ -129,6 +131,36 @@ async def test_a_provider_that_hangs_takes_places_of_its_own_channel_alone(
     assert len(slow.sent) == 2
     free.set()
     assert all(posted.sent for posted in await asyncio.gather(*held))
+
+
+async def test_a_provider_that_fails_everybody_is_left_alone_and_another_one_asked(
+    bare_settings: Settings, make_probe: type[Any]
+) -> None:
+    moment, both = [utc_now()], False
+    asked: list[str] = []
+    probe = make_probe(concurrency=1)
+    probe.providers = lambda _address, _attempt: ("dead", "other") if both else ("dead",)
+
+    async def act(message: Message) -> str | None:
+        asked.append(message.provider)
+        if message.provider == "dead":
+            raise Retryable("away")
+        return "taken"
+
+    probe.act = act
+    post = DirectPost(bare_settings, {"probe": probe}, lambda: moment[0])
+    posted = [await post.send(pattern("probe", f"desk {n}"), utc_now(), 1) for n in range(20)]
+    assert asked == ["dead"] * FAILURES_IN_A_ROW
+    assert not any(one.sent for one in posted)
+    assert [one.counts for one in posted] == [True] * FAILURES_IN_A_ROW + [False] * (20 - FAILURES_IN_A_ROW)
+    assert all(one.again_in_s is not None and one.again_in_s <= COOL_DOWN_S[0] + 0.5 for one in posted[-3:])
+    both = True
+    assert (await post.send(pattern("probe", "desk"), utc_now(), 1)).sent
+    both, asked[:] = False, []
+    moment[0] += timedelta(seconds=COOL_DOWN_S[0])
+    for number in range(3):
+        await post.send(pattern("probe", f"desk {number}"), utc_now(), 1)
+    assert asked == ["dead"], "one to see whether it is back"
 
 
 async def test_a_channel_that_is_not_here_is_left_to_the_notifier(bare_settings: Settings) -> None:
