@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 INTERVAL_S: Final = 2.0
 DEVICES_MAX: Final = 2_000
+"""Devices that one look takes."""
 UPKEEP: Final = 7_101
 """Which upkeep this is among all: only one process does it at a time."""
 
@@ -40,12 +41,15 @@ class PanicPlaces(Loop):
         self._database = database
         self._client = client
         self._clock = clock
+        self._turn = places.FIRST
 
     async def step(self) -> None:
-        """One look at everybody in an open panic."""
+        """One look at everybody in an open panic; where they are too many for one, at the next of them in turn."""
         try:
             async with self._database.connection() as connection:
-                carried = await places.carried(connection, DEVICES_MAX)
+                carried = await places.carried(connection, self._turn, DEVICES_MAX)
+            last = carried[-1] if len(carried) == DEVICES_MAX else None
+            self._turn = places.Turn(last.incident_id, last.device_number) if last is not None else places.FIRST
             if carried and (moved := await self._moved(carried)):
                 await self._keep(moved)
         except StoreUnavailable:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from core.actions import panics
+from core.actions import panic_places, panics
 from core.actions.panic_places import PanicPlaces
 from core.actions.panics import take_panic
 from core.actions.unit_of_work import act
@@ -168,6 +168,25 @@ async def test_an_open_panic_s_place_follows_her_and_never_him(
     assert [line["kind"] for line in await query("SELECT kind FROM timeline")] == ["panic"]
     updates = await query("SELECT 1 FROM feed WHERE kind = 'incident.updated'")
     assert len(updates) == 2
+
+
+async def test_where_they_are_too_many_for_one_look_each_has_her_turn(
+    api: Any, pair: Any, another_pair: Any, posts: Any, redis_client: Any, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(panic_places, "DEVICES_MAX", 1)
+    pairs = [pair, await another_pair(), await another_pair()]
+    await api.context.registry.refresh()
+    for one in pairs:
+        async with api.client(one.phone_token) as phone:
+            await press(phone)
+    places = PanicPlaces(posts.device, redis_client, utc_now)
+    for lat, ago_s in ((43.30, 10), (43.40, 0)):
+        for one in pairs:
+            at_ms = to_ms(utc_now() - timedelta(seconds=ago_s))
+            await keep(redis_client, query, one, one.phone_id, at_ms=at_ms, lat=lat)
+        for _ in range(len(pairs) + 1):
+            await places.step()
+        assert [row["place"]["lat"] for row in await query("SELECT place FROM incident")] == [lat] * len(pairs)
 
 
 async def test_a_resolved_panic_follows_nobody(
