@@ -71,6 +71,9 @@ from api.who_may import tell_who_may
 from core.token_key import derived_key
 
 ROUTERS: tuple[APIRouter, ...] = (
+    panic_timers.router,
+    drills.router,
+    panic.router,
     operations.router,
     auth.router,
     oidc.router,
@@ -113,10 +116,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     gaps.router,
     statistics.router,
     pings.router,
-    panic_timers.router,
-    drills.router,
     outages.router,
-    panic.router,
     inbound.router,
     incidents.router,
     live_links.router,
@@ -125,7 +125,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     own_socket.router,
     live_socket.elsewhere,
 )
-"""Every route of the API; the console's static files are mounted beside them."""
+"""Every route of the API, in the order in which a request is held against them: a panic's come first. The console's
+static files are mounted beside them."""
 
 
 def create_app(context: ApiContext) -> FastAPI:

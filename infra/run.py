@@ -19,6 +19,7 @@ from prometheus_client import start_http_server
 from core.errors import QorganError
 from core.settings import Settings
 from infra.logging import configure_logging
+from infra.priority import TARGETS, give_way
 
 log = structlog.get_logger(__name__)
 
@@ -38,10 +39,6 @@ def _say(ready_fd: int | None, port: int = 0, error: str = "") -> None:
         return
     with contextlib.suppress(OSError), os.fdopen(ready_fd, "wb") as pipe:
         pipe.write(msgspec.json.encode({"port": port, "error": error}) + b"\n")
-
-
-NICE = {"ingest": 5, "geo": 5, "historian": 10}
-"""On one machine telemetry gives way: a panic and its messages come first, history last."""
 
 
 FILES_MAX = 1_048_576
@@ -77,7 +74,7 @@ async def run_target(target: str, settings: Settings, index: int, ready_fd: int 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     if ready_fd is not None:  # under the supervisor; a container has its own share
-        os.nice(NICE.get(target, 0))
+        give_way(TARGETS.get(target, 0))
     _allow_files()
     try:
         part = build(target, settings, index)

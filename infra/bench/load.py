@@ -13,6 +13,7 @@ import msgspec
 
 from device_sim.fleet import FleetConfig, FleetResult
 from infra.bench.system import BenchFailed, System
+from infra.priority import LOAD, give_way
 
 FIGURES_TIMEOUT_S: Final = 90.0
 """Longest a fleet may take to connect or, under overload, to tell a line of figures."""
@@ -82,8 +83,9 @@ async def running_fleet(system: System, pairs: list[dict[str, Any]], connections
     await asyncio.to_thread(path.write_bytes, msgspec.json.encode(config))
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "device_sim.fleet", "--config", str(path), "--control",
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
+    give_way(LOAD, process.pid)
     fleet = FleetProcess(process)
     try:
         await fleet.figures()

@@ -1,0 +1,25 @@
+"""Who gives way to whom on one machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Final
+
+TARGETS: Final = {"ingest": 5, "geo": 5, "historian": 10}
+"""Niceness by target: telemetry gives way, for a panic and its messages come first, and history comes last."""
+LOAD: Final = 10
+"""Niceness of a benchmark's devices: in the world they share no processor with what they send to."""
+
+
+def give_way(nice: int, pid: int | None = None) -> None:
+    """Let other processes go first: `nice` of `sched(7)`, 0 (as all) to 19, for this process or the one of `pid`.
+
+    Where Linux groups processes by session, a niceness counts within its session alone, and each of ours has its own:
+    there the group is what has to be nice.
+    """
+    if nice > 0:
+        os.setpriority(os.PRIO_PROCESS, pid or os.getpid(), nice)
+        with contextlib.suppress(OSError):  # no Linux, or one that does not group
+            Path(f"/proc/{pid or 'self'}/autogroup").write_text(str(nice), encoding="ascii")
