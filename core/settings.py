@@ -16,6 +16,12 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from core.errors import Misconfigured
 
+INNER_NETWORKS = (
+    "0.0.0.0/8,10.0.0.0/8,100.64.0.0/10,127.0.0.0/8,169.254.0.0/16,172.16.0.0/12,192.0.0.0/24,192.168.0.0/16,"
+    "198.18.0.0/15,224.0.0.0/3,::/127,fc00::/7,fe80::/10,fec0::/10,ff00::/8"
+)
+"""Loopback, private, link-local (with the metadata services of clouds), shared, multicast and reserved addresses."""
+
 
 class SecretFiles(PydanticBaseSettingsSource):
     """Secrets out of files: `QORGAN_TOKEN_KEY_FILE=/run/secrets/token_key` instead of the value in the environment."""
@@ -210,6 +216,11 @@ class Settings(BaseSettings):
     delivery_lease_s: float = Field(30.0, description="How long a claimed delivery is another's to leave alone.")
     delivery_attempts: int = Field(12, description="Attempts before a delivery is a dead letter.")
     delivery_timeout_s: float = Field(10.0, description="Longest one attempt may take.")
+    forbidden_networks: str = Field(
+        INNER_NETWORKS,
+        description="Networks, comma-separated, to which no webhook and no Apprise message goes, whatever a route says;"
+        " held to at each connection, as the name is resolved then. Empty: none.",
+    )
     smtp_host: str | None = Field(None, description="SMTP server; no host, no e-mail channel.")
     smtp_port: int = Field(25, description="SMTP port.")
     smtp_username: str | None = Field(None, description="SMTP user.")

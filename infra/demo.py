@@ -66,6 +66,7 @@ async def _demo(settings: Settings, console: Console, scenario_name: str) -> Non
     try:
         settings = settings.model_copy(
             update={
+                "forbidden_networks": "",  # its receivers are on this machine
                 "smtp_host": "127.0.0.1",
                 "smtp_port": mail.port,
                 "smtp_from": "qorgan@example.org",

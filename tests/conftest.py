@@ -147,4 +147,5 @@ def settings(database_url: str, stores: EmbeddedStores, tmp_path: Path) -> Setti
         data_dir=tmp_path,
         shard_count=SHARDS,
         port=0,
+        forbidden_networks="",
     )

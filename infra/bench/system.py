@@ -142,7 +142,7 @@ async def whole_system(settings: Settings, plan: Plan, tell: Tell) -> AsyncItera
             update={
                 "data_dir": folder, "database_url": None, "redis_url": None, "host": "127.0.0.1", "port": 0,
                 "stream_port": 0, "public_url": None, "public_stream_url": None, "log_level": "warning",
-                "log_format": "json", **await asyncio.to_thread(receivers.settings, folder),
+                "log_format": "json", "forbidden_networks": "", **await asyncio.to_thread(receivers.settings, folder),
             }
         )  # fmt: skip
         tell("starting PostgreSQL and Valkey")

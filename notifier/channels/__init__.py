@@ -13,6 +13,7 @@ from notifier.channels.apprise import AppriseChannel
 from notifier.channels.base import Channel
 from notifier.channels.email import EmailChannel
 from notifier.channels.fcm import FcmChannel
+from notifier.channels.forbidden import read_networks
 from notifier.channels.log import LogChannel
 from notifier.channels.sms import SmsChannel
 from notifier.channels.webhook import WebhookChannel
@@ -28,9 +29,10 @@ def build(settings: Settings) -> dict[str, Channel]:
     """
     rates = read_rates(settings.channel_rates)
     gateways = load_gateways(settings)
+    forbidden = read_networks(settings.forbidden_networks)
     channels: list[Channel] = [
         LogChannel(),
-        WebhookChannel(settings.delivery_timeout_s),
+        WebhookChannel(settings.delivery_timeout_s, forbidden),
         EmailChannel(settings)
         if settings.smtp_host is not None
         else AbsentChannel("email", "set QORGAN_SMTP_HOST, then restart the notifier"),
@@ -41,7 +43,7 @@ def build(settings: Settings) -> dict[str, Channel]:
         if gateways
         else AbsentChannel("sms", "set QORGAN_SMS_GATEWAYS_FILE, then restart the notifier"),
         WebPushChannel(settings),
-        AppriseChannel(settings.delivery_timeout_s),
+        AppriseChannel(settings.delivery_timeout_s, forbidden),
         AbsentChannel("device", "choose another channel"),
     ]
     for channel in channels:

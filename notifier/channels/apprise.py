@@ -16,6 +16,7 @@ from typing import Final
 import apprise
 
 from notifier.channels.base import Channel, Message, Permanent, Retryable
+from notifier.channels.forbidden import EVERYWHERE, FORBIDDEN, Networks, guarded
 
 CONCURRENCY: Final = 8
 RATE_PER_S: Final = 5.0
@@ -34,8 +35,10 @@ class AppriseChannel(Channel):
     rate_per_s = RATE_PER_S
     fixed = ()
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, forbidden: Networks = EVERYWHERE) -> None:
+        """`forbidden`: networks in which no service may be."""
         self._timeout_s = timeout_s
+        self._forbidden = forbidden
         self._loaded = False
         self._asset = apprise.AppriseAsset(
             app_id="Qorgan", app_desc="Qorgan", app_url="", async_mode=True, secure_logging=True, http_redirects=False,
@@ -60,15 +63,19 @@ class AppriseChannel(Channel):
             await asyncio.to_thread(_load_plugins)
             self._loaded = True
         client = apprise.Apprise(asset=self._asset)
-        try:
-            known = client.add(url)
-        except Exception:  # whatever a plugin makes of a strange URL: it is no URL of its
-            known = False
-        if not known:
-            raise Permanent("the Apprise URL is none that Apprise knows")
-        result = await client.async_notify(
-            title=message.subject, body=message.short, body_format=apprise.NotifyFormat.TEXT, timeout=self._timeout_s
-        )
+        with guarded(self._forbidden) as guard:
+            try:
+                known = client.add(url)
+            except Exception:  # whatever a plugin makes of a strange URL: it is no URL of its
+                known = False
+            if not known:
+                raise Permanent("the Apprise URL is none that Apprise knows")
+            result = await client.async_notify(
+                title=message.subject, body=message.short, body_format=apprise.NotifyFormat.TEXT,
+                timeout=self._timeout_s,
+            )  # fmt: skip
+        if not result and guard.refused:
+            raise Permanent(FORBIDDEN)
         if not result:
             raise Retryable("Apprise: the service did not take it")
         return None

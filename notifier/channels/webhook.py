@@ -21,6 +21,7 @@ from standardwebhooks.webhooks import Webhook
 from core.clock import rfc3339
 from core.domain.webhook_secret import secrets_in_force
 from notifier.channels.base import Channel, Message, Permanent, Retryable, Throttled
+from notifier.channels.forbidden import EVERYWHERE, FORBIDDEN, ForbiddenAddress, HeldTransport, Networks
 from notifier.channels.retry_after import retry_after_s
 
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - how secrets begin, not one
@@ -61,11 +62,13 @@ class WebhookChannel(Channel):
     concurrency = CONNECTIONS
     fixed = ()
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, forbidden: Networks = EVERYWHERE) -> None:
+        """`forbidden`: networks in which no receiver may be."""
+        limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS // 5)
         self._client = httpx.AsyncClient(
             timeout=timeout_s,
             follow_redirects=False,  # a redirect would carry the message to where nobody agreed on
-            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS // 5),
+            transport=HeldTransport(forbidden, limits),
             headers={"user-agent": "qorgan-webhook/1", "content-type": "application/json"},
             trust_env=False,
         )
@@ -95,6 +98,8 @@ class WebhookChannel(Channel):
                 _judge(response, message)
         except httpx.InvalidURL:
             raise Permanent("the webhook's address is not a URL") from None
+        except ForbiddenAddress:
+            raise Permanent(FORBIDDEN) from None
         except httpx.TransportError as error:
             raise Retryable(f"no answer: {type(error).__name__}") from None
         return None

@@ -39,6 +39,7 @@ class Target:
             "QORGAN_SHARD_COUNT": str(settings.shard_count),
             "QORGAN_PORT": "0",
             "QORGAN_LOG_FORMAT": "json",
+            "QORGAN_FORBIDDEN_NETWORKS": "",
             **({"QORGAN_KEYS": settings.keys.get_secret_value()} if settings.keys is not None else {}),
             **environment,
         }

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from core.settings import INNER_NETWORKS
 from notifier.channels.apprise import AppriseChannel
 from notifier.channels.base import Message, Permanent, Retryable
+from notifier.channels.forbidden import read_networks
 
 Make = Callable[..., Message]
 
@@ -62,3 +64,14 @@ async def test_what_is_no_service_or_acts_on_this_machine_is_refused(
 ) -> None:
     with pytest.raises(Permanent):
         await channel.send(make_message(address="room", secret=url or None))
+
+
+async def test_a_service_within_is_never_called(provider: Any, make_message: Make) -> None:
+    channel = AppriseChannel(5.0, read_networks(INNER_NETWORKS))
+    try:
+        for url in (url_of(provider), url_of(provider).replace("127.0.0.1", "localhost")):
+            with pytest.raises(Permanent, match="QORGAN_FORBIDDEN_NETWORKS"):
+                await channel.send(make_message(address="room", secret=url))
+    finally:
+        await channel.aclose()
+    assert provider.requests == []

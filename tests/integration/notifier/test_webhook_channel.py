@@ -14,7 +14,9 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from core.clock import utc_now
 from core.domain.webhook_secret import rotated, secrets_in_force
+from core.settings import INNER_NETWORKS
 from notifier.channels.base import ChannelError, Message, Permanent, Retryable, Throttled
+from notifier.channels.forbidden import read_networks
 from notifier.channels.webhook import WebhookChannel
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
@@ -196,3 +198,14 @@ async def test_an_event_says_its_type(
 def test_a_receiver_is_known_by_its_host(channel: WebhookChannel) -> None:
     assert channel.providers("https://desk.test:8443/a?b", 1) == channel.providers("https://desk.test:8443/c", 2)
     assert channel.providers("https://desk.test/", 1) != channel.providers("https://other.test/", 1)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1"])
+async def test_a_receiver_within_is_never_called(host: str, provider: Any, make_message: Make) -> None:
+    channel = WebhookChannel(2.0, read_networks(INNER_NETWORKS))
+    try:
+        with pytest.raises(Permanent, match="QORGAN_FORBIDDEN_NETWORKS"):
+            await channel.send(to(make_message, provider, address=provider.url.replace("127.0.0.1", host) + "/hook"))
+    finally:
+        await channel.aclose()
+    assert provider.requests == []
