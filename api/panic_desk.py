@@ -22,7 +22,7 @@ from api.ingest.presses import Presses
 from api.journal_keeper import JournalKeeper
 from api.live.provisional import provisional_panic
 from api.panic_drain import Draining, PanicDrain
-from api.panic_index import PanicIndex
+from api.panic_index import PanicIndex, Record
 from api.panic_outage import PanicOutage
 from api.panic_records import PanicAnswer, PanicRecords
 from api.panic_rows import POSTGRES_WAIT_S, PanicRows
@@ -92,6 +92,7 @@ class PanicDesk:
             self._index,
             directory,
             outage,
+            met=self._met,
             monotonic=monotonic,
         )
         self._tail = tail
@@ -226,9 +227,18 @@ class PanicDesk:
             self._noting = None
 
     def _show(self, panic: PanicIn) -> None:
-        agency_id = panic.agency_id or self._rows.default_agency
+        agency_id = panic.agency_id or self._agency_of_nobody()
         if agency_id is not None and self._tail is not None:
             self._tail.publish_provisional(agency_id, provisional_panic(panic, agency_id))
+
+    def _met(self, record: Record) -> None:
+        """Show a panic of nobody known that another process took: whose board it is on, the desk alone knows. Others'
+        are shown by the tail (`api.live.provisional_source`)."""
+        if isinstance(record, PanicIn) and record.agency_id is None:
+            self._show(record)
+
+    def _agency_of_nobody(self) -> uuid.UUID | None:
+        return self._rows.default_agency or (self._outage.first_agency if self._outage is not None else None)
 
     # reading ----------------------------------------------------------------------------------------------------
 

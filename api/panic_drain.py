@@ -78,8 +78,10 @@ class Draining:
         directory: Path,
         outage: PanicOutage | None = None,
         *,
+        met: Callable[[Record], None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`met` is called with what another process has put into the stream, once, while PostgreSQL is away."""
         self._rows = rows
         self._records = records
         self._streamed = streamed
@@ -88,6 +90,7 @@ class Draining:
         self._cancels = CancelTurns(rows, index, monotonic)
         self._directory = directory
         self._outage = outage
+        self._met = met
         self._monotonic = monotonic
         self._opened: dict[int, Record] = {}
         """By place in the journal: each record is opened once."""
@@ -122,7 +125,7 @@ class Draining:
 
     async def look(self, *, whole: bool = False) -> None:
         """See what other processes have put into the stream."""
-        await self._streamed.look(self._open_as_it_is, whole=whole)
+        await self._streamed.look(self._open_as_it_is, whole=whole, met=self._met)
 
     # the journal ------------------------------------------------------------------------------------------------
 

@@ -91,6 +91,11 @@ class PanicOutage:
         self._first_of: dict[str, uuid.UUID] = {}
         """Who pressed → the panic that is told of for all of theirs."""
 
+    @property
+    def first_agency(self) -> uuid.UUID | None:
+        """Whose a panic is of which nobody knows whose it is, as last known."""
+        return self._known.agencies.first
+
     def kept_by(self, keep: Callable[[ToldIn], Awaitable[None]]) -> None:
         """Have what was told noted by `keep`, durably."""
         self._keep = keep

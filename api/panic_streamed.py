@@ -69,10 +69,16 @@ class Streamed:
             return False
         return True
 
-    async def look(self, open_: Callable[[bytes], Awaitable[Opened]], *, whole: bool = False) -> None:
-        """Read what is new, or all of it. With Redis away what was seen before stands: the journals have the rest.
+    async def look(
+        self,
+        open_: Callable[[bytes], Awaitable[Opened]],
+        *,
+        whole: bool = False,
+        met: Callable[[Record], None] | None = None,
+    ) -> None:
+        """Read what is new, or all of it; `met` is called with each record that was not seen before.
 
-        Raises what `open_` raises.
+        With Redis away what was seen before stands: the journals have the rest. Raises what `open_` raises.
         """
         async with self._looking:
             seen: set[str] = set()
@@ -83,6 +89,8 @@ class Streamed:
                     seen.add(entry)
                     if entry not in self.entries:
                         await self._meet(entry, payload, open_, lost_keys)
+                        if met is not None and entry in self.entries:
+                            met(self.entries[entry])
                 after = self._after = page[-1][0]
             if whole and page is not None:
                 for entry in [one for one in (*self.entries, *self._unread) if one not in seen]:

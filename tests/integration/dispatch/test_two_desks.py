@@ -68,7 +68,9 @@ class Desks:
         """The desks' monotonic clock."""
 
     @contextlib.asynccontextmanager
-    async def open(self, *, client: Any = None, post: Refusing | None = None) -> AsyncIterator[PanicDesk]:
+    async def open(
+        self, *, client: Any = None, post: Refusing | None = None, tail: Any = None
+    ) -> AsyncIterator[PanicDesk]:
         """A desk that nothing drains but the test; with a post it tells by the routes last known."""
         outage = known = None
         if post is not None:
@@ -76,7 +78,7 @@ class Desks:
             await known.start()
             outage = PanicOutage(known, post, utc_now, staff_after_s=900)
         desk = PanicDesk(
-            self._settings, self._database, client or self._client, None, None, utc_now, outage=outage,
+            self._settings, self._database, client or self._client, None, tail, utc_now, outage=outage,
             monotonic=lambda: self.moment[0],
         )  # fmt: skip
         await desk.open()
@@ -241,6 +243,33 @@ async def test_a_flood_of_wishes_is_bounded_and_holds_up_no_other_panic(
         monkeypatch.setattr(desk._rows, "commit_cancel", judge)
         await desk.drain(orphans=False)
         assert judged == [2, 2, 2], "both panics first, and but a second of wishes a round"
+
+
+class Boards:
+    """What is shown on a process's consoles."""
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[uuid.UUID, str]] = []
+
+    def publish_provisional(self, agency_id: uuid.UUID, incident: dict[str, Any]) -> None:
+        """Remember it."""
+        self.shown.append((agency_id, incident["id"]))
+
+
+async def test_a_panic_of_nobody_known_is_shown_on_every_process_s_consoles(desks: Desks, gate: Any, pair: Any) -> None:
+    stranger = press(pair, person_id=None, device_id=None, agency_id=None, token_digest=None, doubts=["no_token"])
+    boards = [Boards(), Boards()]
+    async with (
+        desks.open(post=Refusing(), tail=boards[0]) as first,
+        desks.open(post=Refusing(), tail=boards[1]) as other,
+    ):
+        await gate.shut()
+        await first.take(stranger)
+        await first.take(press(pair))  # shown by the tail of each
+        await other.sweep(whole=False)
+        await other.sweep(whole=True)
+    assert [agency_id for agency_id, _ in boards[1].shown] == [pair.agency_id]
+    assert boards[1].shown == boards[0].shown[:1]
 
 
 async def test_what_waits_is_found_without_opening_it(
