@@ -11,6 +11,7 @@ closed with 1013 and resumes from its last cursor.
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Coroutine, Iterable
@@ -69,6 +70,10 @@ class FeedTail(Service):
         self._subscriptions: dict[uuid.UUID, set[Subscription]] = {}
         self._sights = Sights()
         self._wake = asyncio.Event()
+        self._due: set[uuid.UUID] = set()
+        """Agencies with news, or with sockets that are new or have room again."""
+        self._everything_due = True
+        """Whether all agencies are to be looked at: none knows what was missed."""
         self._shown: OrderedDict[str, None] = OrderedDict()
         self._positions = PositionSource(self._database, client)
         self.looks = Looks(settings, self._database, clock)
@@ -88,13 +93,13 @@ class FeedTail(Service):
 
     def subscribe(self, scope: Scope, after: int | None) -> Subscription:
         """A user's place in her agency's feed after a cursor; None: from now on."""
-        subscription = Subscription(scope.agency_id, after, self._wake.set)
+        subscription = Subscription(scope.agency_id, after, lambda: self._look_at(scope.agency_id))
         subscription.scope = scope
         self._subscriptions.setdefault(scope.agency_id, set()).add(subscription)
         FEED_CONNECTIONS.inc()
         if "away" in self.health.values():
             subscription.push(passing_frame("health", self._clock(), self.health))
-        self._wake.set()
+        self._look_at(scope.agency_id)
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
@@ -171,14 +176,24 @@ class FeedTail(Service):
         await self._database.close()
 
     def _told(self, agency_id: str) -> None:
-        del agency_id  # a wake reads for every agency that has sockets: one connection, one pass
-        self._wake.set()
+        """A NOTIFY: news of an agency; without its name the connection is new, and anything may have been missed."""
+        if agency_id:
+            self._look_at(uuid.UUID(agency_id))
+        else:
+            self._everything_due = True
+            self._wake.set()
+
+    def _look_at(self, agency_id: uuid.UUID) -> None:
+        if agency_id in self._subscriptions:
+            self._due.add(agency_id)
+            self._wake.set()
 
     async def _every(self, interval_s: float, step: Any) -> None:
         while not await self.pause(interval_s):
             await step()
 
     async def _follow(self) -> None:
+        everything_at = 0.0
         while not self.stopping.is_set():
             try:
                 async with asyncio.timeout(POLL_S):
@@ -186,17 +201,27 @@ class FeedTail(Service):
             except TimeoutError:
                 pass
             self._wake.clear()
-            await self._look()
+            due, self._due = self._due, set()
+            if self._everything_due or time.monotonic() - everything_at >= POLL_S:
+                self._everything_due, everything_at = False, time.monotonic()
+                # Those with news first: an alarm does not wait for other agencies' pages.
+                await self._look([*due, *(one for one in self._subscriptions if one not in due)], probe=True)
+            elif due:
+                await self._look(due)
 
-    async def _look(self) -> None:
-        """Read what is new for every agency with sockets; notices PostgreSQL going and coming back."""
+    async def _look(self, agency_ids: Iterable[uuid.UUID], *, probe: bool = False) -> None:
+        """Read what is new for these agencies; notices PostgreSQL going and coming back.
+
+        `probe`: ask something also where nobody watches.
+        """
         try:
             async with self._database.connection(timeout_s=COMMAND_TIMEOUT_S) as connection:
-                if not self._subscriptions:
+                if probe and not self._subscriptions:
                     await feed.issued(connection)
-                for agency_id in list(self._subscriptions):
+                for agency_id in agency_ids:
                     await self._read(connection, agency_id)
         except StoreUnavailable:
+            self._everything_due = True
             self._set_health("postgres", "away")
         else:
             self.looked_at = self._clock()
@@ -218,24 +243,35 @@ class FeedTail(Service):
                     continue
                 more = more or len(rows) == PAGE
                 page = Page(rows)
-                await page.prepare(connection, agency_id, self._clock())
+                await page.prepare(connection)
                 if any(row.kind.startswith("incident.") for row in rows):
                     self._positions.changed(agency_id)
                 if any(row.kind.startswith("access.") for row in rows):
                     await self._see(connection, agency_id, changed=True)
                 about = [person for row in rows for person in parties_in(row)]
+                waiting = []
                 for subscription in group:
-                    subscription.cursor = rows[-1].id
-                    looked = self._sights.looked(subscription.scope)
-                    for row in rows:
-                        whole = page.frame(row, subscription.scope, looked)
-                        frame = self._sights.frame(subscription.scope, row, whole)
-                        if frame is not None:
-                            subscription.push(frame)
-                    hidden = self._sights.hidden(subscription.scope)
-                    self._note([subscription], [person for person in about if person not in hidden])
+                    if page.shows_cells(subscription.scope, self._sights.looked(subscription.scope)):
+                        waiting.append(subscription)
+                    else:  # whoever sends help sees it now
+                        self._show(page, subscription, about)
+                await page.keep_cells(connection, agency_id, self._clock())
+                for subscription in waiting:
+                    self._show(page, subscription, about)
             # Sockets get to send, and to make room, between two pages.
             await asyncio.sleep(0)
+
+    def _show(self, page: Page, subscription: Subscription, about: list[str]) -> None:
+        """Hand a page to a socket."""
+        scope = subscription.scope
+        subscription.cursor = page.rows[-1].id
+        looked = self._sights.looked(scope)
+        for row in page.rows:
+            frame = self._sights.frame(scope, row, page.frame(row, scope, looked))
+            if frame is not None:
+                subscription.push(frame)
+        hidden = self._sights.hidden(scope)
+        self._note([subscription], [person for person in about if person not in hidden])
 
     async def _see(self, connection: Any, agency_id: uuid.UUID, *, changed: bool = False) -> None:
         """Learn what is hidden from whom; whose sight is another now loads the board again."""

@@ -65,15 +65,33 @@ async def looked_at(
     return {row["user_id"]: frozenset(row["people"]) for row in rows}
 
 
-async def unlocked_now(connection: Connection, incident_ids: Iterable[str]) -> tuple[frozenset[str], frozenset[str]]:
-    """Of these incidents: which unlock where she is, and which are open at all, as they are now."""
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What says how exactly the places in some incidents are seen now."""
+
+    unlocked: frozenset[str]
+    """Ids of incidents that unlock where she is."""
+    open: frozenset[str]
+    """Ids of incidents that are open at all."""
+    coarse: Coarse
+
+
+async def shown_now(connection: Connection, incident_ids: Iterable[str], person_ids: Iterable[str]) -> Shown:
+    """All of it for these incidents and these people, in one round trip: an alarm waits for it."""
     rows = await connection.fetch(
-        "SELECT id::text AS id, type = ANY ($2::text[]) AS unlocks FROM incident"
-        " WHERE id = ANY ($1::uuid[]) AND state <> 'resolved'",
+        "SELECT id::text AS id, type = ANY ($2::text[]) AS unlocks, NULL::text[] AS cells FROM incident"
+        " WHERE id = ANY ($1::uuid[]) AND state <> 'resolved'"
+        " UNION ALL SELECT person_id::text, NULL, array_agg(cell ORDER BY shown_at, cell) FROM coarse_cell"
+        " WHERE person_id = ANY ($3::uuid[]) GROUP BY person_id",
         sorted({uuid.UUID(incident_id) for incident_id in incident_ids}),
         sorted(UNLOCKING),
+        sorted({uuid.UUID(person_id) for person_id in person_ids}),
     )
-    return frozenset(row["id"] for row in rows if row["unlocks"]), frozenset(row["id"] for row in rows)
+    return Shown(
+        frozenset(row["id"] for row in rows if row["unlocks"]),
+        frozenset(row["id"] for row in rows if row["cells"] is None),
+        Coarse({row["id"]: row["cells"][:CELLS_MAX] for row in rows if row["cells"] is not None}),
+    )
 
 
 @dataclass(frozen=True, slots=True)

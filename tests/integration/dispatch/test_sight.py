@@ -177,6 +177,22 @@ async def test_each_socket_is_told_of_places_what_its_role_may_see(
             assert [one._position for one in held] == [None]
 
 
+async def test_who_sends_help_sees_an_alarm_before_the_cell_that_others_see_is_kept(
+    api: Any, pair: Any, database: Any, query: Query, transition: Any, receive: Any
+) -> None:
+    helper, other = (api.token(pair.agency_id, pair.users[role], role) for role in ("dispatcher", "officer"))
+    async with api.feed(helper, 0) as helping, api.feed(other, 0) as watching:
+        async with database.transaction() as connection:
+            await connection.execute("LOCK TABLE coarse_cell IN EXCLUSIVE MODE")
+            await open_incident(database, transition("proximity", "warning", "breach"))
+            seen = await receive(helping)
+            assert seen["data"]["place"]["lat"] == HERE[0]
+            assert await query("SELECT * FROM coarse_cell") == []
+        seen = await receive(watching)
+        assert seen["data"]["place"]["precision"] == "coarse"
+        assert len(await query("SELECT * FROM coarse_cell")) == 1
+
+
 async def test_while_nothing_unlocks_her_live_positions_are_his_alone(
     api: Any, pair: Any, database: Any, redis_client: Any, transition: Any, as_role: Any
 ) -> None:
