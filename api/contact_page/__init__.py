@@ -11,21 +11,12 @@ from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI
-from starlette.responses import FileResponse
 
-from api.static_page import HEADERS, PageFiles
-
-__all__ = ["HEADERS", "mount"]
+from api import static_page
 
 PAGE_PATH: Final = Path(__file__).parent
-FILES: Final = frozenset({"page.css", "page.js", "words.js"})
 
 
 def mount(app: FastAPI) -> None:
     """Serve the page at /contact."""
-
-    @app.get("/contact", include_in_schema=False)
-    async def contact_page() -> FileResponse:
-        return FileResponse(PAGE_PATH / "page.html", headers=HEADERS)
-
-    app.mount("/contact", PageFiles(PAGE_PATH, FILES), name="contact_page")
+    static_page.mount(app, "/contact", PAGE_PATH, title="·")

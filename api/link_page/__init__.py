@@ -17,21 +17,12 @@ from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI
-from starlette.responses import FileResponse
 
-from api.static_page import HEADERS, PageFiles
-
-__all__ = ["HEADERS", "mount"]
+from api import static_page
 
 PAGE_PATH: Final = Path(__file__).parent
-FILES: Final = frozenset({"page.css", "page.js", "ring.js", "words.js"})
 
 
 def mount(app: FastAPI) -> None:
     """Serve the page at /l."""
-
-    @app.get("/l", include_in_schema=False)
-    async def link_page() -> FileResponse:
-        return FileResponse(PAGE_PATH / "page.html", headers=HEADERS)
-
-    app.mount("/l", PageFiles(PAGE_PATH, FILES), name="link_page")
+    static_page.mount(app, "/l", PAGE_PATH, title="Qorgan", header='<p id="status"></p>', more=frozenset({"ring.js"}))

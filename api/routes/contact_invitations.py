@@ -11,9 +11,9 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from api.auth import client_address
-from api.contact_page import HEADERS
 from api.deps import Context
 from api.schemas.contacts import InvitationCode, InvitationConsent, InvitationOpening, InvitationView, InvitationWay
+from api.static_page import HEADERS
 from api.who_may import ANYONE
 from core.actions import contacts as actions
 from core.actions.unit_of_work import act

@@ -16,9 +16,9 @@ from pydantic import Field
 
 from api.auth import Dispatch, ProtectedDevice, client_address
 from api.deps import ApiContext, Context
-from api.link_page import HEADERS
 from api.schemas.base import Body, View
 from api.sign_in_desk import is_secure
+from api.static_page import HEADERS
 from api.who_may import ANYONE
 from core.actions import live_links as actions
 from core.actions import records

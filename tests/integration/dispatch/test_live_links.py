@@ -269,7 +269,7 @@ async def test_who_may_not_see_where_she_is_gets_none(api: Any, pair: Any, phone
 
 
 async def test_the_page_is_indexed_cached_and_embedded_by_nobody(page: Any) -> None:
-    for path in ("/l", "/l/page.js", "/l/page.css", "/l/words.js", "/l/ring.js"):
+    for path in ("/l", "/l/page.js", "/l/page.css", "/l/base.css", "/l/words.js", "/l/ring.js"):
         answer = await page.get(path)
         assert answer.status_code == 200, path
         assert answer.headers["cache-control"] == "no-store"
@@ -280,7 +280,7 @@ async def test_the_page_is_indexed_cached_and_embedded_by_nobody(page: Any) -> N
         assert "frame-ancestors 'none'" in policy
         assert "unsafe" not in policy
         assert "http" not in policy
-    for path in ("/l/__init__.py", "/l/page.html", "/l/../app.py", "/l/"):
+    for path in ("/l/__init__.py", "/l/page.html", "/l/frame.html", "/l/../app.py", "/l/"):
         assert (await page.get(path)).status_code == 404, path
 
 
