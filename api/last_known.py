@@ -66,10 +66,6 @@ BATCH: Final = 500
 """People encoded in one go."""
 
 
-class _RolledBack(Exception):  # noqa: N818
-    """Ends a look: it writes nothing."""
-
-
 class AgenciesFrame(msgspec.Struct, array_like=True):
     """The agencies' file."""
 
@@ -203,22 +199,18 @@ class LastKnown(Service):
 
     async def _look_at_agencies(self) -> None:
         found = Agencies()
-        try:
-            async with self._database.transaction() as connection:
-                agency_ids = await store.agency_ids(connection)
-                found.first = agency_ids[0] if agency_ids else None
-                found.pressing = frozenset(await store.pressing(connection))
-                unit = Unit(connection, self._clock())
-                await tell(unit, [self._of_nobody(agency_id) for agency_id in agency_ids])
-                for delivery in unit.queued:
-                    found.patterns.setdefault(delivery.agency_id, []).append(delivery)
-                if (now := time.monotonic()) >= self._staff_at + STAFF_EVERY_S:
-                    found.staff, self._staff_at = await self._staff(connection, agency_ids), now
-                else:
-                    found.staff = self.agencies.staff
-                raise _RolledBack
-        except _RolledBack:
-            pass
+        async with self._database.rehearsal() as connection:
+            agency_ids = await store.agency_ids(connection)
+            found.first = agency_ids[0] if agency_ids else None
+            found.pressing = frozenset(await store.pressing(connection))
+            unit = Unit(connection, self._clock())
+            await tell(unit, [self._of_nobody(agency_id) for agency_id in agency_ids])
+            for delivery in unit.queued:
+                found.patterns.setdefault(delivery.agency_id, []).append(delivery)
+            if (now := time.monotonic()) >= self._staff_at + STAFF_EVERY_S:
+                found.staff, self._staff_at = await self._staff(connection, agency_ids), now
+            else:
+                found.staff = self.agencies.staff
         if found != self.agencies:
             self.agencies = found
             self._changed["agencies"] = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -34,10 +35,6 @@ POSTGRES_WAIT_S: Final = 1.0
 """How long a panic waits for PostgreSQL before it is answered without it."""
 LOOK_WAIT_S: Final = 5.0
 """How long a look at a panic waits for PostgreSQL: nobody is kept from help by it."""
-
-
-class _RolledBack(Exception):  # noqa: N818
-    """Ends a rehearsal."""
 
 
 class PanicRows:
@@ -147,14 +144,11 @@ class PanicRows:
             id=new_id(), client_id=None, received_ms=to_ms(now), token_digest=None, source=f"rehearsal-{place}",
             agency_id=self.default_agency,
         )  # fmt: skip
-        try:
-            async with self._database.transaction(timeout_s=POSTGRES_WAIT_S) as connection:
+        with contextlib.suppress(Unavailable):
+            async with self._database.rehearsal(timeout_s=POSTGRES_WAIT_S) as connection:
                 unit = Unit(connection, now)
                 await take_panic(unit, panic)
                 await unit.flush()
-                raise _RolledBack
-        except (_RolledBack, Unavailable):
-            return
 
     async def set_aside(self, payload: bytes, error: Exception) -> None:
         """Keep what is no panic record at all; `payload` is sealed. Raises StoreUnavailable."""

@@ -107,6 +107,10 @@ async def prepare_connection(connection: asyncpg.Connection) -> None:
     )
 
 
+class _RehearsedError(Exception):
+    """Ends a rehearsal's transaction."""
+
+
 class Database:
     """A pool of connections that comes back by itself after PostgreSQL was away."""
 
@@ -222,6 +226,14 @@ class Database:
             connection.begin_for(scope)
             async with connection.transaction(isolation=isolation, readonly=readonly):
                 yield connection
+
+    @contextlib.asynccontextmanager
+    async def rehearsal(self, *, timeout_s: float = CONNECT_TIMEOUT_S) -> AsyncIterator[Any]:
+        """A transaction for nobody that is rolled back however its block ends: nothing of it stays."""
+        with contextlib.suppress(_RehearsedError):
+            async with self.transaction(timeout_s=timeout_s) as connection:
+                yield connection
+                raise _RehearsedError
 
     async def listen(self, channel: str, callback: Callable[[str], None], stopping: asyncio.Event) -> None:
         """Call `callback(payload)` on each NOTIFY until `stopping`, on a connection of its own.
