@@ -161,9 +161,9 @@ class Receivers:
 
 
 @contextlib.asynccontextmanager
-async def listening_receivers() -> AsyncIterator[Receivers]:
-    """Receivers that listen."""
-    receivers = Receivers()
+async def listening_receivers(receivers: Receivers | None = None) -> AsyncIterator[Receivers]:
+    """Receivers that listen; their own, unless some are given."""
+    receivers = receivers or Receivers()
     loop = asyncio.get_running_loop()
     http = await asyncio.start_server(receivers.serve_http, "127.0.0.1", 0)
     smtp = await loop.create_server(lambda: SMTP(receivers, hostname="localhost"), "127.0.0.1", 0)
