@@ -6,13 +6,14 @@ an acknowledgement, and no clock is left running behind one. What a deadline doe
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from core.actions import jurisdictions
 from core.actions.unit_of_work import Unit
-from core.domain.escalation import DEFAULTS, Policy, applies, changes, plan_of, read_policy
+from core.domain.escalation import DEFAULTS, UNACKNOWLEDGED, Deadline, Policy, applies, changes, plan_of, read_policy
 from core.postgres import escalation as store
 from core.postgres.incidents import Row
 
@@ -42,6 +43,35 @@ async def start(unit: Unit, rows: Sequence[Row], *, placing: bool = True) -> Non
             await note_progress(unit, row)
 
 
+async def plan_of_agency(unit: Unit, agency_id: uuid.UUID, type_: str, severity: str) -> list[Any] | None:
+    """The plan of an agency's own policy for a type of incident and a severity; None: it has none."""
+    return await store.plan(unit.connection, agency_id, type_, severity)
+
+
+async def wind(unit: Unit, row: Row, plan: Sequence[Any] | None) -> list[Deadline]:
+    """Set in the row of an incident that is yet to be inserted what `start` would, and return its deadlines.
+
+    `plan` as its agency has it, None: the default's. So an opening that must not wait writes its clocks with the rest
+    (`run`), and asks nothing for them.
+    """
+    row["jurisdiction_agency_id"] = await jurisdictions.agency_of(unit, row)
+    since = _since(row, unit.now)
+    deadlines = [
+        Deadline(UNACKNOWLEDGED, int(step), since + timedelta(seconds=float(delay_s)), int(turn), round=row["version"])
+        for step, turn, delay_s in (PLANS[row["severity"]] if plan is None else plan)
+    ]
+    row["escalation_step"] = 0
+    row["next_deadline_at"] = min((one.due_at for one in deadlines), default=None)
+    return deadlines
+
+
+async def run(unit: Unit, row: Row, deadlines: Sequence[Deadline]) -> None:
+    """Write the clocks of an incident that was inserted as `wind` left it."""
+    await store.add(unit.later, row, deadlines)
+    if row["jurisdiction_agency_id"] not in (None, row["agency_id"]):
+        await store.share(unit.later, row, unit.now)
+
+
 def _since(row: Row, now: datetime) -> datetime:
     """From when the clocks of an incident run: of a panic that waited for PostgreSQL, from when it was taken."""
     if row["type"] == "panic" and row["opened_at"] == now:
@@ -67,7 +97,8 @@ async def note_progress(unit: Unit, row: Row) -> None:
     if add:
         await store.add(unit.connection, row, add)
     if done := {one.kind for one in clocks.over if not applies(row, one)}:
-        await store.cancel_told(unit.connection, row["id"], sorted(done), unit.now)
+        shared = bool(row["detail"].get("shared_with"))
+        await store.cancel_told(unit.connection, row["id"], sorted(done), unit.now, elsewhere=shared)
     row["next_deadline_at"] = min((one.due_at for one in [*clocks.pending, *add] if one not in stop), default=None)
 
 

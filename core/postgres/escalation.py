@@ -75,6 +75,30 @@ async def start(
     return {row["id"]: row["next_deadline_at"] for row in found}
 
 
+async def plan(connection: Connection, agency_id: uuid.UUID, type_: str, severity: str) -> list[Any] | None:
+    """The plan of the acknowledgement's clock by an agency's own policy; None: it has none."""
+    found: list[Any] | None = await connection.fetchval(
+        f"SELECT ({CHOSEN.format(what='plan')}) FROM (SELECT $1::uuid AS agency_id, $2::text AS type,"  # noqa: S608
+        " $3::text AS severity) w",
+        agency_id,
+        type_,
+        severity,
+    )
+    return found
+
+
+async def share(connection: Connection, row: Row, now: datetime) -> None:
+    """Give the agency in whose jurisdiction an incident is its share of it."""
+    await connection.execute(
+        "INSERT INTO incident_share (incident_id, agency_id, owner_agency_id, reason, since)"
+        " VALUES ($1, $2, $3, 'jurisdiction', $4) ON CONFLICT DO NOTHING",
+        row["id"],
+        row["jurisdiction_agency_id"],
+        row["agency_id"],
+        now,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Clocks:
     """What runs, and what ran, for an incident."""
@@ -130,8 +154,12 @@ async def add(connection: Connection, row: Row, deadlines: Sequence[Deadline]) -
     )
 
 
-async def cancel_told(connection: Connection, incident_id: uuid.UUID, why: Sequence[str], now: datetime) -> None:
-    """Take back what steps of these kinds queued to the incident's own agency and no provider was given yet."""
+async def cancel_told(
+    connection: Connection, incident_id: uuid.UUID, why: Sequence[str], now: datetime, *, elsewhere: bool
+) -> None:
+    """Take back what steps of these kinds queued and no provider was given yet; `elsewhere`: to other agencies too."""
+    if elsewhere:
+        await connection.execute("SELECT take_back_elsewhere($1, $2, $3)", incident_id, list(why), now)
     await connection.execute(
         "UPDATE delivery SET state = 'cancelled', updated_at = $3 WHERE incident_id = $1 AND state = 'queued'"
         " AND data ->> 'event' = 'incident.escalated' AND data ->> 'why' = ANY ($2::text[])",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from core.domain.sharing import SHARED
 from core.postgres.database import Connection
 
 LOCK_SEED: Final = 7_067_002
@@ -59,6 +60,11 @@ async def append(connection: Connection, events: Sequence[Event], now: datetime)
         by_agency.setdefault(event.agency_id, []).append(event)
     for agency_id in sorted(by_agency):
         mine = by_agency[agency_id]
+        if all(event.kind == SHARED for event in mine):
+            # It may be another agency's user who acted: her scope writes into no feed but her own.
+            bodies = [event.data for event in mine]
+            await connection.execute("SELECT tell_other_agency($1, $2, $3, $4)", agency_id, LOCK_SEED, now, bodies)
+            continue
         await connection.fetchrow(
             _APPEND, agency_id, LOCK_SEED, now, [event.kind for event in mine], [event.data for event in mine]
         )

@@ -656,6 +656,8 @@ CREATE TABLE delivery (
 CREATE INDEX delivery_due ON delivery (channel, priority, due_at) WHERE state IN ('queued', 'sending');
 CREATE INDEX delivery_incident ON delivery (incident_id);
 CREATE INDEX delivery_recipient ON delivery (recipient) WHERE state IN ('queued', 'sending');
+CREATE INDEX delivery_elsewhere ON delivery ((data ->> 'incident_id'))
+    WHERE incident_id IS NULL AND state = 'queued' AND data ->> 'incident_id' IS NOT NULL; -- of another agency's incident
 CREATE UNIQUE INDEX delivery_seen ON delivery (seen_digest) WHERE seen_digest IS NOT NULL;
 CREATE INDEX delivery_dead ON delivery (agency_id, updated_at) WHERE state IN ('dead', 'failed');
 CREATE INDEX delivery_provider ON delivery (provider_id) WHERE channel = 'sms' AND provider_id IS NOT NULL;
@@ -2685,3 +2687,30 @@ CREATE FUNCTION silence_contact() RETURNS trigger
     $$;
 CREATE TRIGGER contact_silenced AFTER DELETE ON contact FOR EACH ROW EXECUTE FUNCTION silence_contact();
 REVOKE EXECUTE ON FUNCTION silence_contact FROM PUBLIC;
+
+-- Takes back what steps of these kinds queued to agencies an incident is not of: its own cannot see their messages.
+CREATE FUNCTION take_back_elsewhere(told_of uuid, kinds text[], moment timestamptz) RETURNS void
+    LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$
+        UPDATE delivery SET state = 'cancelled', updated_at = moment
+            WHERE incident_id IS NULL AND state = 'queued' AND data ->> 'incident_id' = told_of::text
+            AND data ->> 'event' = 'incident.escalated' AND data ->> 'why' = ANY (kinds)
+    $$;
+REVOKE EXECUTE ON FUNCTION take_back_elsewhere FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION take_back_elsewhere TO qorgan_api, qorgan_device, qorgan_worker;
+
+-- Tells another agency of an incident that concerns it, in its feed, as core.postgres.feed does: whoever acts in one
+-- agency's name writes into no other's feed but this.
+CREATE FUNCTION tell_other_agency(other uuid, seed bigint, moment timestamptz, bodies jsonb[]) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$
+    BEGIN
+        PERFORM pg_advisory_xact_lock(hashtextextended(other::text, seed));
+        INSERT INTO feed (id, agency_id, kind, at, data)
+            SELECT nextval('feed_id'), other, 'shared.incident', moment, body
+            FROM unnest(bodies) WITH ORDINALITY AS event (body, number) ORDER BY number;
+        PERFORM pg_notify('feed', other::text);
+    END
+    $$;
+REVOKE EXECUTE ON FUNCTION tell_other_agency FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tell_other_agency TO qorgan_api, qorgan_device, qorgan_worker;

@@ -13,6 +13,7 @@ from core.actions import commands
 from core.actions.commands import By
 from core.actions.incidents import apply_transitions
 from core.actions.unit_of_work import act
+from core.domain.scope import Scope
 from core.errors import NotAllowed
 from core.ids import new_id
 from core.postgres.user_channels import USER_CHANNELS
@@ -312,6 +313,37 @@ async def test_the_neighbour_is_asked_at_its_step_and_sees_it_then(
     assert str(pair.victim_id) not in str(page["data"])
     kinds = await query("SELECT kind FROM feed WHERE agency_id = $1", near.agency_id)
     assert [one["kind"] for one in kinds] == ["shared.incident"]
+
+
+@pytest.mark.parametrize("by_the_neighbour", [False, True])
+async def test_an_acknowledgement_takes_back_what_was_still_to_go_to_the_neighbour(
+    database: Any, posts: Any, transition: Any, query: Query, pair: Any, another_pair: Any, escalator: Escalator,
+    moment: Moment, api: Any, by_the_neighbour: bool,
+) -> None:  # fmt: skip
+    near = await another_pair()
+    await settle(database, near.agency_id, square(43.4, 76.9))
+    await breach(database, transition)
+    await run(escalator, moment, 120)
+    async with database.transaction() as connection:  # of another incident, which nobody took in hand
+        await connection.execute(
+            "INSERT INTO delivery (id, agency_id, cause, audience, recipient, channel, template, data, due_at,"
+            " created_at, updated_at) SELECT gen_random_uuid(), agency_id, 'another', audience, recipient, channel,"
+            " template, data || jsonb_build_object('incident_id', gen_random_uuid()), due_at, created_at, updated_at"
+            " FROM delivery WHERE template = 'neighbour_dispatcher'"
+        )
+    row = await incident_of(query)
+    if by_the_neighbour:
+        async with api.client(api.token(near.agency_id, near.users["dispatcher"])) as desk:
+            assert (await desk.post(f"/v1/shared-incidents/{row['id']}/acknowledge")).status_code == 200
+    else:
+        scope = Scope(pair.agency_id, pair.users["dispatcher"], "dispatcher")
+        async with act(posts.api, NOW + timedelta(seconds=121), scope) as unit:
+            await commands.acknowledge(unit, by(pair, row))
+    states = await query("SELECT cause, state FROM delivery WHERE template = 'neighbour_dispatcher'")
+    assert {one["state"] for one in states if one["cause"] == "another"} == {"queued"}
+    assert {one["state"] for one in states if one["cause"] != "another"} == {"cancelled"}
+    told = await query("SELECT data FROM feed WHERE kind = 'shared.incident' AND agency_id = $1", near.agency_id)
+    assert told[-1]["data"]["state"] == "acknowledged"
 
 
 async def test_who_is_related_to_her_is_not_paged(
