@@ -43,13 +43,15 @@ class Breaker:
         self._until: datetime | None = None
         """Nothing goes out before; None: closed."""
         self._held_until: datetime | None = None
-        self._probing = False
+        self._probe = 0
+        """Number of the probe under way; 0: none."""
+        self._probes = 0
 
     def state(self, now: datetime) -> int:
         """CLOSED, HALF_OPEN or OPEN."""
         if self._until is None:
             return OPEN if self._held_until is not None and now < self._held_until else CLOSED
-        return OPEN if now < self._until or self._probing else HALF_OPEN
+        return OPEN if now < self._until or self._probe else HALF_OPEN
 
     @property
     def forgives(self) -> bool:
@@ -63,29 +65,38 @@ class Breaker:
         ends = [moment for moment in (self._until, held_until) if moment is not None and moment > now]
         if ends:
             return (max(ends) - now).total_seconds()
-        return COOL_DOWN_S[0] if self._probing else 0.0
+        return COOL_DOWN_S[0] if self._probe else 0.0
 
     def admit(self, now: datetime, *, urgent: bool = False) -> bool:
         """Whether one delivery may be sent now."""
         if self.wait_s(now, urgent=urgent) > 0:
             return False
-        self._probing = self._until is not None
+        if self._until is not None:
+            self._probes += 1
+            self._probe = self._probes
         return True
+
+    def attempt(self) -> Attempt:
+        """What was just admitted, to bring its verdict: others may be under way that began before the breaker opened,
+        and say nothing of what the probe finds."""
+        return Attempt(self, self._probe)
 
     def answered(self) -> bool:
         """The provider answered; True when that closes an open breaker."""
         closes = self._until is not None
         self._until = None  # what it asked to wait it still asks: only what was urgent went out meanwhile
-        self._probing = False
+        self._probe = 0
         self._failures = self._throttles = self._opened = 0
         if closes:
             self._results.clear()
         self._results.append(True)
         return closes
 
-    def failed(self, now: datetime) -> bool:
-        """The provider failed; True when that opens a closed breaker."""
-        was_open, was_probe, self._probing = self._until is not None, self._probing, False
+    def failed(self, now: datetime, probe: int | None = None) -> bool:
+        """The provider failed; True when that opens a closed breaker. `probe`: the number of the probe that did, 0 for
+        none; left out, the one under way."""
+        was_open = self._until is not None
+        was_probe = self._ends(probe)
         if was_open and not was_probe:
             return False  # it went out before the breaker opened, and tells nothing new
         self._failures += 1
@@ -101,16 +112,52 @@ class Breaker:
 
     def throttled(self, now: datetime, retry_after_s: float) -> None:
         """The provider asks to wait; asked often enough, all of its deliveries do."""
-        self._probing = False
+        self._probe = 0
         self._until = None
         self._failures = self._opened = 0
         self._throttles += 1
         if self._throttles >= THROTTLES_IN_A_ROW:
             self._held_until = now + timedelta(seconds=min(max(retry_after_s, 1.0), HOLD_MAX_S))
 
-    def unsaid(self) -> None:
+    def unsaid(self, probe: int | None = None) -> None:
         """What was admitted did not reach the provider: nothing is known of it."""
-        self._probing = False
+        self._ends(probe)
+
+    def _ends(self, probe: int | None) -> bool:
+        """Whether a verdict is that of the probe under way, which it ends."""
+        ends = self._probe != 0 and probe in (None, self._probe)
+        if ends:
+            self._probe = 0
+        return ends
+
+
+class Attempt:
+    """One delivery on its way to a provider; brings exactly one verdict."""
+
+    def __init__(self, breaker: Breaker, probe: int) -> None:
+        self._breaker = breaker
+        self._probe = probe
+
+    @property
+    def forgives(self) -> bool:
+        """As the breaker's."""
+        return self._breaker.forgives
+
+    def answered(self) -> bool:
+        """As the breaker's: an answer closes it, whoever got it."""
+        return self._breaker.answered()
+
+    def failed(self, now: datetime) -> bool:
+        """As the breaker's."""
+        return self._breaker.failed(now, self._probe)
+
+    def throttled(self, now: datetime, retry_after_s: float) -> None:
+        """As the breaker's."""
+        self._breaker.throttled(now, retry_after_s)
+
+    def unsaid(self) -> None:
+        """As the breaker's."""
+        self._breaker.unsaid(self._probe)
 
 
 class Breakers:

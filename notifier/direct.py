@@ -22,7 +22,7 @@ from core.metrics import OUTAGE_DELIVERIES
 from core.postgres.deliveries import Claimed
 from core.settings import Settings
 from notifier import retry
-from notifier.breaker import Breaker, Breakers
+from notifier.breaker import Attempt, Breakers
 from notifier.channels.base import Channel, ChannelError, Message, Permanent, Retryable, Throttled
 from notifier.outgoing import message_of
 
@@ -55,14 +55,14 @@ class DirectPost:
             if provider is None:
                 wait_s = min(breakers.of(one).wait_s(now, urgent=True) for one in providers)
                 return Posted(sent=False, again_in_s=wait_s + self._dice.uniform(0.0, 0.5), counts=False)
-            breaker = breakers.of(provider)
+            breaker = breakers.of(provider).attempt()
             try:
                 return await self._try(channel, delivery, created_at, attempt, provider, breaker)
             finally:
                 breaker.unsaid()
 
     async def _try(
-        self, channel: Channel, delivery: Delivery, created_at: datetime, attempt: int, provider: str, breaker: Breaker
+        self, channel: Channel, delivery: Delivery, created_at: datetime, attempt: int, provider: str, breaker: Attempt
     ) -> Posted:
         error: ChannelError
         reached = False
@@ -91,7 +91,7 @@ class DirectPost:
             wait_s = min(wait_s, 1.0) + min(max(error.retry_after_s, 0.0), retry.URGENT_CAP_S)
         return Posted(sent=False, again_in_s=wait_s, counts=not forgiven)
 
-    def _judge(self, channel: str, error: ChannelError, breaker: Breaker) -> bool:
+    def _judge(self, channel: str, error: ChannelError, breaker: Attempt) -> bool:
         """Tell the breaker what an error says of its provider; True when the failure is the provider's alone."""
         now = self._clock()
         if isinstance(error, Throttled):

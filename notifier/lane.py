@@ -33,7 +33,7 @@ from core.postgres.database import Database
 from core.postgres.deliveries import Claimed, Mark, Passed
 from core.settings import Settings
 from notifier import retry
-from notifier.breaker import Breaker, Breakers
+from notifier.breaker import Attempt, Breakers
 from notifier.bucket import Bucket
 from notifier.channels.base import Channel, ChannelError, Permanent, Retryable, Throttled
 from notifier.outgoing import gone_subscription, gone_token, log_dead, message_of, without_address
@@ -218,13 +218,13 @@ class Lane:
             wait_s = min((self._breakers.of(one).wait_s(started_at, urgent=urgent) for one in providers), default=0.0)
             self._remember(claimed, providers[0] if providers else "")
             return Outcome(retry.put_back(claimed, started_at, wait_s, self._dice))
-        breaker = self._breakers.of(provider)
+        breaker = self._breakers.of(provider).attempt()
         try:
             return await self._try(claimed, started_at, provider, breaker)
         finally:
             breaker.unsaid()
 
-    async def _try(self, claimed: Claimed, started_at: datetime, provider: str, breaker: Breaker) -> Outcome:
+    async def _try(self, claimed: Claimed, started_at: datetime, provider: str, breaker: Attempt) -> Outcome:
         error: ChannelError
         reached = False
         try:
@@ -249,7 +249,7 @@ class Lane:
         )
         return Outcome(without_address(mark, claimed), gone_token(claimed, error), gone_subscription(claimed, error))
 
-    def _judge(self, claimed: Claimed, error: ChannelError, provider: str, breaker: Breaker, now: datetime) -> bool:
+    def _judge(self, claimed: Claimed, error: ChannelError, provider: str, breaker: Attempt, now: datetime) -> bool:
         """Tell the breaker what an error says of its provider; True when the failure is the provider's alone."""
         if isinstance(error, Throttled):
             breaker.throttled(now, error.retry_after_s)
@@ -264,7 +264,7 @@ class Lane:
             self._remember(claimed, provider)
         return forgiven
 
-    def _answered(self, provider: str, breaker: Breaker) -> None:
+    def _answered(self, provider: str, breaker: Attempt) -> None:
         if breaker.answered():
             log.info("provider_answers_again", channel=self.name)
             self._answering.add(provider)

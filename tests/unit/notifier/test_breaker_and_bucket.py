@@ -70,6 +70,29 @@ def test_a_half_open_one_lets_one_probe_through_and_its_answer_closes_it() -> No
     assert made.admit(then)
 
 
+def test_what_began_before_it_opened_says_nothing_in_the_probe_s_place() -> None:
+    made = Breaker()
+    assert made.admit(NOW)
+    early, earlier = made.attempt(), made.attempt()
+    for _ in range(breaker.FAILURES_IN_A_ROW):
+        made.failed(NOW)
+    then = later(breaker.COOL_DOWN_S[0])
+    assert made.admit(then)
+    probe = made.attempt()
+    assert not early.failed(then)
+    earlier.unsaid()
+    assert made.state(then) == OPEN
+    assert not made.admit(then), "its probe is still under way"
+    assert not probe.failed(then)
+    assert made.wait_s(then) == breaker.COOL_DOWN_S[0] * 2, "and it is the probe that opens it for longer"
+    again = later(60)
+    assert made.admit(again)
+    probe.unsaid()
+    assert not made.admit(again), "nor does an earlier probe speak for a later one"
+    made.attempt().answered()
+    assert made.state(again) == CLOSED
+
+
 def test_a_probe_that_fails_opens_it_for_longer_but_never_for_more_than_the_bound() -> None:
     made, moment, waits = opened(), NOW, []
     for _ in range(10):
