@@ -253,6 +253,13 @@ class Settings(BaseSettings):
     channel_rates: str = Field(
         "", description="Most messages a second by channel, comma-separated: email=10,sms=5; others have their own."
     )
+    operator: str = Field(
+        "",
+        description="Who runs the installation, and is told by the api itself when a part of it is missing for 30 s,"
+        " also PostgreSQL: channel:address, comma-separated (email:ops@example.org,sms:+77001234567; also apprise,"
+        " log). Empty: nobody.",
+    )
+    operator_language: Literal["kk", "ru", "en"] = Field("ru", description="In which language.")
 
     # geocoding
     geocoder: Literal["nominatim", "photon"] | None = Field(

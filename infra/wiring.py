@@ -22,6 +22,7 @@ from core.settings import Settings
 from core.vault import load_vault
 
 if TYPE_CHECKING:
+    from api.operator_news import OperatorRoute
     from notifier.direct import DirectPost
 
 log = structlog.get_logger(__name__)
@@ -161,6 +162,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     from api.ledger_gate import LedgerGate
     from api.live.own_news import OwnNews
     from api.live.tail import FeedTail
+    from api.operator_news import OperatorNews
     from api.outage_clock import OutageClock
     from api.panic_desk import PanicDesk, PanicDrain
     from api.panic_outage import PanicOutage
@@ -195,7 +197,8 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     tail = FeedTail(settings, device_database, part.redis, utc_now)
     own_news = OwnNews(device_database, registry, utc_now)
     known = LastKnown(settings, device_database, utc_now, index)
-    outage = PanicOutage(known, _direct_post(settings), utc_now)
+    post = _direct_post(settings)
+    outage = PanicOutage(known, post, utc_now)
     desk = PanicDesk(settings, device_database, part.redis, registry, tail, utc_now, index, outage)
     context = ApiContext(
         settings=settings,
@@ -231,10 +234,22 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     places = PanicPlaces(device_database, part.redis, utc_now)
     part.services[-1:-1] = [timers, places, erasures, evidence, waiting]
     part.services += [DrillClock(device_database, utc_now), context.self_drill]
-    part.services.append(OutageClock(device_database, context.watchdog, utc_now))
+    news = OperatorNews(_operator_routes(settings), settings.operator_language, post, part.redis, utc_now, index)
+    part.services.append(OutageClock(device_database, context.watchdog, utc_now, news=news))
     part.services.append(SheetKeeper(settings, device_database, utc_now, index))
     part.services.insert(0, context.ledger_gate)
     part.services.insert(part.services.index(registry) + 1, known)
+
+
+def _operator_routes(settings: Settings) -> list[OperatorRoute]:
+    """Where the operator is told; a mistake in it keeps the api from taking no panic."""
+    from api.operator_news import read_routes
+
+    try:
+        return read_routes(settings.operator)
+    except Misconfigured as error:
+        log.error("operator_not_told", reason=error.detail)
+        return []
 
 
 def _direct_post(settings: Settings) -> DirectPost:

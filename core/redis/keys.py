@@ -68,5 +68,11 @@ INGEST_BEAT: Final = "{ingest}:beat"
 PRESSED: Final = "{panic}:pressed"
 """Sorted set: id of a person who pressed a panic, scored by when in ms; her devices are asked for the most."""
 
+
+def outage_told(what: str) -> str:
+    """String with expiry: the operator was told that this part is missing."""
+    return f"{{outage}}:told:{what}"
+
+
 PANICS: Final = "{panic}:pending"
 """Stream: panics PostgreSQL did not take in time. Field `p`: sealed JSON. Drained on recovery, then deleted."""

@@ -1,0 +1,135 @@
+"""Whoever runs the installation is told by one process that a part is missing, also PostgreSQL, and that it is back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from api.operator_news import OperatorNews, OperatorRoute, read_routes
+from api.outage_clock import OutageClock
+from core.clock import utc_now
+from core.domain.delivery import Delivery
+from core.domain.told import Posted
+from core.errors import Misconfigured
+from core.postgres.database import Database
+from core.redis.client import connect
+from notifier.templates.render import render
+
+WAIT_S = 20.0
+ROUTES = [OperatorRoute("email", "ops@example.org"), OperatorRoute("sms", "+77001234567")]
+
+
+class Post:
+    """Providers; the first attempt at each message fails."""
+
+    def __init__(self) -> None:
+        self.sent: asyncio.Queue[Delivery] = asyncio.Queue()
+        self.attempts: list[int] = []
+
+    async def send(self, delivery: Delivery, created_at: datetime, attempt: int) -> Posted:
+        """Refuse once, then take it."""
+        assert created_at <= utc_now()
+        self.attempts.append(attempt)
+        if attempt == 1:
+            return Posted(sent=False, again_in_s=0.0)
+        self.sent.put_nowait(delivery)
+        return Posted(sent=True)
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+class Dog:
+    """A watchdog that says what a test wants."""
+
+    parts: tuple[str, ...] = ()
+
+    async def red(self) -> tuple[str, ...]:
+        """What is red."""
+        return self.parts
+
+
+At = Callable[..., Any]
+
+
+@pytest.fixture
+async def clocks() -> AsyncIterator[Callable[..., Any]]:
+    """Makes the clocks of two processes, without PostgreSQL, and moves their time on."""
+    made: list[OutageClock] = []
+
+    def make(client: Any, post: Post) -> At:
+        dog, moment = Dog(), [utc_now()]
+        away = Database("postgresql:///none?host=/nowhere", size=1)
+        mine = [
+            OutageClock(
+                away, dog, lambda: moment[0],  # type: ignore[arg-type]
+                news=OperatorNews(ROUTES, "ru", post, client, utc_now, index),
+            )
+            for index in range(2)
+        ]  # fmt: skip
+        made.extend(mine)
+
+        async def at(seconds: float, *red: str) -> None:
+            moment[0] += timedelta(seconds=seconds)
+            dog.parts = red
+            for clock in mine:
+                await clock.step()
+
+        return at
+
+    yield make
+    for clock in made:
+        await clock.close()
+
+
+async def told(post: Post) -> list[tuple[str, str, str]]:
+    async with asyncio.timeout(WAIT_S):
+        found = [await post.sent.get() for _ in ROUTES]
+    assert post.sent.empty()
+    for one in found:
+        assert render(one.template, one.language, one.data, utc_now()).short
+    return sorted((one.template, one.channel, one.data["what"]) for one in found)
+
+
+@pytest.mark.parametrize(("red", "what"), [("postgres", "postgres"), ("redis", "redis"), ("engine", "geo")])
+async def test_the_operator_hears_once_of_an_outage_and_of_its_end(
+    clocks: Any, redis_client: Any, red: str, what: str
+) -> None:
+    post = Post()
+    at = clocks(redis_client, post)
+    await at(0, red)
+    await at(20, red)
+    assert post.attempts == [], "a hiccup is none"
+    for _ in range(3):
+        await at(20, red)
+    assert await told(post) == [("outage_operator", "email", what), ("outage_operator", "sms", what)]
+    await at(1)
+    await at(30)
+    await at(30)
+    assert await told(post) == [("outage_over_operator", "email", what), ("outage_over_operator", "sms", what)]
+    assert post.attempts.count(2) == 4, "tried again until it is taken"
+
+
+async def test_with_redis_away_the_first_process_of_a_machine_tells(clocks: Any) -> None:
+    away = connect("unix:///nonexistent/valkey.sock", timeout_s=1)
+    post = Post()
+    at = clocks(away, post)
+    await at(0, "postgres", "redis")
+    await at(40, "postgres", "redis")
+    assert [one[0] for one in await told(post)] == ["outage_operator"] * 2
+    await at(1)
+    await at(30)
+    assert [one[0] for one in await told(post)] == ["outage_over_operator"] * 2
+    await away.aclose()
+
+
+def test_where_to_is_read_and_what_cannot_be_used_is_said() -> None:
+    assert read_routes(" email:ops@example.org , sms:+77001234567,") == ROUTES
+    assert read_routes("") == []
+    for wrong in ("ops@example.org", "fax:1", "email:"):
+        with pytest.raises(Misconfigured, match="QORGAN_OPERATOR"):
+            read_routes(wrong)
