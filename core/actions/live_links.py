@@ -74,7 +74,7 @@ async def make_all(
         )
         found.append(rules.PATH + token)
     if links:
-        await store.add(unit.connection, links, unit.now, unit.now + rules.LIFE)
+        await store.add(unit.later, links, unit.now, unit.now + rules.LIFE)
     return found
 
 

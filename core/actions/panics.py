@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -15,7 +16,8 @@ from core.actions.duress import CANCEL_FIELDS, tell_again, turn
 from core.actions.notices import notice_of, tell, tell_contacts
 from core.actions.unit_of_work import Unit
 from core.clock import from_ms, rfc3339
-from core.domain.panic import CANCELLED, TOKEN_DOUBTS, PanicIn, is_quiet, place_doubts
+from core.domain.escalation import Deadline
+from core.domain.panic import CANCELLED, TOKEN_DOUBTS, PanicIn, is_quiet, place_doubts, place_of
 from core.errors import NotAllowed, Unavailable
 from core.ids import derived_id, timed_id
 from core.metrics import INCIDENTS_OPENED
@@ -84,9 +86,10 @@ async def take_panic(unit: Unit, panic: PanicIn, *, keyless: bool = False, force
     if keyless:
         panic = msgspec.structs.replace(panic, note=None, body={})
     opening = _opening_row(unit, panic, panic_id, presser, keyless=keyless, forced=forced is not None)
+    clocks = await escalation.wind(unit, opening, presser.person.get("plan"))
     # Nearly always nothing is there yet: no question is asked of which the answer is no.
     if await incident_store.open_for_panic(unit.connection, opening, panic_id):
-        return await _new(unit, panic, panic_id, presser, opening, opened=True, keyless=keyless, forced=forced)
+        return await _new(unit, panic, panic_id, presser, opening, clocks, keyless=keyless, forced=forced)
     known = await store.find(unit.connection, panic_id, words=not keyless)
     if known is not None and known["device_id"] != presser.device_id:
         # Two devices under one id: the second is a panic of its own, whatever its sender meant.
@@ -102,8 +105,11 @@ async def take_panic(unit: Unit, panic: PanicIn, *, keyless: bool = False, force
         return await _repeat(unit, panic, known, presser, keyless=keyless)
     key = (presser.subject, "panic")
     opening = _opening_row(unit, panic, panic_id, presser, keyless=keyless, forced=forced is not None)
+    clocks = await escalation.wind(unit, opening, presser.person.get("plan"))
     found, opened = await incident_store.claim(unit.connection, {key}, {key: opening})
-    return await _new(unit, panic, panic_id, presser, found[key], opened=bool(opened), keyless=keyless, forced=forced)
+    return await _new(
+        unit, panic, panic_id, presser, found[key], clocks if opened else None, keyless=keyless, forced=forced
+    )
 
 
 def _is_reused(known: dict[str, Any], panic: PanicIn) -> bool:
@@ -121,7 +127,8 @@ async def _presser(unit: Unit, panic: PanicIn) -> _Presser:
         if agency_id is None:
             raise Unavailable("There is no agency yet to take a panic; it is kept.")
         # By where it came from, not by what it called itself: a flood of made-up tokens is one incident.
-        return _Presser(agency_id, None, {}, f"unknown:{panic.source}", tuple(panic.doubts))
+        plan = await escalation.plan_of_agency(unit, agency_id, "panic", "critical")
+        return _Presser(agency_id, None, {"plan": plan}, f"unknown:{panic.source}", tuple(panic.doubts))
     if row["role"] == "aggressor":
         raise NotAllowed("This device has no panic button.", code="device_forbidden")
     doubts = [doubt for doubt in panic.doubts if not (row["holds"] and doubt in TOKEN_DOUBTS)]
@@ -141,14 +148,15 @@ async def _new(
     panic_id: uuid.UUID,
     presser: _Presser,
     row: Row,
+    clocks: Sequence[Deadline] | None,
     *,
-    opened: bool,
     keyless: bool,
     forced: str | None,
 ) -> PanicResult:
-    """The rows of a panic that opened the incident `row`, or folds into it."""
-    if opened:
-        await escalation.start(unit, [row])
+    """The rows of a panic that opened the incident `row`, whose `clocks` then run, or folds into it (None)."""
+    opened = clocks is not None
+    if clocks is not None:
+        await escalation.run(unit, row, clocks)
     if forced is not None:
         await turn(unit, row, from_ms(panic.received_ms), forced, panic_id, keyless=keyless)
     contacts_told = False if keyless else await _tell_contacts(unit, row, panic_id, presser)
@@ -231,7 +239,7 @@ def _opening_row(
         occurred_at=from_ms(panic.received_ms),
         opened_at=unit.now,
         updated_at=unit.now,
-        place=_place(panic),
+        place=place_of(panic),
         fix_age_s=_fix_age(panic),
         # He may be beside her: nobody rings her unless she chose to be heard.
         do_not_call=_must_not_call(panic, presser),
@@ -261,7 +269,7 @@ async def _press_again(
     if keyless:
         detail["untold"] = True
     row["detail"] = detail
-    if (place := _place(panic)) is not None:
+    if (place := place_of(panic)) is not None:
         row["place"], row["fix_age_s"] = place, _fix_age(panic)
         row["detail"] = {**detail, "place_doubts": place_doubts(panic)}
     row["do_not_call"] = row["do_not_call"] or _must_not_call(panic, presser)
@@ -325,7 +333,7 @@ async def _repeat(
         [(line_id, row["id"], from_ms(panic.received_ms), "panic_again", None, data)],
         {row["id"]: (row["victim_id"], row["agency_id"])},
     )
-    row["place"] = _place(panic) or row["place"]
+    row["place"] = place_of(panic) or row["place"]
     row["updated_at"] = unit.now
     await incident_store.update_many(unit.connection, [row])
     unit.emit(row["agency_id"], "incident.updated", incident_store.incident_json(row))
@@ -378,13 +386,6 @@ async def audit_press(unit: Unit, action: str, agency_id: uuid.UUID, device_id: 
         subject_id=row["id"],
         person_ids=[row["victim_id"]],
     )
-
-
-def _place(panic: PanicIn) -> dict[str, Any] | None:
-    if panic.lat is None or panic.lon is None:
-        return None
-    moment_ms = min(panic.at_ms, panic.received_ms) if panic.at_ms is not None else panic.received_ms
-    return {"lat": panic.lat, "lon": panic.lon, "accuracy_m": panic.accuracy_m, "at": rfc3339(from_ms(moment_ms))}
 
 
 def _fix_age(panic: PanicIn) -> dict[str, float | None] | None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from core.clock import to_ms
+from core.clock import from_ms, rfc3339, to_ms
 from core.ids import derived_id
 
 MODES: Final = ("silent", "audible")
@@ -85,6 +85,14 @@ def place_doubts(panic: PanicIn) -> list[str]:
     if panic.accuracy_m is not None and panic.accuracy_m > WIDE_M:
         doubts.append("wide")
     return doubts
+
+
+def place_of(panic: PanicIn) -> dict[str, Any] | None:
+    """Where she pressed, as an incident keeps it; None: nobody knows."""
+    if panic.lat is None or panic.lon is None:
+        return None
+    moment_ms = min(panic.at_ms, panic.received_ms) if panic.at_ms is not None else panic.received_ms
+    return {"lat": panic.lat, "lon": panic.lon, "accuracy_m": panic.accuracy_m, "at": rfc3339(from_ms(moment_ms))}
 
 
 TOKEN_DOUBTS: Final = frozenset({"no_token", "unknown_token", "revoked_token", "expired_token"})

@@ -13,6 +13,7 @@ from core.errors import KeyUnavailable
 from core.key_rings import KeyLost
 from core.postgres import keys
 from core.postgres.database import Connection
+from core.postgres.escalation import CHOSEN
 
 PRIVATE: Final = ("note", "body")
 """Columns that are sealed."""
@@ -64,10 +65,15 @@ _AS_SHE_MAY_SEE: Final = """
 earlier press was cancelled, or before the first press her device knows of, is not told. None: all of it."""
 
 
+_OF_WEARER: Final = "p.person_id IS NOT DISTINCT FROM d.person_id"
+"""Panics of who wears the device `d` now: what the one before pressed on it is nothing to her."""
+
+
 async def find_of_device(connection: Connection, client_id: str, device_id: uuid.UUID) -> dict[str, Any] | None:
-    """A device's panic by the id the client knows it by, with its incident's deeds."""
+    """A panic of a device's wearer by the id the client knows it by, with its incident's deeds."""
     row = await connection.fetchrow(
         f"SELECT {_AS_SHE_MAY_SEE} FROM panic p JOIN incident i ON i.id = p.incident_id"  # noqa: S608
+        f" JOIN device d ON d.id = p.device_id AND {_OF_WEARER}"
         " WHERE p.device_id = $2 AND (p.id::text = lower($1) OR p.client_id = $1) AND NOT p.unshown"
         " ORDER BY p.received_at DESC LIMIT 1",
         client_id,
@@ -82,10 +88,10 @@ async def recent_of_devices(
     """Each device's newest panics since then, at most `limit` a device, the oldest first, as `find_of_device` has."""
     rows = await connection.fetch(
         f"SELECT {_AS_SHE_MAY_SEE}"  # noqa: S608
-        " FROM unnest($1::uuid[]) AS wanted (device_id) CROSS JOIN LATERAL (SELECT * FROM panic"
-        " WHERE panic.device_id = wanted.device_id AND panic.received_at >= $2 AND NOT panic.unshown"
-        " ORDER BY panic.received_at DESC LIMIT $3) p"
-        " JOIN incident i ON i.id = p.incident_id ORDER BY p.received_at, p.id",
+        " FROM device d CROSS JOIN LATERAL (SELECT * FROM panic p"
+        f" WHERE p.device_id = d.id AND {_OF_WEARER} AND p.received_at >= $2 AND NOT p.unshown"
+        " ORDER BY p.received_at DESC LIMIT $3) p"
+        " JOIN incident i ON i.id = p.incident_id WHERE d.id = ANY ($1) ORDER BY p.received_at, p.id",
         device_ids,
         since,
         limit,
@@ -186,7 +192,8 @@ async def presser(
 
     In the same round trip it takes the lock on the panic (also where it finds nobody), and brings the orders that
     protect its wearer (`orders`), their one case, where they have one (`case_id`), and the episode of an incident of
-    that case that was touched `since` (`episode_id`). `closed`: orders protected her once, and none does now.
+    that case that was touched `since` (`episode_id`), and the plan of its agency's escalation of a panic, where it has
+    one of its own (`plan`). `closed`: orders protected her once, and none does now.
     """
     row = await connection.fetchrow(
         "SELECT d.id, d.role, d.person_id, d.agency_id, p.language, p.hazards, p.needs,"  # noqa: S608
@@ -197,14 +204,15 @@ async def presser(
         " t.revoked_at IS NOT NULL OR d.status IN ('revoked', 'returned') AS revoked,"
         " protecting.orders IS NULL"
         " AND EXISTS (SELECT FROM protection_order o WHERE o.victim_id = d.person_id) AS closed,"
-        f" protecting.orders, protecting.case_id, {_EPISODE} AS episode_id"
+        f" protecting.orders, protecting.case_id, {_EPISODE} AS episode_id, ({CHOSEN.format(what='plan')}) AS plan"
         f" FROM (SELECT pg_advisory_xact_lock(hashtextextended($4::uuid::text, $5)) IS NULL) locked"
         " LEFT JOIN device d ON d.id = coalesce($1, (SELECT device_id FROM bearer_token WHERE digest = $2))"
         " LEFT JOIN bearer_token t ON t.device_id = d.id AND t.digest = $2"
         " LEFT JOIN person p ON p.id = d.person_id"
         " LEFT JOIN person_key pk ON pk.person_id = d.person_id"
         " LEFT JOIN agency_key ak ON ak.agency_id = d.agency_id"
-        f" LEFT JOIN LATERAL ({_PROTECTING}) protecting ON true",
+        f" LEFT JOIN LATERAL ({_PROTECTING}) protecting ON true"
+        " CROSS JOIN LATERAL (SELECT d.agency_id, 'panic' AS type, 'critical' AS severity) w",
         device_id,
         digest,
         now,
@@ -229,6 +237,7 @@ async def presser(
         ],
         "case_id": row["case_id"],
         "episode_id": row["episode_id"],
+        "plan": row["plan"],
         "holds": row["holds"],
         "revoked": row["revoked"],
         "closed": row["closed"],
