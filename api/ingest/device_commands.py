@@ -1,17 +1,21 @@
-"""Commands that wait for devices: each goes out once, with the device's next acknowledgement.
+"""Commands that wait for devices: each goes out with the device's next acknowledgement.
 
 Model: a command is a row (`device_command`). Each process that answers devices looks for those that wait, `LOOK_S`
-apart, hands each to the device when that is heard next, and says so in the row. Two processes that a device speaks to
-at the same moment may both hand it out: it bears an id, by which the device drops a repeat.
+apart, hands each to the device when that is heard next, and says so in the row. By HTTP that is when the answer is
+made. By stream it is lent until the device has sent something more on the same connection, and is handed out again
+when the connection breaks before. Two processes that a device speaks to at the same moment may both hand it out: it
+bears an id, by which the device drops a repeat.
 
-Failure: PostgreSQL away: what was read is handed out, and said later. A process that dies with a command in an
-acknowledgement that was not sent loses it; a command says nothing that somebody's safety waits for.
+However many devices are away: a look reads the newest commands, and a page of the older ones in turn.
+
+Failure: PostgreSQL away: what was read is handed out, and said later. An HTTP answer that is lost loses its command; a
+command says nothing that somebody's safety waits for.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import structlog
@@ -19,14 +23,16 @@ import structlog
 from core.clock import Clock
 from core.errors import StoreUnavailable
 from core.postgres import aggressor_warnings as store
-from core.postgres.database import Database
+from core.postgres.database import Connection, Database
 from core.service import Loop
 
 log = structlog.get_logger(__name__)
 
 LOOK_S: Final = 1.0
-WAITING_MAX: Final = 1_000
-"""Commands held at once; the next look takes the rest."""
+PAGE: Final = 1_000
+"""Commands read at once: the newest, and as many of the older ones."""
+OLDER_MAX: Final = 50_000
+"""Older ones held; a command lives minutes, so there are more of them only in an outage."""
 
 Command = dict[str, Any]
 
@@ -41,6 +47,14 @@ class DeviceCommands(Loop):
         self._waiting: dict[int, dict[uuid.UUID, Command]] = {}
         self._handed: set[uuid.UUID] = set()
         """Handed out, and not yet said in the row."""
+        self._lent: set[uuid.UUID] = set()
+        """Sent on a connection that may have broken before it arrived."""
+        self._older: dict[uuid.UUID, Any] = {}
+        """Rows beyond the newest page, as they were when their page was read."""
+        self._read: set[uuid.UUID] = set()
+        """Of `_older`, those of this turn through the pages."""
+        self._before: store.Place | None = None
+        """Where this turn goes on; None: at the newest page."""
         self._listeners: list[Callable[[int], object]] = []
 
     def take(self, number: int) -> list[Command]:
@@ -48,6 +62,22 @@ class DeviceCommands(Loop):
         found = self._waiting.pop(number, {})
         self._handed |= found.keys()
         return list(found.values())
+
+    def lend(self, number: int) -> list[Command]:
+        """As `take`, to be followed by `arrived` or `returned` with what was given."""
+        found = self._waiting.pop(number, {})
+        self._lent |= found.keys()
+        return list(found.values())
+
+    def arrived(self, commands: Sequence[Command]) -> None:
+        """What was lent has been heard."""
+        found = {uuid.UUID(one["id"]) for one in commands}
+        self._lent -= found
+        self._handed |= found
+
+    def returned(self, commands: Sequence[Command]) -> None:
+        """What was lent may not have arrived: it waits again from the next look on."""
+        self._lent -= {uuid.UUID(one["id"]) for one in commands}
 
     def on_waiting(self, listener: Callable[[int], object]) -> Callable[[], None]:
         """Call `listener` with the number of each device for which something waits; returns what takes it off again."""
@@ -62,7 +92,7 @@ class DeviceCommands(Loop):
                 if handed:
                     await store.take_commands(connection, sorted(handed), self._clock())
                     self._handed -= handed
-                rows = await store.waiting_commands(connection, self._clock(), WAITING_MAX)
+                rows = await self._waiting_rows(connection)
         except StoreUnavailable:
             return
         except Exception as error:  # this runs beside what takes pings and panics
@@ -70,10 +100,34 @@ class DeviceCommands(Loop):
             return
         waiting: dict[int, dict[uuid.UUID, Command]] = {}
         for row in rows:
-            if row["id"] not in self._handed:
+            if row["id"] not in self._handed and row["id"] not in self._lent:
                 said = {"kind": row["kind"], "id": str(row["id"]), **row["body"]}
                 waiting.setdefault(row["number"], {})[row["id"]] = said
         self._waiting = waiting
         for number in list(waiting):
             for listener in list(self._listeners):
                 listener(number)
+
+    async def _waiting_rows(self, connection: Connection) -> list[Any]:
+        now = self._clock()
+        newest = await store.waiting_commands(connection, now, PAGE)
+        if len(newest) < PAGE:
+            self._older, self._read, self._before = {}, set(), None
+            return newest
+        if self._before is None:
+            self._before = (newest[-1]["expires_at"], newest[-1]["id"])
+        page = await store.waiting_commands(connection, now, PAGE, self._before)
+        self._older |= {row["id"]: row for row in page}
+        self._read |= {row["id"] for row in page}
+        if len(page) < PAGE or len(self._read) >= OLDER_MAX:
+            # The turn is over: what it did not meet was taken by another process, or has expired.
+            self._older = {one: self._older[one] for one in self._read}
+            self._read, self._before = set(), None
+        else:
+            self._before = (page[-1]["expires_at"], page[-1]["id"])
+        mine = {row["id"] for row in newest}
+        # A turn takes many looks: what has expired or was handed out meanwhile is not shown from memory.
+        self._older = {
+            one: row for one, row in self._older.items() if row["expires_at"] > now and one not in self._handed
+        }
+        return [*newest, *(row for one, row in self._older.items() if one not in mine)]

@@ -47,6 +47,7 @@ from api.ingest.asked import AskedIntervals, Changed
 from api.ingest.connection import Connection
 from api.ingest.decode import DAY_MS, Bounds
 from api.ingest.device_commands import DeviceCommands
+from api.ingest.lending import Lending
 from api.ingest.registry import Changes, DeviceIdentity, Registry
 from api.ingest.signatures import signature_check
 from core.clock import to_ms
@@ -127,6 +128,7 @@ class DeviceStream(Service):
         super().__init__()
         self._asked = asked
         self._commands = commands
+        self._lending = Lending(commands) if commands is not None else None
         self._settings = settings
         self.registry = registry
         self.appender = appender
@@ -262,6 +264,8 @@ class DeviceStream(Service):
         if connection in self.connections:
             self.connections.discard(connection)
             self.gapped.discard(connection)
+            if self._lending is not None:
+                self._lending.broken(connection)
             STREAM_CONNECTIONS.dec()
             number = connection.device.number if connection.device is not None else -1
             mine = self._of_device.get(number, [])
@@ -293,15 +297,13 @@ class DeviceStream(Service):
 
     def _give(self, number: int) -> None:
         """Have a connected device told what waits for it with its next acknowledgement; a gateway's by its id."""
-        assert self._commands is not None
+        assert self._lending is not None
         own = self._of_device.get(number)
         through = self.through.get(number)
         if own:
-            own[-1].commands = [*(own[-1].commands or ()), *self._commands.take(number)]
+            self._lending.give(own[-1], number)
         elif through is not None:
-            gateway, device = through
-            named = [{**one, "device_id": str(device.id)} for one in self._commands.take(number)]
-            gateway.commands = [*(gateway.commands or ()), *named]
+            self._lending.give(through[0], number, str(through[1].id))
 
     def schedule(self, connection: Connection) -> None:
         """Acknowledge now, or as soon as the last acknowledgement is ACK_EVERY_S ago."""
@@ -335,7 +337,9 @@ class DeviceStream(Service):
                 connection.hurry()
 
     def _sweep(self) -> None:
-        """Each second: tokens that ran out, gaps left open, peers that do not read."""
+        """Each second: tokens that ran out, gaps left open, peers that do not read, commands that arrived."""
+        if self._lending is not None:
+            self._lending.settle()
         taking = self.appender.refusal is None
         for connection in list(self.connections):
             if connection.unread_since and self.now - connection.unread_since > UNREAD_GRACE_S:

@@ -89,13 +89,26 @@ async def add_command(connection: Connection, command_id: uuid.UUID, values: Rec
     )
 
 
-async def waiting_commands(connection: Connection, now: datetime, limit: int) -> list[Any]:
-    """Commands that wait: id, device_id, number, kind, body."""
+Place = tuple[datetime, uuid.UUID]
+"""Of a command among those that wait: when it expires, and its id."""
+
+
+async def waiting_commands(connection: Connection, now: datetime, limit: int, before: Place | None = None) -> list[Any]:
+    """Commands that wait, those that wait longest yet first, of what comes after a place if one is given.
+
+    id, device_id, number, kind, body, expires_at.
+    """
+    expires_at, command_id = before or (None, None)
     rows: list[Any] = await connection.fetch(
-        "SELECT c.id, c.device_id, d.number, c.kind, c.body FROM device_command c JOIN device d ON d.id = c.device_id"
-        " WHERE c.taken_at IS NULL AND c.expires_at > $1 ORDER BY c.expires_at, c.id LIMIT $2",
+        "SELECT c.id, c.device_id, d.number, c.kind, c.body, c.expires_at"
+        " FROM device_command c JOIN device d ON d.id = c.device_id"
+        " WHERE c.taken_at IS NULL AND c.expires_at > $1"
+        " AND ($3::timestamptz IS NULL OR c.expires_at <= $3 AND (c.expires_at, c.id) < ($3, $4::uuid))"
+        " ORDER BY c.expires_at DESC, c.id DESC LIMIT $2",
         now,
         limit,
+        expires_at,
+        command_id,
     )
     return rows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -102,3 +103,55 @@ async def test_over_http_and_through_a_gateway_by_the_devices_id(road: Road, fle
     command_id = await road.command(device)
     told = await road.post(gateway, [make_ping(5, device_id=str(device.id)), make_ping(5, device_id=str(other.id))])
     assert told == [said(command_id, device_id=str(device.id))]
+
+
+async def test_one_whose_connection_broke_before_it_was_heard_is_told_again(
+    road: Road, fleet: Any, make_ping: Ping
+) -> None:
+    device = await fleet.device((1,), interval_s=60)
+    peer = await road.door.open(device)
+    await peer.send(make_ping(1))
+    await peer.acked(1)
+    command_id = await road.command(device)
+    await peer.send(make_ping(2))
+    assert (await peer.acked(2))["commands"] == [said(command_id)]
+    await road.waiting.look()
+    assert await taken(fleet, command_id) is False, "nobody knows whether it arrived"
+    await peer.socket.close()
+    while road.door.stream.connections:
+        await asyncio.sleep(0)
+    peer = await road.door.open(device)
+    await road.waiting.look()
+    await peer.send(make_ping(3))
+    assert (await peer.acked(3))["commands"] == [said(command_id)]
+    road.door.stream._lending.settle()
+    await peer.send(make_ping(4))
+    assert (await peer.acked(4))["commands"] == []
+    road.door.stream._lending.settle()
+    await road.waiting.look()
+    assert await taken(fleet, command_id) is True
+
+
+async def taken(fleet: Any, command_id: uuid.UUID) -> bool:
+    async with fleet.database.connection() as connection:
+        at = await connection.fetchval("SELECT taken_at FROM device_command WHERE id = $1", command_id)
+    return at is not None
+
+
+async def test_commands_for_those_who_are_away_hide_nobody_s(
+    road: Road, fleet: Any, make_ping: Ping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.ingest.device_commands.PAGE", 3)
+    old, away, new = await fleet.device((1,)), await fleet.device((1,)), await fleet.device((1,))
+    oldest = await road.command(old)
+    for _ in range(8):
+        await road.command(away)
+    newest = await road.command(new)
+    assert await road.post(new, [make_ping(1)]) == [said(newest)], "at the first look"
+    for _ in range(3):
+        await road.waiting.look()
+    assert await road.post(old, [make_ping(1)]) == [said(oldest)], "and the oldest in its turn"
+    for _ in range(4):
+        await road.waiting.look()
+    assert await road.post(old, [make_ping(2)]) == []
+    assert len(await road.post(away, [make_ping(1)])) == 8
