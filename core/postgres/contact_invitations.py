@@ -10,7 +10,7 @@ from typing import Any, Final
 from core.domain.sealing import Spot
 from core.postgres import keys
 from core.postgres.database import Connection
-from core.postgres.table import Record
+from core.postgres.table import Record, add_row, set_columns
 
 _COLUMNS: Final = (
     "id, agency_id, person_id, contact_id, made_at, expires_at, made_by, inviter_sealed, opened_at, verified_at,"
@@ -24,12 +24,7 @@ async def add(connection: Connection, values: dict[str, Any], inviter: str | Non
         spot = Spot("contact_invitation", "inviter", values["id"])
         sealed = await keys.seal_for(connection, values["person_id"], values["agency_id"], {spot: inviter}, now)
         values = {**values, "inviter_sealed": sealed[spot]}
-    names = ", ".join(values)
-    places = ", ".join(f"${number}" for number in range(1, len(values) + 1))
-    await connection.execute(
-        f"INSERT INTO contact_invitation ({names}) VALUES ({places})",  # noqa: S608 - our own words
-        *values.values(),
-    )
+    await add_row(connection, "contact_invitation", values)
 
 
 async def by_token(connection: Connection, digest: bytes) -> Record | None:
@@ -59,13 +54,8 @@ async def last_of(connection: Connection, contact_ids: Sequence[uuid.UUID]) -> d
 
 
 async def change(connection: Connection, invitation_id: uuid.UUID, values: dict[str, Any]) -> None:
-    """Set columns of an invitation; the names are our own words."""
-    names = ", ".join(f"{name} = ${number}" for number, name in enumerate(values, 2))
-    await connection.execute(
-        f"UPDATE contact_invitation SET {names} WHERE id = $1",  # noqa: S608
-        invitation_id,
-        *values.values(),
-    )
+    """Set columns of an invitation."""
+    await set_columns(connection, "contact_invitation", invitation_id, values)
 
 
 async def end_of_contact(connection: Connection, contact_id: uuid.UUID, now: datetime) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from core.postgres.contacts import CONTACTS
 from core.postgres.database import Connection
 from core.postgres.routing import CONTACT_IS_TOLD
-from core.postgres.table import Record
+from core.postgres.table import Record, add_row
 
 COLUMNS: Final = (
     "id", "agency_id", "kind", "person_id", "device_id", "contact_id", "started_at", "journal_s", "answers_by",
@@ -20,9 +20,7 @@ _LIST: Final = ", ".join(COLUMNS)
 
 async def add(connection: Connection, values: dict[str, Any]) -> None:
     """Add a drill."""
-    names = ", ".join(values)
-    places = ", ".join(f"${number}" for number in range(1, len(values) + 1))
-    await connection.execute(f"INSERT INTO drill ({names}) VALUES ({places})", *values.values())  # noqa: S608
+    await add_row(connection, "drill", values)
 
 
 async def of_device(connection: Connection, device_id: uuid.UUID, drill_id: uuid.UUID) -> Record | None:

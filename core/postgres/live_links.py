@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from core.postgres.database import Connection
-from core.postgres.table import Record
+from core.postgres.table import Record, set_columns
 
 LISTED_MAX: Final = 200
 """Links one list tells, the newest first."""
@@ -66,9 +66,8 @@ async def by_browser(connection: Connection, browser_digest: bytes) -> Record | 
 
 
 async def change(connection: Connection, link_id: uuid.UUID, values: dict[str, Any]) -> None:
-    """Set columns of a link; the names are our own words."""
-    names = ", ".join(f"{name} = ${number}" for number, name in enumerate(values, 2))
-    await connection.execute(f"UPDATE live_link SET {names} WHERE id = $1", link_id, *values.values())  # noqa: S608
+    """Set columns of a link."""
+    await set_columns(connection, "live_link", link_id, values)
 
 
 async def revoke(connection: Connection, column: str, of: uuid.UUID, because: str, now: datetime) -> list[Record]:

@@ -11,6 +11,7 @@ from core.postgres import panic_timers
 from core.postgres.database import Connection
 from core.postgres.evidence import PING_COLUMNS, fix_of
 from core.postgres.panics import open_rows
+from core.postgres.table import add_row
 
 FIXES_MAX: Final = 50_000
 """Fixes in one export; it says from when to ask for the rest."""
@@ -108,9 +109,7 @@ async def consents_of(connection: Connection, person_id: uuid.UUID) -> list[Json
 
 async def add_request(connection: Connection, values: Json) -> None:
     """Note that a person asked on her device."""
-    names = ", ".join(values)
-    places = ", ".join(f"${number}" for number in range(1, len(values) + 1))
-    await connection.execute(f"INSERT INTO subject_export ({names}) VALUES ({places})", *values.values())  # noqa: S608
+    await add_row(connection, "subject_export", values)
 
 
 async def open_request(connection: Connection, person_id: uuid.UUID, now: datetime) -> Json | None:

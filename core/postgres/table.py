@@ -20,6 +20,19 @@ MAX_PAGE: Final = 200
 Record = dict[str, Any]
 
 
+async def add_row(connection: Connection, table: str, values: Mapping[str, Any]) -> None:
+    """Add a row by column; table and columns are our own words."""
+    names = ", ".join(values)
+    places = ", ".join(f"${number}" for number in range(1, len(values) + 1))
+    await connection.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", *values.values())  # noqa: S608
+
+
+async def set_columns(connection: Connection, table: str, row_id: uuid.UUID, values: Mapping[str, Any]) -> None:
+    """Set columns of a row; table and columns are our own words."""
+    changes = ", ".join(f"{name} = ${number}" for number, name in enumerate(values, 2))
+    await connection.execute(f"UPDATE {table} SET {changes} WHERE id = $1", row_id, *values.values())  # noqa: S608
+
+
 @dataclass(frozen=True)
 class Table:
     """A table with `id uuid` and `agency_id uuid`, and the rest of its columns that may be read and written."""
