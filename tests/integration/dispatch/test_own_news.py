@@ -65,6 +65,23 @@ async def test_her_device_hears_what_becomes_of_her_panic(api: Any, pair: Any) -
             assert (await news(again, "panic"))["state"] == "dispatched"
 
 
+async def test_who_wears_the_device_next_hears_nothing_of_who_pressed_on_it_before(
+    api: Any, pair: Any, another_pair: Any, query: Query
+) -> None:
+    first, second = str(uuid.uuid4()), str(uuid.uuid4())
+    async with api.client(pair.phone_token) as phone:
+        await phone.post("/v1/panic", json={"id": first})
+        other = await another_pair()
+        await query("UPDATE device SET person_id = $2 WHERE id = $1", pair.phone_id, other.victim_id)
+        assert (await phone.get(f"/v1/panic/{first}")).status_code == 404
+        await phone.post("/v1/panic", json={"id": second})
+        async with api.own_news(pair.phone_token) as socket:
+            assert (await news(socket, "panic"))["panic_id"] == second
+    assert [row["victim_id"] for row in await query("SELECT victim_id FROM incident ORDER BY opened_at, id")] == [
+        pair.victim_id, other.victim_id,
+    ]  # fmt: skip
+
+
 async def test_her_device_hears_of_a_change_of_her_protection(api: Any, pair: Any, database: Any) -> None:
     async with api.own_news(pair.phone_token) as socket:
         assert await news(socket, "protection") == {
