@@ -8,14 +8,18 @@ import errno
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
 from typing import Any, Final, cast
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from core.errors import Misconfigured
 from core.service import Service
+
+log = structlog.get_logger(__name__)
 
 BACKLOG = 2048
 GRACE_S = 3
@@ -79,6 +83,45 @@ async def _walk_routes(app: FastAPI) -> None:
     await app(scope, receive, send)
 
 
+FORWARDED: Final = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip"})
+"""Headers by which a proxy says for whom it asks."""
+
+
+class StrangeProxy:
+    """Says, once a process, that requests come through a proxy that nobody named.
+
+    To the service all who come through it are one: whoever presses without a token shares one bound and one incident,
+    and guesses at passwords slow everybody down. Anybody can send such a header, so nothing but a word in the log
+    follows; the address of a peer that may be a person's is not in it.
+    """
+
+    def __init__(self, app: Any, trusted_proxies: Sequence[str]) -> None:
+        self._app = app
+        self._trusted = ProxyHeadersMiddleware(app, list(trusted_proxies)).trusted_hosts
+        self._said = False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if not self._said and scope["type"] != "lifespan":
+            self._look(scope)
+        await self._app(scope, receive, send)
+
+    def _look(self, scope: Any) -> None:
+        peer = (scope.get("client") or ("",))[0]
+        if peer in self._trusted or not any(name in FORWARDED for name, _ in scope["headers"]):
+            return
+        self._said = True
+        try:
+            within = ip_address(peer).is_private
+        except ValueError:
+            within = False
+        log.warning(
+            "proxy_not_trusted",
+            peer=peer if within else "not a private address",
+            reason="A request was forwarded by a peer that QORGAN_TRUSTED_PROXIES does not name: if it is your proxy,"
+            " all who come through it count as one (docs/edges.md).",
+        )
+
+
 class HttpServer(Service):
     """Serves a FastAPI application on a socket that is already listening."""
 
@@ -97,6 +140,7 @@ class HttpServer(Service):
         self._app = app
         self._listener = listener
         served: Any = ProxyHeadersMiddleware(cast("Any", app), list(trusted_proxies)) if trusted_proxies else app
+        served = StrangeProxy(served, trusted_proxies)
         self._server = _Server(
             uvicorn.Config(
                 served,

@@ -216,11 +216,18 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
         ledger_gate=LedgerGate(settings, device_database, part.redis, utc_now),
         self_drill=SelfDrill(settings, device_database, tail, utc_now),
     )
+    tls = server_context(settings)
+    if tls is None and not settings.trusted_proxies.strip() and (settings.public_url or "").startswith("https:"):
+        log.warning(
+            "proxy_not_named",
+            reason="QORGAN_PUBLIC_URL is https and this process has no certificate: a proxy is in front. Name it in"
+            " QORGAN_TRUSTED_PROXIES, or all who come through it count as one (docs/edges.md).",
+        )
     server = HttpServer(
         create_app(context),
         listener,
         settings.max_feed_connections + 1000,
-        tls=server_context(settings),
+        tls=tls,
         trusted_proxies=[proxy.strip() for proxy in settings.trusted_proxies.split(",") if proxy.strip()],
     )
     health = IngestHealth(settings, part.redis, appender, beats=False)

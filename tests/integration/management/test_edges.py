@@ -13,11 +13,13 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 import websockets
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -31,7 +33,7 @@ from core.errors import Misconfigured
 from core.redis.client import connect
 from core.settings import Settings
 from core.tls import server_context
-from infra.server import HttpServer, bind
+from infra.server import HttpServer, StrangeProxy, bind
 
 from .conftest import Office
 
@@ -212,3 +214,23 @@ async def test_only_a_trusted_proxy_says_where_somebody_comes_from(
         assert answer.text == seen
     finally:
         await server.stop()
+
+
+@pytest.mark.parametrize(
+    ("trusted", "header", "warned"),
+    [
+        ([], "x-forwarded-for", 1),
+        ([], "x-request-id", 0),
+        (["192.0.2.0/24"], "forwarded", 1),
+        (["127.0.0.1"], "x-forwarded-for", 0),
+    ],
+)
+async def test_a_proxy_that_nobody_named_is_told_of_once(trusted: list[str], header: str, warned: int) -> None:
+    server = StrangeProxy(FastAPI(), trusted)
+    transport = httpx.ASGITransport(server, client=("127.0.0.1", 1234))
+    with structlog.testing.capture_logs() as logs:
+        async with httpx.AsyncClient(transport=transport, base_url="http://qorgan.test") as client:
+            for _ in range(3):
+                await client.get("/", headers={header: "203.0.113.9"})
+    assert [one["event"] for one in logs] == ["proxy_not_trusted"] * warned
+    assert "203.0.113.9" not in str(logs)
