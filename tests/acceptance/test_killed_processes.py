@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
+from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 
 pytestmark = pytest.mark.xdist_group("system")
@@ -86,3 +89,52 @@ async def test_a_feed_resumes_from_its_cursor_after_the_api_was_killed(system: A
         async with system.feed(after=board["cursor"]) as feed:
             incident = await feed.incident("opened", pair, "proximity")
     assert incident["state"] == "open"
+
+
+@contextlib.asynccontextmanager
+async def commits_hang(system: Any) -> AsyncIterator[None]:
+    """What is committed meanwhile is on disk, and whoever committed it is not told: it waits for a standby."""
+    async with system.database() as connection:
+        await connection.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        await connection.execute("SELECT pg_reload_conf()")
+    try:
+        yield
+    finally:
+        async with system.database() as connection:
+            await connection.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            await connection.execute("SELECT pg_reload_conf()")
+
+
+async def test_the_api_killed_between_commit_and_answer_leaves_one_panic(system: Any, eventually: Any) -> None:
+    pair, panic_id = system.pair(), str(uuid.uuid4())
+    body = {"id": panic_id, "lat": 43.24, "lon": 76.95}
+    headers = {"Authorization": f"Bearer {pair['victim']['token']}"}
+
+    async def committing() -> bool:
+        return bool(
+            await system.fetch(
+                "SELECT FROM pg_stat_activity WHERE application_name LIKE 'qorgan-panic%' AND wait_event = 'SyncRep'"
+            )
+        )
+
+    async with httpx.AsyncClient(base_url=system.api_url, timeout=30) as phone:
+        async with commits_hang(system):
+            pressing = asyncio.create_task(phone.post("/v1/panic", json=body, headers=headers))
+            await eventually(committing, "the panic's commit")
+            killing = asyncio.create_task(system.kill("api"))
+            with pytest.raises(httpx.TransportError):
+                await pressing
+        await killing
+        again = await phone.post("/v1/panic", json=body, headers=headers)
+    assert again.status_code == 200, "it was taken before"
+    rows = await system.fetch(
+        "SELECT incident_id FROM panic WHERE device_id = $1", uuid.UUID(pair["victim"]["device_id"])
+    )
+    assert [str(row["incident_id"]) for row in rows] == [again.json()["incident_id"]]
+
+    async def told() -> list[str]:
+        return list(system.hooks.ids_about(again.json()["incident_id"]))
+
+    assert len(set(await eventually(told, "the webhook to be told", TAKEOVER_S))) == 1
+    [incident] = await system.fetch("SELECT detail FROM incident WHERE id = $1", rows[0]["incident_id"])
+    assert '"presses": 1' in incident["detail"], "the second asking is no second press"
