@@ -125,7 +125,7 @@ class PanicRows:
         """Have `default_agency`; a second call does nothing. Raises StoreUnavailable."""
         if self.default_agency is None:
             async with self._database.connection(timeout_s=POSTGRES_WAIT_S) as connection:
-                self.default_agency = await store.first_agency(connection)
+                self.default_agency = await store.default_agency(connection)
 
     async def rehearse(self) -> None:
         """Take panics and roll them back: the first real ones in hours find connections and plans ready.

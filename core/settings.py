@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any, Literal, get_args
+from uuid import UUID
 
 from pydantic import Field, SecretStr
 from pydantic.fields import FieldInfo
@@ -176,6 +177,11 @@ class Settings(BaseSettings):
         "if_any",
         description="Whether there has to be an erasure ledger before anything is shown: `required` always, as"
         " production wants it; `if_any` when the database knows of an erasure.",
+    )
+    default_agency: UUID | None = Field(
+        None,
+        description="Id of the agency that answers a panic of which neither sender nor place says whose it is; none:"
+        " the police agency that was there first. Taken over by `qorgan migrate` and `qorgan run`.",
     )
     break_glass_s: int = Field(
         3600, ge=60, le=86_400, description="How long a sealed case stays open to who broke its glass."

@@ -10,7 +10,7 @@ from core.clock import utc_now
 from core.erasure_ledger import ledger_path, load_ledger
 from core.errors import Misconfigured, StoreUnavailable
 from core.postgres.database import Database
-from core.postgres.migrate import installed_at, migrate
+from core.postgres.migrate import installed_at, migrate, set_default_agency
 from core.redis.client import connect
 from core.secret_box import SecretBox
 from core.settings import Settings
@@ -39,6 +39,12 @@ async def open_database(settings: Settings, progress: Progress = stay_quiet, *, 
     try:
         now = utc_now()
         shards = await migrate(url, settings.shard_count, now)
+        try:
+            await set_default_agency(database, settings.default_agency)
+        except Misconfigured as error:
+            if not serve_anyway:
+                raise
+            log.error("default_agency_not_set", reason=error.detail)
         try:
             ledger = load_ledger(settings)
             if settings.ledger == "required" and await installed_at(database) == now:

@@ -54,12 +54,12 @@ async def agency_of(unit: Unit, row: Row) -> uuid.UUID:
 
 
 async def agency_at(unit: Unit, lat: float | None, lon: float | None) -> uuid.UUID | None:
-    """The agency that answers where nobody knows who asks: by the place, else the first police agency there is."""
+    """The agency that answers where nobody knows who asks: by the place, else the one that the operator named."""
     if lat is not None and lon is not None:
         holding = (await known(unit)).holding(lat, lon)
         if holding:
             return holding[0]
-    return await store.first_police(unit.connection)
+    return await store.default_agency(unit.connection)
 
 
 async def neighbour_of(unit: Unit, row: Row) -> uuid.UUID | None:

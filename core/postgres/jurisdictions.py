@@ -22,9 +22,7 @@ async def polygons(connection: Connection) -> list[tuple[uuid.UUID, dict[str, An
     return [(row["id"], row["jurisdiction"]) for row in rows]
 
 
-async def first_police(connection: Connection) -> uuid.UUID | None:
-    """The police agency that was there first; without one, the first of all."""
-    found: uuid.UUID | None = await connection.fetchval(
-        "SELECT id FROM agency ORDER BY kind <> 'police', created_at, id LIMIT 1"
-    )
+async def default_agency(connection: Connection) -> uuid.UUID | None:
+    """The agency that answers where no jurisdiction says which does (SQL `default_agency`)."""
+    found: uuid.UUID | None = await connection.fetchval("SELECT default_agency()")
     return found

@@ -16,8 +16,8 @@ PRESSING_MAX: Final = 100_000
 
 
 async def agency_ids(connection: Connection) -> list[uuid.UUID]:
-    """Every agency, the one founded first in front."""
-    rows = await connection.fetch("SELECT id FROM agency ORDER BY created_at, id")
+    """Every agency, in front the one that takes panics of nobody known."""
+    rows = await connection.fetch("SELECT id FROM agency ORDER BY id <> (SELECT default_agency()), created_at, id")
     return [row["id"] for row in rows]
 
 

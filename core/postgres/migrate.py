@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from datetime import datetime
 from pathlib import Path
 
@@ -62,3 +63,15 @@ async def installed_at(database: Database) -> datetime:
     async with database.connection() as connection:
         moment: datetime = await connection.fetchval("SELECT installed_at FROM installation")
     return moment
+
+
+async def set_default_agency(database: Database, agency_id: uuid.UUID | None) -> None:
+    """Have an agency answer panics of nobody known. Raises Misconfigured when there is none of this id."""
+    async with database.transaction() as connection:
+        if agency_id is not None and not await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM agency WHERE id = $1)", agency_id
+        ):
+            raise Misconfigured(f"QORGAN_DEFAULT_AGENCY: there is no agency {agency_id}.")
+        await connection.execute(
+            "UPDATE installation SET default_agency_id = $1 WHERE default_agency_id IS DISTINCT FROM $1", agency_id
+        )

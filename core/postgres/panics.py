@@ -264,9 +264,9 @@ async def _learn_both(connection: Connection, owners: Sequence[tuple[Owner, str 
     return False
 
 
-async def first_agency(connection: Connection) -> uuid.UUID | None:
-    """The agency that takes panics of which nobody knows whose they are: the one founded first."""
-    found: uuid.UUID | None = await connection.fetchval("SELECT id FROM agency ORDER BY created_at, id LIMIT 1")
+async def default_agency(connection: Connection) -> uuid.UUID | None:
+    """The agency that takes panics of which nobody knows whose they are (SQL `default_agency`)."""
+    found: uuid.UUID | None = await connection.fetchval("SELECT default_agency()")
     return found
 
 

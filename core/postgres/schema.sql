@@ -26,6 +26,8 @@ CREATE TABLE agency (
     jurisdiction_version integer NOT NULL DEFAULT 0
 );
 
+ALTER TABLE installation ADD COLUMN default_agency_id uuid REFERENCES agency; -- QORGAN_DEFAULT_AGENCY
+
 CREATE TABLE app_user (
     id uuid PRIMARY KEY,
     agency_id uuid NOT NULL REFERENCES agency,
@@ -2714,3 +2716,13 @@ CREATE FUNCTION tell_other_agency(other uuid, seed bigint, moment timestamptz, b
     $$;
 REVOKE EXECUTE ON FUNCTION tell_other_agency FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tell_other_agency TO qorgan_api, qorgan_device, qorgan_worker;
+
+-- The agency that answers a panic of which nobody knows whose it is: as the operator says, else the police agency that
+-- was there first, else the first of all.
+CREATE FUNCTION default_agency() RETURNS uuid
+    LANGUAGE sql STABLE
+    AS $$
+        SELECT coalesce(
+            (SELECT default_agency_id FROM installation),
+            (SELECT id FROM agency ORDER BY kind <> 'police', created_at, id LIMIT 1))
+    $$;

@@ -10,7 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
+from core.errors import Misconfigured
 from core.ids import new_token
+from core.postgres import last_known
+from core.postgres import panics as panic_store
+from infra.opening import open_database
 
 Query = Callable[..., Any]
 
@@ -152,6 +156,24 @@ async def test_a_stranger_s_panic_is_taken_as_unverified_by_the_first_agency(
     )  # fmt: skip
     assert row["detail"]["unverified_device"] is True
     assert await query("SELECT 1 FROM delivery WHERE audience = 'contact'") == []
+
+
+async def test_a_stranger_s_panic_goes_to_the_agency_that_the_operator_named(
+    api: Any, pair: Any, another_pair: Any, query: Query, database: Any, settings: Any
+) -> None:
+    other = await another_pair()
+    await open_database(settings.model_copy(update={"default_agency": other.agency_id}))
+    async with api.client(None) as phone:
+        assert (await phone.post("/v1/panic", json={"id": str(uuid.uuid4())})).status_code == 201
+    assert [row["agency_id"] for row in await query("SELECT agency_id FROM panic")] == [other.agency_id]
+    async with database.connection() as connection:
+        assert (await last_known.agency_ids(connection))[0] == other.agency_id, "in an outage too"
+        assert await panic_store.default_agency(connection) == other.agency_id
+    with pytest.raises(Misconfigured, match="QORGAN_DEFAULT_AGENCY"):
+        await open_database(settings.model_copy(update={"default_agency": uuid.uuid4()}))
+    await open_database(settings)
+    async with database.connection() as connection:
+        assert await panic_store.default_agency(connection) == pair.agency_id, "the first again"
 
 
 async def test_a_revoked_token_s_panic_goes_to_its_own_agency_unverified(
