@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import dataclasses
 import random
+import time
 import uuid
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -30,7 +31,7 @@ from core.domain.delivery import PRIORITY_PANIC
 from core.errors import StoreUnavailable
 from core.metrics import BREAKERS_OPEN, DELIVERIES, DELIVERY_SECONDS
 from core.postgres.database import Database
-from core.postgres.deliveries import Claimed, Mark, Passed
+from core.postgres.deliveries import NOBODY, Claimed, Mark, Passed
 from core.settings import Settings
 from notifier import retry
 from notifier.breaker import Attempt, Breakers
@@ -100,11 +101,14 @@ class Lane:
         """Providers that answer again, and whose deliveries have yet to be told so."""
         self._under_way: dict[asyncio.Task[Outcome], Claimed] = {}
         self._unmarked: list[Outcome] = []
+        self._nothing_due_until = 0.0
+        """Until when, on time.monotonic, nothing but a wake-up can bring something to claim."""
         self._away = 0
         """PostgreSQL's refusals in a row."""
 
     def wake(self) -> None:
         """End the present wait."""
+        self._nothing_due_until = 0.0
         self._awake.set()
 
     async def aclose(self) -> None:
@@ -121,6 +125,7 @@ class Lane:
                     self._away = 0
                 except StoreUnavailable as error:
                     self._away += 1
+                    self._nothing_due_until = 0.0
                     log.warning("notifier_waits_for_postgres", channel=self.name, detail=error.detail)
                     claimed = False
                 if not claimed:
@@ -141,11 +146,16 @@ class Lane:
             await self._mark()
 
     async def _claim(self) -> bool:
+        if time.monotonic() < self._nothing_due_until:
+            return False
         now = self._clock()
         limit, limit_rest = self._room(now)
         BREAKERS_OPEN.labels(self.name).set(self._breakers.open_count(now))
         if limit <= 0:
             return False
+        passed = self._passed(now, self._under_way.values(), urgent=False)
+        passed_urgent = self._passed(now, [one for one in self._under_way.values() if _is_urgent(one)], urgent=True)
+        self._nothing_due_until = time.monotonic() + POLL_S  # a wake-up meanwhile takes it back
         claimed = await deliveries.claim(
             self._database,
             channel=self.name,
@@ -154,11 +164,14 @@ class Lane:
             holder=self._pulse.holder,
             limit=limit,
             limit_rest=limit_rest,
-            passed=self._passed(now, self._under_way.values(), urgent=False),
-            passed_urgent=self._passed(now, [one for one in self._under_way.values() if _is_urgent(one)], urgent=True),
+            passed=passed,
+            passed_urgent=passed_urgent,
             dead_before=self._pulse.dead_before(now),
         )
         self._bucket.take(len(claimed))
+        ordinary = sum(not _is_urgent(one) for one in claimed)
+        if len(claimed) == limit or ordinary == limit_rest or passed != NOBODY or passed_urgent != NOBODY:
+            self._nothing_due_until = 0.0
         for one in claimed:
             self._under_way[asyncio.create_task(self._attempt(one), name=f"delivery-{one.id}")] = one
         return len(claimed) == limit
@@ -189,8 +202,8 @@ class Lane:
             digest for digest, provider in self._waiting.items() if self._breakers.is_open(provider, now, urgent=urgent)
         ]
         return Passed(
-            [address for address in busy if isinstance(address, str)],
-            [address for address in busy if isinstance(address, bytes)] + away,
+            tuple(address for address in busy if isinstance(address, str)),
+            (*(address for address in busy if isinstance(address, bytes)), *away),
         )
 
     async def _rest(self) -> None:
@@ -202,7 +215,8 @@ class Lane:
             return
         waking = asyncio.create_task(self._awake.wait())
         try:
-            await asyncio.wait({waking, *self._under_way}, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
+            longest_s = min(POLL_S, max(0.0, self._nothing_due_until - time.monotonic()) or POLL_S)
+            await asyncio.wait({waking, *self._under_way}, timeout=longest_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             waking.cancel()
 
@@ -284,15 +298,27 @@ class Lane:
                 await deliveries.hasten(self._database, self.name, None if everything else digests, self._clock())
             for digest in digests:
                 del self._waiting[digest]
+            self._nothing_due_until = 0.0
             self._answering.discard(provider)
 
     def _collect(self) -> None:
         """What has finished leaves its place, and waits to be marked."""
         for task in [task for task in self._under_way if task.done()]:
             claimed = self._under_way.pop(task)
-            outcome = self._stopped(claimed) if task.cancelled() else task.result()
+            outcome = self._stopped(claimed) if task.cancelled() else self._outcome(task, claimed)
             self._count(claimed, outcome.mark)
             self._unmarked.append(outcome)
+
+    def _outcome(self, task: asyncio.Task[Outcome], claimed: Claimed) -> Outcome:
+        """What an attempt came to; our own mistake in it costs that attempt alone, and ends no lane."""
+        error = task.exception()
+        if error is None:
+            return task.result()
+        log.error("attempt_failed", channel=self.name, delivery_id=str(claimed.id), error=type(error).__name__)
+        now = self._clock()
+        failure = Retryable(f"unexpected {type(error).__name__} in the notifier", provider_fails=False)
+        limit = self._settings.delivery_attempts
+        return Outcome(retry.after_failure(claimed, now, now, failure, limit=limit, dice=self._dice))
 
     async def _mark(self) -> None:
         """Mark everything that was collected, in one transaction; kept for the next try when PostgreSQL is away."""

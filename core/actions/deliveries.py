@@ -32,8 +32,8 @@ async def claim(
     passed_urgent: Passed = NOBODY,
     dead_before: datetime | None = None,
 ) -> list[Claimed]:
-    """Lease what is due on a channel; committed before it returns, so that nothing is sent under a lock."""
-    async with database.transaction() as connection:
+    """Lease what is due on a channel, in a statement of its own: nothing is sent under a lock."""
+    async with database.connection() as connection:
         return await deliveries.claim_due(
             connection,
             channel=channel,
@@ -64,10 +64,10 @@ async def finish(
         async with database.transaction() as connection:
             return await deliveries.mark(connection, marks, holder=holder, now=now)
     async with act(database, now) as unit:
-        ended = await deliveries.mark(unit.connection, marks, holder=holder, now=now)
+        ended = await deliveries.mark(unit.later, marks, holder=holder, now=now)
         told = [(one, one.incident_id) for one in ended if one.incident_id is not None]
         await deliveries.add_timeline(
-            unit.connection,
+            unit.later,
             [
                 (derived_id("timeline", one.id, one.state), incident_id, now, TIMELINE_KIND, _line(one))
                 for one, incident_id in told

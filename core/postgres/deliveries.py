@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from core.domain.sealing import Spot
+from core.errors import KeyUnavailable
 from core.postgres import keys
 from core.postgres.devices import DEVICES
 
@@ -138,6 +139,12 @@ RETURNING d.id, d.agency_id, d.incident_id, d.audience, d.recipient, d.channel, 
 """  # noqa: S608 - of our own words alone
 
 
+GIVE_BACK: Final = """
+UPDATE delivery SET state = 'queued', attempts = attempts - 1, leased_until = NULL, leased_by = NULL, updated_at = $3
+WHERE id = ANY ($1::uuid[]) AND state = 'sending' AND leased_by = $2
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Passed:
     """Addresses that a claim passes over, plain and as digests: enough is under way to them, or they do not answer."""
@@ -168,13 +175,17 @@ async def claim_due(
     A delivery whose former lease has run out, or whose holder gave its last beat before `dead_before`, is claimed
     again; its lost attempt is recorded as `abandoned`. Addresses in `passed`, and for priority 0 in `passed_urgent`,
     are passed over. What does not open is claimed as `spoilt`, and keeps nothing else from going out. Raises
-    StoreUnavailable, and claims nothing, when the key service is away.
+    KeyUnavailable while the key service is away, and gives back what it took.
     """
     rows = await connection.fetch(
         CLAIM, channel, now, limit, leased_until, list(passed.addresses), holder, dead_before, list(passed.digests),
         limit if limit_rest is None else limit_rest, list(passed_urgent.addresses), list(passed_urgent.digests),
     )  # fmt: skip
-    claimed = await _opened(connection, rows)
+    try:
+        claimed = await _opened(connection, rows)
+    except KeyUnavailable:
+        await connection.execute(GIVE_BACK, [row["id"] for row in rows], holder, now)
+        raise
     claimed.sort(key=lambda delivery: (delivery.priority, delivery.due_at, delivery.created_at))
     return claimed
 
