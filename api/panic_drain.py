@@ -106,6 +106,7 @@ class Draining:
         if orphans:
             await self._rows.look_up_default_agency()
         await self._drain_journal()
+        await self._hush_what_is_cancelled()
         if orphans:
             await self._drain_stream()
         if not adopted:  # this process has no disk
@@ -115,6 +116,9 @@ class Draining:
         """Have told by the routes last known what waits and is nobody's, and contacts no more of what is to be
         cancelled, by whichever process took that; while PostgreSQL is away."""
         await self.look(whole=whole)
+        for record in self._streamed.take_new():
+            if self._met is not None:
+                self._met(record)
         if self._outage is not None:
             records = [record for _, record in await self._open_left(set_aside=False)]
             self._outage.sweep(
@@ -125,7 +129,7 @@ class Draining:
 
     async def look(self, *, whole: bool = False) -> None:
         """See what other processes have put into the stream."""
-        await self._streamed.look(self._open_as_it_is, whole=whole, met=self._met)
+        await self._streamed.look(self._open_as_it_is, whole=whole)
 
     # the journal ------------------------------------------------------------------------------------------------
 
@@ -225,6 +229,11 @@ class Draining:
             self._outage.tell(panic, to_staff=False)
         self._resume(panic)
         return False
+
+    async def _hush_what_is_cancelled(self) -> None:
+        """While keys alone are away a wish to cancel is judged at once, by whichever process it reaches."""
+        if self._outage is not None and self._untold:
+            self._outage.hush(await self._rows.cancelled_devices(list(self._untold)))
 
     def _has_to_wait(self, outage: PanicOutage, panic: PanicIn) -> bool:
         if outage.told_instead(panic) is None:

@@ -22,6 +22,7 @@ from core.errors import KeyUnavailable, NotAllowed, Unavailable
 from core.ids import new_id
 from core.metrics import POISON
 from core.pin_hashes import PinHasher
+from core.postgres import last_known
 from core.postgres import panics as store
 from core.postgres.database import Database
 
@@ -115,6 +116,11 @@ class PanicRows:
         """Whether a device's panic is a row. Raises StoreUnavailable."""
         async with self._database.connection(timeout_s=POSTGRES_WAIT_S) as connection:
             return await store.find_of_device(connection, client_id, device_id) is not None
+
+    async def cancelled_devices(self, panic_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+        """Devices that asked to cancel one of these panics. Raises StoreUnavailable."""
+        async with self._database.connection(timeout_s=POSTGRES_WAIT_S) as connection:
+            return await last_known.cancelled_devices(connection, panic_ids)
 
     async def probe(self) -> None:
         """Raise StoreUnavailable unless PostgreSQL answers within its second."""

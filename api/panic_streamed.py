@@ -53,6 +53,12 @@ class Streamed:
         """Entry that did not open → when it is tried again."""
         self.entries: dict[str, Record] = {}
         """By entry, oldest first."""
+        self._new: list[str] = []
+
+    def take_new(self) -> list[Record]:
+        """What was not asked for by this before, and waits still."""
+        new, self._new = self._new, []
+        return [self.entries[entry] for entry in new if entry in self.entries]
 
     async def push(self, *payloads: bytes, copies: bool) -> bool:
         """Add records for every process to see; False: they are not there. `copies`: they are on a disk as well, so
@@ -69,16 +75,10 @@ class Streamed:
             return False
         return True
 
-    async def look(
-        self,
-        open_: Callable[[bytes], Awaitable[Opened]],
-        *,
-        whole: bool = False,
-        met: Callable[[Record], None] | None = None,
-    ) -> None:
-        """Read what is new, or all of it; `met` is called with each record that was not seen before.
+    async def look(self, open_: Callable[[bytes], Awaitable[Opened]], *, whole: bool = False) -> None:
+        """Read what is new, or all of it. With Redis away what was seen before stands: the journals have the rest.
 
-        With Redis away what was seen before stands: the journals have the rest. Raises what `open_` raises.
+        Raises what `open_` raises.
         """
         async with self._looking:
             seen: set[str] = set()
@@ -89,8 +89,6 @@ class Streamed:
                     seen.add(entry)
                     if entry not in self.entries:
                         await self._meet(entry, payload, open_, lost_keys)
-                        if met is not None and entry in self.entries:
-                            met(self.entries[entry])
                 after = self._after = page[-1][0]
             if whole and page is not None:
                 for entry in [one for one in (*self.entries, *self._unread) if one not in seen]:
@@ -124,6 +122,7 @@ class Streamed:
         else:
             self._unread.pop(entry, None)
             self.entries[entry] = record
+            self._new.append(entry)
             self._index.note(entry, record)
             if isinstance(record, CancelIn):
                 for surplus in self._index.surplus(record.device_id, str):

@@ -60,3 +60,13 @@ async def in_conflict(connection: Connection, agencies: Sequence[uuid.UUID]) -> 
     """Users who are related to anybody: in an outage they are not told, as nobody can say to whom."""
     rows = await connection.fetch("SELECT * FROM users_in_conflict($1::uuid[])", list(agencies))
     return {row[0] for row in rows}
+
+
+async def cancelled_devices(connection: Connection, panic_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    """Devices that asked to cancel one of these panics."""
+    rows = await connection.fetch(
+        "SELECT DISTINCT device_id FROM panic WHERE id = ANY($1) AND cancel_asked_at IS NOT NULL"
+        " AND device_id IS NOT NULL",
+        panic_ids,
+    )
+    return {row["device_id"] for row in rows}

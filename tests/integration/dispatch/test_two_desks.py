@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -15,9 +16,10 @@ import pytest
 from api.cancel_turns import PANIC_WAIT_S
 from api.last_known import LastKnown
 from api.live.own_view import panic_json
-from api.panic_desk import PanicDesk
+from api.panic_desk import PanicDesk, PanicDrain
 from api.panic_index import CANCELS_MAX
 from api.panic_outage import PanicOutage
+from core.actions.panics import PanicResult
 from core.clock import now_ms, utc_now
 from core.domain.delivery import Delivery
 from core.domain.panic import CancelIn, PanicIn
@@ -137,6 +139,28 @@ async def test_a_wish_that_reaches_another_process_keeps_contacts_from_being_tol
             tried |= set(await post.audiences(1))
         assert await second.cancel(wish_of(panic)) is True
         await first.sweep(whole=False)
+        while not post.arrived.empty():
+            post.arrived.get_nowait()
+        assert await post.audiences(4) == ["dispatcher"] * 4
+
+
+async def test_so_does_one_that_is_judged_elsewhere_while_keys_alone_are_away(
+    desks: Desks, pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post, panic = Refusing(), press(pair)
+    async with desks.open(post=post) as first, desks.open() as second:
+        commit = first._rows.commit
+
+        async def without_keys(*arguments: Any) -> PanicResult:
+            return dataclasses.replace(await commit(*arguments), complete=False)
+
+        monkeypatch.setattr(first._rows, "commit", without_keys)
+        await first.take(panic)
+        while "contact" not in await post.audiences(1):
+            pass
+        await first.drain(orphans=False)
+        assert await second.cancel(wish_of(panic, DURESS_PIN)) is True
+        await first.drain(orphans=False)
         while not post.arrived.empty():
             post.arrived.get_nowait()
         assert await post.audiences(4) == ["dispatcher"] * 4
@@ -266,8 +290,9 @@ async def test_a_panic_of_nobody_known_is_shown_on_every_process_s_consoles(desk
         await gate.shut()
         await first.take(stranger)
         await first.take(press(pair))  # shown by the tail of each
-        await other.sweep(whole=False)
-        await other.sweep(whole=True)
+        drain = PanicDrain(other)
+        for _ in range(2):
+            await drain._once(orphans=True, rehearse=False)
     assert [agency_id for agency_id, _ in boards[1].shown] == [pair.agency_id]
     assert boards[1].shown == boards[0].shown[:1]
 
