@@ -33,7 +33,7 @@ from core.ids import new_id
 from core.metrics import RETENTION_ERASED, RETENTION_FAILED, RETENTION_PROGRESS, RETENTION_RUN_AT
 from core.postgres import audit, case_log, chain, leases, pings, retention, retention_sweeps
 from core.postgres.database import Connection, Database
-from core.postgres.retention_sweeps import SWEEPS, Gone, Sweep
+from core.postgres.retention_sweeps import STRIPPING, SWEEPS, Gone, Sweep
 from core.service import Loop
 from core.signing import Signer
 
@@ -114,9 +114,10 @@ async def preview(database: Database, room: Room, now: datetime) -> list[Gone]:
     async with database.transaction(isolation="repeatable_read", readonly=True) as connection:
         run = await begin(connection, room, now)
         for agency_id, periods in run.agencies.items():
+            strip_moments = moments_of(STRIPPING, periods, now)
             for sweep in SWEEPS:
                 moments = moments_of(sweep, periods, now)
-                found += await retention_sweeps.count_due(connection, sweep, agency_id, moments)
+                found += await retention_sweeps.count_due(connection, sweep, agency_id, moments, strip_moments)
         for role, first in (await first_days(connection, run)).items():
             for day in await retention.days_due(connection, role, first):
                 found += _of_day(role, await retention.count_day(connection, role, day), {})

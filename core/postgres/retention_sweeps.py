@@ -254,6 +254,12 @@ SWEEPS: Final = (
 )
 
 
+STRIPPING: Final = SWEEPS[0]
+"""The rule that takes from incidents what says where and who."""
+STRIPPED: Final = "incident_stripped"
+"""The table of those it has been at."""
+
+
 @dataclass(frozen=True, slots=True)
 class Gone:
     """What one step of a rule erased, or would."""
@@ -268,13 +274,28 @@ class Gone:
 
 
 async def count_due(
-    connection: Connection, sweep: Sweep, agency_id: uuid.UUID, moments: Sequence[datetime]
+    connection: Connection,
+    sweep: Sweep,
+    agency_id: uuid.UUID,
+    moments: Sequence[datetime],
+    strip_moments: Sequence[datetime],
 ) -> list[Gone]:
-    """How many rows of a rule are due; none, where none is."""
+    """How many rows of a rule are due when a run comes to it; none, where none is.
+
+    By then the rule that strips incidents (`STRIPPING`, of `strip_moments`) has been, and some rules take what is
+    stripped: they are counted as if it had.
+    """
+    arguments, stripped = list(moments), ""
+    if sweep is not STRIPPING and STRIPPED in sweep.due:
+        due = STRIPPING.due
+        for number in (3, 2):  # its moments stand behind this rule's
+            due = due.replace(f"${number}", f"${number + len(moments)}")
+        stripped = f"WITH {STRIPPED} AS (SELECT incident_id FROM public.{STRIPPED} UNION SELECT id FROM ({due}) due) "
+        arguments += strip_moments
     row = await connection.fetchrow(
-        f"SELECT count(*) AS count, min(at) AS least, max(at) AS most FROM ({sweep.due}) due",
+        f"{stripped}SELECT count(*) AS count, min(at) AS least, max(at) AS most FROM ({sweep.due}) due",
         agency_id,
-        *moments,
+        *arguments,
     )
     kind = next(kind for kind, _ in sweep.steps if kind)
     return [Gone(agency_id, sweep.rule, kind, row["count"], row["least"], row["most"])] if row["count"] else []

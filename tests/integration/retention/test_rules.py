@@ -217,6 +217,21 @@ async def test_what_is_previewed_is_what_is_erased_and_nothing_is_touched_by_loo
     assert await retention.preview(land.database, ROOM, land.now) == []
 
 
+async def test_what_goes_once_another_rule_has_been_is_previewed_too(land: Land) -> None:
+    side = await land.side("Here")
+    await land.incident(side, WHOLE + 10)
+    await land.transition(side, WHOLE + 10)
+    rules = ("incident_fix_judged", "incident", "transition")
+    due = {(one.rule, one.kind): one.count for one in await retention.preview(land.database, ROOM, land.now)}
+    assert due["incident", "delivery_attempt"] == 1, "it is stripped and goes, in one run"
+    run = await land.run()
+    for rule in rules:
+        assert {one for one in due if one[0] == rule} <= {(one.rule, one.kind) for one in run.gone}
+    by_rule = {(one.rule, one.kind): one.count for one in run.gone}
+    assert due["transition", "transition"] == by_rule["transition", "transition"]
+    assert await land.count("incident") == 0
+
+
 async def test_every_step_is_in_the_audit_and_names_nobody(land: Land) -> None:
     side = await land.side("Here")
     await land.incident(side, 2000)
