@@ -15,6 +15,7 @@ import structlog
 from api.live.subscription import Subscription, SubscriptionEnded
 from api.panic_journal import PanicJournal
 from core.actions import drills as actions
+from core.actions.step_clock import StepClock
 from core.actions.unit_of_work import act
 from core.clock import Clock, rfc3339
 from core.domain import drill as rules
@@ -24,16 +25,13 @@ from core.errors import StoreUnavailable
 from core.ids import derived_id, new_id
 from core.metrics import DRILL_PROVED_AT, DRILL_SECONDS, DRILLS
 from core.postgres import drills as store
-from core.postgres import maintenance
 from core.postgres.database import Database
-from core.service import Loop, Service
+from core.service import Service
 from core.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 CLOCK_S: Final = 5.0
-UPKEEP: Final = 50
-"""Numbers of `core.postgres.maintenance.try_upkeep` from here on are the drills'."""
 AGENCY: Final = rules.SELF_AGENCY
 WATCHER: Final = derived_id("self-drill", "user")
 DISK_WAIT_S: Final = 5.0
@@ -44,25 +42,11 @@ PROBE: Final = b'{"record":"drill"}'
 """What the journal is given; settled at once, so that nobody ever reads it."""
 
 
-class DrillClock(Loop):
-    """Follows drills of people, sends contacts' tests, tells what is overdue; one process at a time each."""
+class DrillClock(StepClock):
+    """Follows drills of people, sends contacts' tests, tells what is overdue."""
 
     def __init__(self, database: Database, clock: Clock, interval_s: float = CLOCK_S) -> None:
-        super().__init__("drill_clock", self.step, interval_s)
-        self._database = database
-        self._clock = clock
-
-    async def step(self) -> None:
-        """Each kind of work once; one that fails holds up no other."""
-        for number, work in enumerate(actions.STEPS, UPKEEP):
-            try:
-                async with act(self._database, self._clock()) as unit:
-                    if await maintenance.try_upkeep(unit.connection, number):
-                        await work(unit)
-            except StoreUnavailable:
-                return
-            except Exception as error:  # beside the panic button: nothing here may end the process
-                log.error("drill_clock_failed", step=work.__name__, error=type(error).__name__)
+        super().__init__("drill_clock", actions.STEPS, database, clock, interval_s)
 
 
 class SelfDrill(Service):

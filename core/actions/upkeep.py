@@ -10,24 +10,19 @@ import uuid
 from datetime import timedelta
 from typing import Final
 
-import structlog
-
 from core.actions import outages, tasks
 from core.actions.incidents import fold_again
 from core.actions.notices import notice_of, tell_welfare
-from core.actions.unit_of_work import Unit, act
+from core.actions.step_clock import StepClock
+from core.actions.unit_of_work import Unit
 from core.actions.untold import tell_untold
 from core.clock import Clock, rfc3339
 from core.domain.rest import BAD_FIX_M, both_at_rest
-from core.errors import StoreUnavailable
 from core.ids import derived_id
 from core.postgres import incidents as store
 from core.postgres import maintenance, separations
 from core.postgres.database import Database
 from core.postgres.incidents import Line, Row
-from core.service import Loop
-
-log = structlog.get_logger(__name__)
 
 INTERVAL_S: Final = 2.0
 BATCH: Final = 200
@@ -114,22 +109,8 @@ async def open_maintenance(unit: Unit) -> None:
 STEPS: Final = (outages.look, ask_welfare, tell_lasting_warnings, reopen_still_inside, open_maintenance, tell_untold)
 
 
-class IncidentClock(Loop):
-    """Does the periodic work on incidents; in every API process, each kind at one time in one of them."""
+class IncidentClock(StepClock):
+    """Does the periodic work on incidents."""
 
     def __init__(self, database: Database, clock: Clock, interval_s: float = INTERVAL_S) -> None:
-        super().__init__("incident_clock", self.step, interval_s)
-        self._database = database
-        self._clock = clock
-
-    async def step(self) -> None:
-        """Each kind of work once; what one stumbles over holds up neither the others nor the process."""
-        for number, work in enumerate(STEPS):
-            try:
-                async with act(self._database, self._clock()) as unit:
-                    if await maintenance.try_upkeep(unit.connection, number):
-                        await work(unit)
-            except StoreUnavailable:
-                return
-            except Exception as error:  # this runs beside the panic button: nothing in an incident may end it
-                log.error("incident_clock_failed", step=work.__name__, error=type(error).__name__)
+        super().__init__("incident_clock", STEPS, database, clock, interval_s)
