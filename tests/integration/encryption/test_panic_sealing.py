@@ -18,6 +18,7 @@ from api.panic_desk import PanicDesk
 from api.panic_drain import UNTOLD_WAIT_S
 from api.panic_journal import PanicJournal
 from api.panic_outage import PanicOutage
+from core.actions.deliveries import claim
 from core.actions.panics import take_panic
 from core.actions.unit_of_work import Unit
 from core.clock import to_ms, utc_now
@@ -341,3 +342,24 @@ async def test_one_message_that_does_not_open_holds_up_no_other(
     assert {one.audience: (one.spoilt, one.address) for one in claimed} == {
         "contact": (True, ""), "dispatcher": (False, "https://desk.example"),
     }  # fmt: skip
+
+
+async def test_what_is_claimed_while_the_keys_are_away_is_given_back_untried(
+    phone: Any, posts: Any, database: Database, query: Any
+) -> None:
+    async with posts.device.transaction() as connection:
+        unit = Unit(connection, utc_now())
+        await take_panic(unit, press(phone))
+        await unit.flush()
+    async with database.connection() as connection:
+        await connection.execute("UPDATE delivery SET channel = 'probe'")
+    ring = Away(posts.worker.vault.ring)
+    worker = Database(posts.worker.url, size=2, vault=Vault(ring))
+    wanted: dict[str, Any] = {"channel": "probe", "lease_s": 60.0, "holder": "test", "limit": 10}
+    with pytest.raises(KeyUnavailable):
+        await claim(worker, now=utc_now(), **wanted)
+    rows = await query("SELECT state, attempts, leased_by FROM delivery")
+    assert {tuple(row.values()) for row in rows} == {("queued", 0, None)}
+    ring.back = True
+    assert [one.attempt for one in await claim(worker, now=utc_now(), **wanted)] == [1] * len(rows)
+    await worker.close()

@@ -209,6 +209,26 @@ async def test_poison_as_the_probe_of_a_dead_provider_keeps_nobody_waiting(
     assert "given up after 3 attempts" in row["last_error"]
 
 
+async def test_a_mistake_of_ours_in_one_attempt_costs_that_attempt_alone(
+    outbox: Any, make_probe: Any, open_desk: Any, clock: Any, database: Database
+) -> None:
+    class Slip(make_probe):  # type: ignore[misc]  # made by the fixture
+        def providers(self, address: str, _attempt: int) -> tuple[str, ...]:
+            if address == "slip":
+                raise RuntimeError("slipped")
+            return ("probe",)
+
+    desk = await open_desk(Slip())
+    [slip] = await put_sealed(database, outbox, clock, "slip")
+    desk.sender.wake()
+    await desk.marked(slip)
+    others = await put_sealed(database, outbox, clock, "desk-1", "desk-2")
+    desk.sender.wake()
+    await sent(desk, others)
+    row = await outbox.get(slip)
+    assert (row["state"], row["last_error"]) == ("queued", "unexpected RuntimeError in the notifier")
+
+
 async def test_alarms_that_were_too_many_hold_no_panic_back(
     outbox: Any, probe: Any, open_desk: Any, clock: Any
 ) -> None:
