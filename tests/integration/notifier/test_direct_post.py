@@ -36,7 +36,9 @@ def pattern(channel: str, address: str, **fields: Any) -> Delivery:
 async def test_a_webhook_and_a_letter_leave_as_the_notifier_would_send_them(
     bare_settings: Settings, provider: Any, mailbox: Any
 ) -> None:
-    settings = bare_settings.model_copy(update={"smtp_host": "127.0.0.1", "smtp_port": mailbox.port})
+    settings = bare_settings.model_copy(
+        update={"smtp_host": "127.0.0.1", "smtp_port": mailbox.port, "forbidden_networks": ""}
+    )
     post = DirectPost(settings, build(settings), utc_now)
     hook = from_pattern(pattern("webhook", f"{provider.url}/hook", secret=SECRET), PANIC)
     letter = from_pattern(pattern("email", "desk@example.org"), PANIC)
