@@ -4,92 +4,24 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from api.ledger_gate import LedgerGate, State
 from core.actions import erasure
 from core.actions.unit_of_work import act
-from core.clock import utc_now
-from core.domain.sealing import person
-from core.erasure_ledger import ErasureLedger, load_ledger
-from core.errors import Misconfigured, StoreUnavailable
+from core.errors import StoreUnavailable
 from core.ids import new_id
 from core.key_rings import LocalRing
-from core.postgres import deliveries, keys
+from core.postgres import keys
 from core.postgres.database import Database
 from core.postgres.people import PEOPLE
 from core.redis.client import connect
-from core.settings import Settings
-from core.signing import KeyRing, new_signer
 from core.vault import Vault
+from tests.integration.encryption.erasing import IDENTITY, SAFE, Case, case, ledger
 
-IDENTITY = {"name": "Айгүл Сейітқызы", "phone": "+77015550102"}
-SAFE = {"channel": "email", "address": "aigul@neighbour.example"}
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> ErasureLedger:
-    signer = new_signer()
-    return ErasureLedger(tmp_path / "ledger" / "erasures.jsonl", signer, KeyRing([signer.public_key_bytes]))
-
-
-class Case:
-    """A protected person with a phone, a contact, an order, a panic, pings; and what the tests do with her."""
-
-    def __init__(self, office: Any, posts: Any, client: Any, ledger: ErasureLedger, query: Any) -> None:
-        self.office, self.posts, self.redis, self.ledger, self.query = office, posts, client, ledger, query
-        self.her = self.him = ""
-        self.phone: dict[str, Any] = {}
-        self.order: dict[str, Any] = {}
-
-    @property
-    def her_id(self) -> uuid.UUID:
-        return uuid.UUID(self.her)
-
-    async def begin(self) -> None:
-        self.her = await self.office.person(identity=IDENTITY, safe_contact=SAFE, safe_word="алма", needs=["deaf"])
-        self.him = await self.office.person()
-        self.order = await self.office.order(self.her, self.him, reference="Қаулы 17-4")
-        self.phone = await self.office.enrolled("phone", self.her, push_token="push-7")
-        channels = [{"channel": "email", "address": "sister@example.org"}]
-        contact = {"person_id": self.her, "name": "Әпке", "channels": channels}
-        assert (await self.office.post("/v1/contacts", contact)).status_code == 201
-
-    async def code(self) -> str:
-        """The latest code that was sent to her safe contact, as the notifier would send it."""
-        async with self.posts.worker.transaction() as connection:
-            far = datetime.max.replace(tzinfo=self.office.context.clock().tzinfo)
-            claimed = await deliveries.claim_due(
-                connection, channel="email", now=far, leased_until=far, holder="test", limit=10
-            )
-        sent = [one for one in claimed if one.template == "erasure_code"]
-        assert {(one.audience, one.address) for one in sent} == {("victim", SAFE["address"])}
-        return str(sent[-1].data["code"])
-
-    async def asked_and_confirmed(self) -> None:
-        path = f"/v1/people/{self.her}/erasure"
-        assert (await self.office.post(path, {})).status_code == 202
-        assert (await self.office.post(f"{path}/confirm", {"code": await self.code()})).json()["state"] == "confirmed"
-
-    async def carry_out(self) -> int:
-        return await erasure.carry_out_due(self.posts.device, self.redis, self.ledger, self.office.context.clock())
-
-    async def state(self) -> str:
-        return str((await self.office.get(f"/v1/people/{self.her}/erasure")).json()["state"])
-
-    async def told(self) -> dict[str, Any]:
-        return dict((await self.office.get(f"/v1/people/{self.her}")).json())
-
-
-@pytest.fixture
-async def case(office: Any, posts: Any, redis_client: Any, ledger: ErasureLedger, query: Any) -> Case:
-    made = Case(office, posts, redis_client, ledger, query)
-    await made.begin()
-    return made
+__all__ = ["case", "ledger"]
 
 
 async def give_history(case: Case, database: Database) -> uuid.UUID:
@@ -318,76 +250,6 @@ async def test_another_agency_knows_of_no_request(case: Case, elsewhere: Any) ->
         await elsewhere.call("caseworker", "DELETE", f"/v1/people/{case.her}/erasure"),
     ):
         assert answer.status_code in {403, 404}, answer.text
-
-
-async def looked(settings: Settings, case: Case) -> State:
-    """What a process that starts now finds."""
-    gate = LedgerGate(settings, case.posts.device, case.redis, case.office.context.clock)
-    await gate.look()
-    return gate.state
-
-
-async def test_a_restored_backup_is_not_served_until_the_ledger_was_applied(
-    case: Case, database: Database, settings: Settings, hands: Any, redis_client: Any
-) -> None:
-    case.ledger = load_ledger(settings)
-    async with database.connection() as connection:
-        before = await connection.fetchrow("SELECT * FROM person WHERE id = $1", case.her_id)
-        key = await connection.fetchrow("SELECT * FROM person_key WHERE person_id = $1", case.her_id)
-    await case.asked_and_confirmed()
-    hands.forward(days=14)
-    await case.carry_out()
-    assert await looked(settings, case) is State.OPEN
-
-    async with database.transaction() as connection:  # what a backup from before brings back
-        await connection.execute(
-            "UPDATE person SET identity_sealed = $2, erased_at = NULL WHERE id = $1",
-            case.her_id, before["identity_sealed"],
-        )  # fmt: skip
-        await connection.execute("DELETE FROM erasure_request")
-        await connection.execute(
-            "UPDATE person_key SET kek_id = $2, wrapped = $3, erased_at = NULL WHERE person_id = $1",
-            case.her_id, key["kek_id"], key["wrapped"],
-        )  # fmt: skip
-        database.vault.forget(person(case.her_id))
-    assert (await case.told())["identity"] == IDENTITY
-    assert await looked(settings, case) is State.CLOSED
-
-    assert await erasure.apply_ledger(database, redis_client, case.ledger, utc_now()) == 1
-    assert await erasure.apply_ledger(database, redis_client, case.ledger, utc_now()) == 0
-    assert await looked(settings, case) is State.OPEN
-    assert (await case.told())["identity"] == {}
-
-
-@pytest.mark.parametrize("left", [None, b""], ids=["no file", "an old copy"])
-async def test_a_lost_ledger_closes_what_is_read_until_somebody_says_that_it_is_lost(
-    case: Case, database: Database, settings: Settings, hands: Any, redis_client: Any, left: bytes | None
-) -> None:
-    case.ledger = load_ledger(settings)
-    await case.asked_and_confirmed()
-    hands.forward(days=14)
-    await case.carry_out()
-    case.ledger.path.unlink()
-    if left is not None:
-        case.ledger.path.write_bytes(left)
-    assert await looked(settings, case) is State.CLOSED
-    with pytest.raises(Misconfigured, match="lacks 1 people"):
-        await erasure.apply_ledger(database, redis_client, case.ledger, utc_now())
-    assert case.ledger.read() == [], "nobody writes it anew unasked: it may be somewhere"
-    assert await erasure.rebuild_ledger(database, case.ledger) == 1
-    assert await erasure.rebuild_ledger(database, case.ledger) == 0
-    assert [(one.person_id, one.rule) for one in case.ledger.read()] == [(case.her_id, "found")]
-    assert await looked(settings, case) is State.OPEN
-
-
-async def test_where_a_ledger_is_required_none_closes_what_is_read(
-    case: Case, database: Database, settings: Settings
-) -> None:
-    assert await looked(settings, case) is State.OPEN, "nobody was ever erased"
-    required = settings.model_copy(update={"ledger": "required"})
-    assert await looked(required, case) is State.CLOSED
-    assert await erasure.rebuild_ledger(database, load_ledger(required)) == 0
-    assert await looked(required, case) is State.OPEN
 
 
 async def test_where_she_is_now_leaves_redis(case: Case, hands: Any, redis_client: Any, database: Database) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiosmtpd.smtp import SMTP, Envelope
+from aiosmtpd.smtp import SMTP
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -23,6 +23,7 @@ from core.postgres.deliveries import Mark
 from core.settings import Settings
 from notifier.channels.base import Channel, Message
 from notifier.sender import Sender
+from tests.integration.notifier.providers import Answer, Mailbox, Provider
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 WAIT_S = 20.0
@@ -229,73 +230,6 @@ def make_message() -> Callable[..., Message]:
     return make
 
 
-# Providers ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the loopback server answers; `hang` never does."""
-
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
-    body: Any = field(default_factory=dict)
-    hang: bool = False
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the loopback server got; header names in lower case."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        """The body as JSON."""
-        return json.loads(self.body)
-
-
-@dataclass
-class Provider:
-    """An HTTP server on the loopback that answers as told and remembers what it got."""
-
-    url: str = ""
-    answer: Callable[[Request], Answer] = lambda _: Answer()
-    requests: list[Request] = field(default_factory=list)
-    arrived: asyncio.Queue[Request] = field(default_factory=asyncio.Queue)
-    connections: set[asyncio.Task[Any]] = field(default_factory=set)
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, one request."""
-        task = asyncio.current_task()
-        assert task is not None
-        self.connections.add(task)
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            method, path, _ = head[0].split(" ")
-            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
-            request = Request(method, path, headers, await reader.readexactly(int(headers.get("content-length", 0))))
-            self.requests.append(request)
-            self.arrived.put_nowait(request)
-            answer = self.answer(request)
-            if answer.hang:
-                await asyncio.Event().wait()
-            body = json.dumps(answer.body).encode()
-            lines = [f"HTTP/1.1 {answer.status} Told", f"content-length: {len(body)}", "connection: close"]
-            lines += ["content-type: application/json", *(f"{name}: {value}" for name, value in answer.headers.items())]
-            writer.write("\r\n".join([*lines, "", ""]).encode() + body)
-            await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass
-        finally:
-            self.connections.discard(task)
-            writer.close()
-            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
-                await writer.wait_closed()
-
-
 @pytest.fixture
 async def provider() -> AsyncIterator[Provider]:
     """An HTTP server that answers as told."""
@@ -315,31 +249,6 @@ async def provider() -> AsyncIterator[Provider]:
 def make_answer() -> type[Answer]:
     """Makes answers for the provider."""
     return Answer
-
-
-@dataclass
-class Mailbox:
-    """An SMTP server's handler: refuses addresses as told, keeps the letters."""
-
-    port: int = 0
-    refusals: dict[str, str] = field(default_factory=dict)
-    data_answer: str = "250 taken"
-    letters: list[Envelope] = field(default_factory=list)
-
-    async def handle_RCPT(self, server: Any, session: Any, envelope: Envelope, address: str, options: list[str]) -> str:
-        """Refuse or note an address."""
-        del server, session, options
-        if address in self.refusals:
-            return self.refusals[address]
-        envelope.rcpt_tos.append(address)
-        return "250 OK"
-
-    async def handle_DATA(self, server: Any, session: Any, envelope: Envelope) -> str:
-        """Keep or refuse a letter."""
-        del server, session
-        if self.data_answer.startswith("2"):
-            self.letters.append(envelope)
-        return self.data_answer
 
 
 @pytest.fixture

@@ -8,116 +8,21 @@ import hmac
 import json
 import re
 import uuid
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import httpx
-import pytest
 
-from api.app import create_app
-from api.auth import Actor, make_access_token
-from api.deps import ApiContext
-from api.ingest.registry import Registry
 from core.actions import receipts
 from core.actions.unit_of_work import act
-from core.domain.delivery import SEEN_LINK_LIFE, Delivery
-from core.ids import new_id, new_token, token_digest
+from core.domain.delivery import SEEN_LINK_LIFE
+from core.ids import new_id, token_digest
 from core.postgres import subscriptions, user_channels
-from core.postgres.database import Database
-from core.settings import Settings
 from notifier.outgoing import with_links
+from tests.integration.notifier.receipt_stage import PUBLIC, Stage, stage
 
-PUBLIC = "https://qorgan.test"
-
-
-@dataclass
-class Stage:
-    """The API on the test's stores, an agency in it with its users and a phone."""
-
-    client: httpx.AsyncClient
-    context: ApiContext
-    database: Database
-    clock: Any
-    outbox: Any
-    users: dict[str, uuid.UUID]
-    device_token: str
-
-    def bearer(self, role: str) -> dict[str, str]:
-        """A signed-in user's header."""
-        actor = Actor(self.users[role], self.outbox.agency_id, role, role)
-        return {"authorization": f"Bearer {make_access_token(actor, self.context.token_key, self.clock(), 9000)}"}
-
-    async def queue(self, **fields: Any) -> Delivery:
-        """Queue a delivery as actions do."""
-        values: dict[str, Any] = {
-            "agency_id": self.outbox.agency_id, "incident_id": self.outbox.incident_id, "cause": new_id(),
-            "audience": "contact", "recipient": f"contact:{new_id()}", "channel": "probe", "address": "+77010000000",
-            "template": "panic_contact", "data": {"type": "panic", "severity": "critical", "incident_id": "1"},
-        } | fields  # fmt: skip
-        item = Delivery(**values)
-        async with act(self.database, self.clock()) as unit:
-            unit.queue(item)
-        return item
-
-    async def states(self, delivery_id: uuid.UUID) -> list[str]:
-        """The delivery's state, and every state its incident's timeline and the feed were told."""
-        row = await self.outbox.get(delivery_id)
-        lines = await self.outbox.rows(
-            "SELECT data ->> 'state' AS state FROM timeline WHERE data ->> 'delivery_id' = $1 ORDER BY at, id",
-            str(delivery_id),
-        )
-        events = await self.outbox.rows(
-            "SELECT data ->> 'state' AS state FROM feed WHERE data ->> 'delivery_id' = $1 ORDER BY id", str(delivery_id)
-        )
-        assert sorted(one["state"] for one in lines) == sorted(one["state"] for one in events)
-        return [row["state"], *(one["state"] for one in events)]
-
-
-@pytest.fixture
-async def stage(
-    settings: Settings, posts: Any, database: Database, redis_client: Any, outbox: Any, clock: Any, tmp_path: Path
-) -> AsyncIterator[Stage]:
-    """The API, connected as services are, with two gateways."""
-    gateways = [
-        {
-            "name": "twilio", "preset": "twilio", "values": {"account_sid": "AC1", "from": "+1"},
-            "secrets": {"auth_token": "s3cret"},
-        },
-        {"name": "local", "preset": "json", "url": "https://sms.test", "secrets": {"token": "t0ken"}},
-    ]  # fmt: skip
-    path = tmp_path / "sms.json"
-    path.write_text(json.dumps({"gateway": gateways}))
-    settings = settings.model_copy(
-        update={"public_url": PUBLIC, "sms_gateways_file": path, "webpush_hosts": "push.test"}
-    )
-    users, token = {}, new_token("qd")
-    async with database.transaction() as connection:
-        for role in ("admin", "supervisor", "dispatcher", "officer"):
-            users[role] = new_id()
-            await connection.execute(
-                "INSERT INTO app_user (id, agency_id, username, role, created_at) VALUES ($1, $2, $3, $3, $4)",
-                users[role], outbox.agency_id, role, clock(),
-            )  # fmt: skip
-        await connection.execute("UPDATE device SET status = 'active' WHERE id = $1", outbox.device_id)
-        await connection.execute(
-            "INSERT INTO bearer_token (digest, device_id, agency_id, created_at) VALUES ($1, $2, $3, $4)",
-            token_digest(token), outbox.device_id, outbox.agency_id, clock(),
-        )  # fmt: skip
-    registry = Registry(posts.device, clock)
-    context = ApiContext(
-        settings, posts.api, redis_client, clock=clock, device_database=posts.device, registry=registry
-    )
-    await registry.start()
-    transport = httpx.ASGITransport(create_app(context), client=("8.8.8.8", 1234))
-    async with httpx.AsyncClient(transport=transport, base_url="http://inside.test") as client:
-        yield Stage(client, context, database, clock, outbox, users, token)
-    context.passwords.close()
-    await registry.stop()
-
+__all__ = ["stage"]
 
 # The link ----------------------------------------------------------------------------------------------------
 
@@ -367,93 +272,3 @@ async def test_a_user_is_told_in_her_browsers_whose_addresses_are_sealed(stage: 
     async with posts.worker.transaction() as connection:
         await subscriptions.retire(connection, [found["address"]])
     assert await stage.outbox.rows("SELECT * FROM push_subscription") == []
-
-
-# Dead letters ------------------------------------------------------------------------------------------------
-
-
-async def test_a_dead_letter_is_sent_again_or_dismissed_and_both_are_written_down(stage: Stage) -> None:
-    first, second = [await stage.queue(audience="dispatcher", recipient="route:1") for _ in range(2)]
-    gone = await stage.outbox.put(state="dead", address=None)
-    async with stage.database.transaction() as connection:
-        await connection.execute(
-            "UPDATE delivery SET state = 'dead', attempts = 12, last_error = 'HTTP 500' WHERE id = ANY ($1)",
-            [first.id, second.id],
-        )
-        await connection.execute(
-            "INSERT INTO poison (source, entry, reason, at) VALUES ('pings', '1', 'no ping', $1)", stage.clock()
-        )
-    headers = stage.bearer("supervisor")
-    listed = (await stage.client.get("/v1/dead-letters", headers=headers)).json()
-    assert {one["id"] for one in listed["items"]} == {str(first.id), str(second.id), str(gone)}
-    assert listed["poison"] == {"pings": 1}
-    assert "+7701" not in json.dumps(listed)
-    assert (await stage.client.get("/v1/dead-letters", headers=stage.bearer("dispatcher"))).status_code == 403
-    for path, status in (
-        (f"{first.id}/retry", 202), (f"{first.id}/retry", 404), (f"{second.id}/dismiss", 204), (f"{gone}/retry", 409),
-        (f"{new_id()}/retry", 404), (f"{new_id()}/dismiss", 404),
-    ):  # fmt: skip
-        answer = await stage.client.post(f"/v1/dead-letters/{path}", headers=headers)
-        assert answer.status_code == status, path
-    row = await stage.outbox.get(first.id)
-    assert (row["state"], row["attempts"], row["forgiven"]) == ("queued", 12, 12)
-    left = (await stage.client.get("/v1/dead-letters", headers=headers)).json()["items"]
-    assert [one["id"] for one in left] == [str(gone)]
-    shown = (await stage.client.get("/v1/dead-letters", params={"dismissed": True}, headers=headers)).json()["items"]
-    assert {one["id"] for one in shown} == {str(gone), str(second.id)}
-    actions = await stage.outbox.rows("SELECT action FROM audit WHERE subject_kind = 'delivery' ORDER BY at, id")
-    assert [one["action"] for one in actions] == ["delivery.retried", "delivery.dismissed"]
-
-
-@pytest.mark.parametrize("audience", ["victim", "contact"])
-async def test_nothing_dead_goes_to_her_or_hers_after_duress_nor_to_a_contact_taken_back(
-    stage: Stage, audience: str
-) -> None:
-    person_id, contact_id = new_id(), new_id()
-    async with stage.database.transaction() as connection:
-        await connection.execute(
-            "INSERT INTO person (id, agency_id, created_at, updated_at) VALUES ($1, $2, $3, $3)",
-            person_id, stage.outbox.agency_id, stage.clock(),
-        )  # fmt: skip
-        await connection.execute(
-            "INSERT INTO contact (id, agency_id, person_id, created_at, updated_at) VALUES ($1, $2, $3, $4, $4)",
-            contact_id, stage.outbox.agency_id, person_id, stage.clock(),
-        )  # fmt: skip
-    recipient = f"contact:{contact_id}" if audience == "contact" else f"device:{stage.outbox.device_id}"
-
-    async def retry() -> int:
-        item = await stage.queue(audience=audience, recipient=recipient)
-        async with stage.database.transaction() as connection:
-            await connection.execute("UPDATE delivery SET state = 'dead' WHERE id = $1", item.id)
-        answer = await stage.client.post(f"/v1/dead-letters/{item.id}/retry", headers=stage.bearer("supervisor"))
-        return answer.status_code
-
-    assert await retry() == 202
-    async with stage.database.transaction() as connection:
-        await connection.execute("UPDATE incident SET detail = $1", {"duress": True})
-    assert await retry() == 409
-    async with stage.database.transaction() as connection:
-        await connection.execute("UPDATE incident SET detail = '{}'")
-        await connection.execute("UPDATE contact SET revoked_at = $1", stage.clock())
-    assert await retry() == (409 if audience == "contact" else 202)
-
-
-async def test_a_webhook_s_secret_is_replaced_with_an_overlap(stage: Stage) -> None:
-    headers = stage.bearer("admin")
-    body = {"name": "cad", "channel": "webhook", "address": "https://cad.test/", "secret": "whsec_" + "a2" * 22}
-    route = (await stage.client.post("/v1/notification-routes", json=body, headers=headers)).json()
-    answer = await stage.client.post(
-        f"/v1/notification-routes/{route['id']}/rotate-secret", json={"overlap_s": 60}, headers=headers
-    )
-    told = answer.json()
-    assert told["secret"].startswith("whsec_")
-    assert told["secret"] not in (await stage.client.get("/v1/notification-routes", headers=headers)).text
-    other = {"name": "room", "channel": "apprise", "address": "operations room", "secret": "tgram://1:x/2"}
-    made = await stage.client.post("/v1/notification-routes", json=other, headers=headers)
-    assert made.status_code == 201
-    path = f"/v1/notification-routes/{made.json()['id']}/rotate-secret"
-    assert (await stage.client.post(path, json={}, headers=headers)).status_code == 409
-    for wrong in ({"secret": None}, {"address": "tgram://1:x/2"}):
-        answer = await stage.client.post("/v1/notification-routes", json=other | wrong, headers=headers)
-        assert answer.status_code == 422
-        assert "1:x" not in answer.text

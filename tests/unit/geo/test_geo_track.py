@@ -1,156 +1,34 @@
-"""The filter of fixes: what moves an estimate, how soon, how sure it is, and what a receiver gives away."""
+"""The filter of fixes: what moves an estimate, how soon, and how sure it is."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from core.domain.ping import (
-    FLAG_POSITION,
-    FLAG_PRIMARY,
     NO,
-    NO_SEQ,
-    RECORD,
-    SHIFT_MOVING,
-    SHIFT_SOURCE,
     YES,
     Source,
 )
-from device_sim.noise import CITY, ERROR_MEMORY_S, RADIUS_68_PER_SIGMA
 from geo import fix_filter as filters
-from geo.doubts import NOTE_FORGED
 from geo.fix_filter import (
     CRUISE,
     MANOEUVRE,
     NOTE_ACCEPTED,
-    NOTE_CONFLICT,
-    NOTE_FROZEN,
-    NOTE_JUMP,
-    NOTE_SUSPECT,
     REST,
 )
-from geo.frame import Floats, flatten, tangent_plane, to_degrees
-from geo.track import EXACT, LIVE, PLACE, PP, PV, STEP, TAKEN, VV, WIDTH, candidates, is_newer
-
-START_MS = 1_760_000_000_000
-NAN = float("nan")
-ALMATY = (43.25, 76.95)
-CONDITION_MEMORY_S = 20.0
-
-
-class Devices:
-    """n devices side by side, their places in metres east and north of one spot."""
-
-    def __init__(self, count: int = 1, spot: tuple[float, float] = ALMATY) -> None:
-        self.plane = tangent_plane(*spot)
-        self.rows: Floats = np.zeros((count, WIDTH))
-        self.now_ms = np.full(count, START_MS)
-        self.notes: NDArray[np.int64] = np.zeros(count, np.int64)
-
-    def records(
-        self, now_s: float, metres: Any, accuracy_m: Any = 10.0, *, speed_mps: Any = NAN, heading_deg: Any = NAN,
-        source: Any = Source.GPS, moving: int = 0,
-    ) -> NDArray[np.void]:  # fmt: skip
-        spots = np.broadcast_to(np.asarray(metres, np.float64), (len(self.rows), 2))
-        records = np.zeros(len(self.rows), RECORD)
-        places = self.plane[:3] + spots[:, :1] * self.plane[3:6] + spots[:, 1:] * self.plane[6:9]
-        records["lat"], records["lon"] = to_degrees(places)
-        records["accuracy_m"], records["speed_mps"], records["heading_deg"] = accuracy_m, speed_mps, heading_deg
-        records["at_ms"], records["seq"] = START_MS + round(now_s * 1000), NO_SEQ
-        flags = FLAG_POSITION | FLAG_PRIMARY | moving << SHIFT_MOVING
-        records["flags"] = flags | np.asarray(source, np.uint32) << np.uint32(SHIFT_SOURCE)
-        return records
-
-    def ping(self, now_s: float, metres: Any, *more: Any, **others: Any) -> int:
-        records = self.records(now_s, metres, *more, **others)
-        self.now_ms = records["at_ms"].copy()
-        fixes, may = candidates(records, self.now_ms)
-        assert may.all()
-        self.rows, self.notes = filters.advance(self.rows, fixes, records["heading_deg"])
-        return int(self.notes[0])
-
-    @property
-    def metres(self) -> Floats:
-        return flatten(self.plane, self.rows[:, PLACE])
-
-    def off_m(self, metres: Any) -> float:
-        """How far the first device's estimate is from a spot."""
-        return float(np.hypot(*(self.metres[0] - np.asarray(metres))))
-
-    @property
-    def level(self) -> int:
-        return int(filters.level_of(self.rows)[0])
-
-    @property
-    def sigma_m(self) -> float:
-        return float(np.sqrt(self.rows[0, PP]))
-
-    def speeds(self) -> Floats:
-        return np.linalg.norm(filters.velocity(self.rows), axis=1)
-
-
-def resting(spot: tuple[float, float] = ALMATY) -> Devices:
-    """A device that has rested at the origin for twenty minutes, a fix a minute."""
-    device = Devices(spot=spot)
-    wander = np.random.default_rng(4)
-    for minute in range(20):
-        device.ping(60 * minute, wander.normal(0, 4, 2))
-    assert device.level == REST
-    return device
-
-
-class CityNoise:
-    """`device_sim.noise.CityNoise` for n devices at once."""
-
-    def __init__(self, seed: int, count: int) -> None:
-        self.random = np.random.default_rng(seed)
-        self.weights = [condition.weight for condition in CITY]
-        self.bounds = np.array([condition.sigma_m for condition in CITY])
-        self.sources = np.array([int(Source[condition.source.upper()]) for condition in CITY])
-        self.kind, self.sigma = self._chosen(count)
-        self.error = self.random.standard_normal((count, 2))
-
-    def _chosen(self, count: int) -> tuple[NDArray[np.int64], Floats]:
-        kind = self.random.choice(len(CITY), count, p=self.weights)
-        return kind, self.random.uniform(*self.bounds[kind].T)
-
-    def after(self, seconds: float) -> tuple[Floats, Floats, NDArray[np.int64]]:
-        """Errors (n, 2), accuracies and sources (n,) of the next fixes."""
-        count = len(self.kind)
-        kept = np.exp(-seconds / ERROR_MEMORY_S)
-        self.error = kept * self.error + np.sqrt(1 - kept**2) * self.random.standard_normal((count, 2))
-        changed = self.random.random(count) >= np.exp(-seconds / CONDITION_MEMORY_S)
-        kind, sigma = self._chosen(count)
-        other = changed & (self.sources[kind] != self.sources[self.kind])
-        self.error[other] = self.random.standard_normal((int(other.sum()), 2))
-        self.kind, self.sigma = np.where(changed, kind, self.kind), np.where(changed, sigma, self.sigma)
-        claimed = RADIUS_68_PER_SIGMA * self.sigma * np.exp(0.15 * self.random.standard_normal(count))
-        return self.error * self.sigma[:, None], claimed, self.sources[self.kind]
-
-
-def drive(way: Floats, interval_s: float, seed: int = 1) -> tuple[Floats, Floats, Floats]:
-    """Devices along ways (T, n, 2), in metres, by city noise: errors (T, n, 2), variances and levels (T, n)."""
-    devices, noise = Devices(way.shape[1]), CityNoise(seed, way.shape[1])
-    errors, variances, levels = np.empty_like(way), np.empty(way.shape[:2]), np.empty(way.shape[:2])
-    for k, spots in enumerate(way):
-        error, accuracy, source = noise.after(interval_s)
-        devices.ping(k * interval_s, spots + error, accuracy, source=source)
-        errors[k], variances[k] = devices.metres - spots, filters.variance(devices.rows, devices.now_ms)
-        levels[k] = filters.level_of(devices.rows)
-    return errors, variances, levels
-
-
-def straight(speed_mps: float, interval_s: float, duration_s: float, count: int) -> Floats:
-    """Ways (T, n, 2) from the origin in all directions."""
-    run = speed_mps * np.arange(0, duration_s, interval_s)
-    turn = np.linspace(0, 2 * np.pi, count)
-    return np.stack([np.outer(run, np.cos(turn)), np.outer(run, np.sin(turn))], axis=-1)
-
+from geo.frame import Floats, flatten
+from geo.track import EXACT, PP, PV, STEP, VV, candidates
+from tests.unit.geo.tracked import (
+    NAN,
+    CityNoise,
+    Devices,
+    drive,
+    resting,
+    straight,
+)
 
 # --- rest
 
@@ -313,148 +191,6 @@ def test_who_drove_a_minute_ago_and_stands_may_drive_on() -> None:
         driver.ping(10 * k, (167.0 * min(k, 16), 0.0))
     later = filters.variance(driver.rows, driver.now_ms + 30_000)
     assert later[0] > 4 * filters.variance(parked.rows, parked.now_ms + 30_000)[0]
-
-
-# --- suspects
-
-
-def test_a_glitch_is_suspect_and_forgotten() -> None:
-    device = resting()
-    before = device.metres[0]
-    assert device.ping(1200, (20_000.0, 0.0)) == NOTE_SUSPECT
-    assert device.off_m(before) == 0
-    assert device.rows[0, LIVE] < device.rows[0, TAKEN]
-    kept, place, variance = filters.suspected(device.rows)
-    assert kept[0]
-    assert flatten(device.plane, place)[0] == pytest.approx((20_000, 0), abs=1)
-    assert variance[0] == pytest.approx((10 / 1.51) ** 2, rel=1e-3)
-    assert device.ping(1260, (0.0, 0.0)) & NOTE_ACCEPTED
-    assert not filters.suspected(device.rows)[0][0]
-    assert device.off_m((0, 0)) < 10
-
-
-def test_a_coasting_estimate_grows_unsure() -> None:
-    device = resting()
-    sigma = device.sigma_m
-    device.ping(1200, (20_000.0, 0.0))
-    assert filters.variance(device.rows, device.now_ms)[0] > 10 * sigma**2
-
-
-def test_suspects_that_agree_are_believed_by_the_third() -> None:
-    device = resting()
-    notes = [device.ping(1200 + 60 * k, (20_000.0 + 10 * k, 0.0)) for k in range(3)]
-    assert notes == [NOTE_SUSPECT, NOTE_SUSPECT, NOTE_ACCEPTED | NOTE_JUMP | NOTE_FORGED]
-    assert device.off_m((20_020, 0)) < 1
-    assert device.speeds()[0] < 2
-
-
-def test_suspects_that_disagree_are_not_believed() -> None:
-    device = resting()
-    notes = [device.ping(1200 + 60 * k, (20_000.0 * (-1) ** k, 0.0)) for k in range(8)]
-    assert notes == [NOTE_SUSPECT] * 8
-
-
-def test_a_second_suspect_is_believed_when_the_device_says_it_moves() -> None:
-    device = resting()
-    assert device.ping(1200, (5_000.0, 0.0)) == NOTE_SUSPECT
-    assert device.ping(1260, (5_600.0, 0.0), speed_mps=10.0) & NOTE_ACCEPTED
-    assert device.speeds()[0] == pytest.approx(10, rel=0.2)
-
-
-def test_a_second_suspect_is_believed_when_fast_sampling_sees_it_within_15_s() -> None:
-    device = resting()
-    assert device.ping(1145, (3_000.0, 0.0)) == NOTE_SUSPECT
-    assert device.ping(1150, (3_010.0, 0.0)) & NOTE_ACCEPTED
-
-
-def test_a_fix_that_the_told_speed_explains_is_believed_at_once() -> None:
-    device = resting()
-    assert device.ping(1200, (3_600.0, 0.0), speed_mps=60.0) == NOTE_ACCEPTED
-    assert device.off_m((3600, 0)) < 50
-
-
-def test_a_repeat_of_a_suspect_is_not_another() -> None:
-    device = resting()
-    device.ping(1200, (20_000.0, 0.0))
-    fixes, _ = candidates(device.records(1200, (20_000.0, 0.0)), device.now_ms)
-    assert not is_newer(fixes, device.rows, device.now_ms).any()
-
-
-def test_a_long_silence_makes_nothing_suspect() -> None:
-    device = resting()
-    assert device.ping(1200 + 7200, (15_000.0, 0.0)) == NOTE_ACCEPTED
-    assert device.off_m((15_000, 0)) < 5
-
-
-# --- what a receiver gives away
-
-
-def test_an_impossible_jump_that_does_not_persist_is_told_once() -> None:
-    device = resting()
-    assert device.ping(1200, (20_000.0, 0.0)) == NOTE_SUSPECT
-    assert device.ping(1260, (0.0, 0.0)) == NOTE_ACCEPTED | NOTE_JUMP
-    assert device.ping(1320, (0.0, 0.0)) == NOTE_ACCEPTED
-
-
-def test_an_impossible_jump_that_persists_is_none() -> None:
-    device = resting()
-    for k in range(3):
-        device.ping(1200 + 60 * k, (20_000.0, 0.0))
-    assert device.ping(1380, (20_000.0, 5.0)) == NOTE_ACCEPTED
-
-
-def test_an_access_point_carried_to_another_town_is_nobodys_jump() -> None:
-    device = resting()
-    assert device.ping(1200, (20_000.0, 0.0), 60.0, source=Source.WIFI) == NOTE_SUSPECT
-    assert device.ping(1260, (0.0, 0.0)) == NOTE_ACCEPTED
-
-
-def test_a_suspect_that_one_may_reach_is_no_jump() -> None:
-    device = resting()
-    assert device.ping(1200, (3_600.0, 0.0)) == NOTE_SUSPECT
-    assert device.ping(1260, (0.0, 0.0)) == NOTE_ACCEPTED
-
-
-@pytest.mark.parametrize(("says", "frozen"), [
-    ({"moving": YES}, True), ({"speed_mps": 1.4}, True), ({"moving": NO}, False), ({}, False),
-])  # fmt: skip
-def test_the_same_coordinates_are_frozen_only_when_the_device_says_it_moves(says: dict[str, Any], frozen: bool) -> None:
-    device = Devices()
-    notes = [device.ping(30 * k, (5.0, 5.0), **says) & NOTE_FROZEN for k in range(5)]
-    assert notes == [0, 0, NOTE_FROZEN, NOTE_FROZEN, NOTE_FROZEN] if frozen else [0] * 5
-    assert not device.ping(150, (5.0, 6.0), **says) & NOTE_FROZEN
-
-
-def test_a_sleeper_who_stirs_is_frozen_no_sooner_than_a_minute() -> None:
-    device = Devices()
-    assert not any(device.ping(5 * k, (5.0, 5.0), moving=YES) & NOTE_FROZEN for k in range(12))
-    assert device.ping(60, (5.0, 5.0), moving=YES) & NOTE_FROZEN
-
-
-def test_a_cell_mast_is_always_at_the_same_place_and_not_frozen() -> None:
-    device = Devices()
-    notes = [device.ping(60 * k, (5.0, 5.0), 900.0, source=Source.CELL, moving=YES) for k in range(6)]
-    assert not any(note & NOTE_FROZEN for note in notes)
-
-
-def conflict_after(device: Devices, count: int, wifi: Sequence[float] = (30_000.0, 0.0)) -> list[bool]:
-    told = []
-    for k in range(count):
-        device.ping(1200 + 60 * k, (0.0, float(k)))
-        told.append(bool(device.ping(1230 + 60 * k, wifi, 112.0, source=Source.WIFI) & NOTE_CONFLICT))
-    return told
-
-
-def test_satellites_against_wifi_is_a_conflict_at_the_third_over_two_minutes_and_ends_when_they_agree() -> None:
-    device = resting()
-    assert conflict_after(device, 4) == [False, False, True, True]
-    assert device.off_m((0, 0)) < 15
-    assert device.ping(1440, (0.0, 0.0)) & NOTE_CONFLICT
-    assert not device.ping(1470, (40.0, 0.0), 112.0, source=Source.WIFI) & NOTE_CONFLICT
-
-
-def test_wifi_that_agrees_is_no_conflict() -> None:
-    assert not any(conflict_after(resting(), 6, (60.0, 0.0)))
 
 
 # --- rows
