@@ -111,6 +111,14 @@ class Lane:
         self._nothing_due_until = 0.0
         self._awake.set()
 
+    async def keep_ready(self) -> None:
+        """Have the channel ready for the next message; what it lacks it may get yet when it sends."""
+        try:
+            async with asyncio.timeout(self._settings.delivery_timeout_s):
+                await self._channel.keep_ready()
+        except Exception as error:  # whatever a provider's library says
+            log.warning("channel_not_ready", channel=self.name, error=type(error).__name__)
+
     async def aclose(self) -> None:
         """Close the channel."""
         await self._channel.aclose()

@@ -28,8 +28,11 @@ from core.settings import Settings
 from notifier.channels.base import Channel
 from notifier.lane import Lane
 from notifier.pulse import Pulse
+from notifier.templates.render import warm_up
 
 COUNT_S: Final = 15.0
+READY_S: Final = 60.0
+"""How often channels look whether they have what the next message needs."""
 
 
 class Sender(Service):
@@ -68,13 +71,21 @@ class Sender(Service):
 
     async def run(self) -> None:
         """One loop a channel, and one that listens for new deliveries; ends when all have."""
+        warm_up()
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_ready(), name="notifier-ready")
             group.create_task(self._pulse.run(self.stopping), name="notifier-pulse")
             for lane in self._lanes:
                 group.create_task(lane.run(), name=f"notifier-{lane.name}")
             group.create_task(self._database.listen("delivery", self.wake, self.stopping))
             group.create_task(self._count(), name="notifier-count")
             group.create_task(self._end_lanes())
+
+    async def _keep_ready(self) -> None:
+        """Have the channels keep at hand what the next message needs."""
+        while not self.stopping.is_set():
+            await asyncio.gather(*(lane.keep_ready() for lane in self._lanes))
+            await self.pause(READY_S)
 
     async def _count(self) -> None:
         """Keep the gauges of what waits, and of what nobody got or looked at, current."""

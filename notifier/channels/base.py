@@ -67,6 +67,10 @@ class Channel:
         """
         raise NotImplementedError
 
+    async def keep_ready(self) -> None:
+        """Have at hand what the next message needs, so that a panic after a quiet night waits for none of it; called
+        again and again. Whatever it raises is tried again."""
+
     async def aclose(self) -> None:
         """Give connections back; a second call does nothing."""
 

@@ -62,6 +62,10 @@ class FcmChannel(Channel):
             raise _judge(response.exception, message) from None
         return str(response.message_id)
 
+    async def keep_ready(self) -> None:
+        """Have an access token that holds for minutes yet."""
+        await self._token.ready()
+
     async def aclose(self) -> None:
         """Close the connections and forget the app."""
         if self._closed:
@@ -107,6 +111,10 @@ class AccessToken(httpx.Auth):
             if credential.token_state is not TokenState.FRESH or credential.token == refused:
                 await asyncio.to_thread(credential.refresh, self._call)
             return str(credential.token)
+
+    async def ready(self) -> None:
+        """Have a token at hand that holds for minutes yet. Raises google.auth.exceptions.GoogleAuthError."""
+        await self._fresh(None)
 
     def _call(self, *arguments: Any, **named: Any) -> Any:
         return self._transport(*arguments, **(named | {"timeout": self._timeout_s}))

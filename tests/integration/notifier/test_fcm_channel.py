@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,20 @@ async def test_an_answer_means_one_of_the_three_failures_and_is_asked_for_once(
     if isinstance(failure.value, Throttled):
         assert failure.value.retry_after_s == wait_s
     assert len(pushes(google)) == (2 if answer[0] == 401 else 1)
+
+
+async def test_a_push_after_a_quiet_night_finds_its_access_token_ready(
+    channel: FcmChannel, google: Any, make_message: Make
+) -> None:
+    await channel.keep_ready()
+    await channel.keep_ready()
+    assert (google.tokens, pushes(google)) == (1, [])
+    await channel.send(make_message(address="token-1"))
+    assert google.tokens == 1
+    channel._token._credential.expiry -= timedelta(minutes=57)
+    await channel.keep_ready()
+    await channel.send(make_message(address="token-1"))
+    assert google.tokens == 2
 
 
 async def test_an_access_token_that_is_refused_is_replaced_once(
