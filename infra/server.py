@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import structlog
 import uvicorn
@@ -18,6 +18,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from core.errors import Misconfigured
 from core.service import Service
+from infra.what_came import WhatCame
 
 log = structlog.get_logger(__name__)
 
@@ -139,7 +140,8 @@ class HttpServer(Service):
         super().__init__()
         self._app = app
         self._listener = listener
-        served: Any = ProxyHeadersMiddleware(cast("Any", app), list(trusted_proxies)) if trusted_proxies else app
+        served: Any = WhatCame(app)
+        served = ProxyHeadersMiddleware(served, list(trusted_proxies)) if trusted_proxies else served
         served = StrangeProxy(served, trusted_proxies)
         self._server = _Server(
             uvicorn.Config(
