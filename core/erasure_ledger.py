@@ -46,25 +46,32 @@ class Erasure:
 class ErasureLedger:
     """One file; `append` and `read` block on the disk."""
 
-    def __init__(self, path: Path, signer: Signer, trusted: KeyRing) -> None:
+    def __init__(self, path: Path, signer: Signer, trusted: KeyRing, *, required: bool = False) -> None:
+        """One that is `required` is made by `begin` alone: an erasure that found no file would make one that looks
+        whole, and open what waits for the true one."""
         self.path = path
+        self._required = required
         self._signer = signer
         self._trusted = trusted
 
     def begin(self) -> None:
         """Make the file, empty, where there is none. Raises Misconfigured when it cannot be written."""
-        self.append([])
+        self._add([], os.O_CREAT)
 
     def append(self, erasures: Sequence[Erasure]) -> None:
         """Add lines and have them on disk. Raises Misconfigured when it cannot be written, or was changed."""
+        self._add(erasures, 0 if self._required else os.O_CREAT)
+
+    def _add(self, erasures: Sequence[Erasure], create: int) -> None:
         try:
-            self._append(erasures)
+            self._append(erasures, create)
         except OSError as error:
             raise Misconfigured(f"The erasure ledger {self.path} cannot be written: {error.strerror}.") from error
 
-    def _append(self, erasures: Sequence[Erasure]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+    def _append(self, erasures: Sequence[Erasure], create: int) -> None:
+        if create:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(self.path, os.O_RDWR | create, 0o600)
         with os.fdopen(descriptor, "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             written = file.read()
@@ -130,5 +137,9 @@ def ledger_path(settings: Settings) -> Path:
 
 
 def load_ledger(settings: Settings) -> ErasureLedger:
-    """The installation's ledger; its file is made by the first erasure. Raises Misconfigured as `load_signer` does."""
-    return ErasureLedger(ledger_path(settings), load_signer(settings), load_key_ring(settings))
+    """The installation's ledger; its file is made by the first erasure, or beforehand where it is required.
+
+    Raises Misconfigured as `load_signer` does.
+    """
+    required = settings.ledger == "required"
+    return ErasureLedger(ledger_path(settings), load_signer(settings), load_key_ring(settings), required=required)

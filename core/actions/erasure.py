@@ -309,6 +309,7 @@ async def rebuild_ledger(database: Database, ledger: ErasureLedger) -> int:
     async with database.connection() as connection:
         missing = await erasures.erased_besides(connection, [one.person_id for one in stated])
     lost = [Erasure(person_id, agency_id, at, "found") for person_id, agency_id, at in missing]
+    await asyncio.to_thread(ledger.begin)
     await asyncio.to_thread(ledger.append, lost)
     return len(lost)
 

@@ -80,10 +80,18 @@ async def test_a_lost_ledger_closes_what_is_read_until_somebody_says_that_it_is_
 
 
 async def test_where_a_ledger_is_required_none_closes_what_is_read(
-    case: Case, database: Database, settings: Settings
+    case: Case, database: Database, settings: Settings, hands: Any
 ) -> None:
     assert await looked(settings, case) is State.OPEN, "nobody was ever erased"
     required = settings.model_copy(update={"ledger": "required"})
     assert await looked(required, case) is State.CLOSED
+    case.ledger = load_ledger(required)
+    await case.asked_and_confirmed()
+    hands.forward(days=14)
+    await case.carry_out()
+    assert await case.state() == "confirmed", "an erasure that is due makes no ledger, and waits for it"
+    assert await looked(required, case) is State.CLOSED
     assert await erasure.rebuild_ledger(database, load_ledger(required)) == 0
     assert await looked(required, case) is State.OPEN
+    await case.carry_out()
+    assert await case.state() == "erased"
