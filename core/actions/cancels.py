@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from datetime import datetime
 
 from core.actions import pins
 from core.actions.duress import CANCEL_FIELDS, silence, tell_again, turn
@@ -94,6 +95,15 @@ async def _asked(unit: Unit, row: Row, wish: CancelIn, line_id: uuid.UUID, verdi
     """A right PIN, or one nobody can check: dispatchers decide."""
     if row["state"] == "resolved" or row["detail"].get("cancel_pin") == verdict:
         return
+    line = (line_id, "cancel_asked", {"pin": str(verdict)})
+    if _pressed_since(row, wish):
+        # She pressed while the PIN was compared, or waited for it: her press stands, as if the PIN had been read first.
+        if verdict is Verdict.UNVERIFIED and await pin_store.are_set(unit.connection, row["victim_id"]):
+            row["detail"] = {**row["detail"], "cancel_unverified": True}
+            row["do_not_call"] = True
+            await silence(unit, row)
+        await _write(unit, row, wish, line, "panic.cancel_asked")
+        return
     detail = {name: value for name, value in row["detail"].items() if name not in CANCEL_FIELDS}
     row["detail"] = {
         **detail, "cancel_asked_at": rfc3339(from_ms(wish.received_ms)), "cancel_pin": str(verdict),
@@ -108,7 +118,13 @@ async def _asked(unit: Unit, row: Row, wish: CancelIn, line_id: uuid.UUID, verdi
         row["detail"]["cancel_unverified"] = True
         row["do_not_call"] = True
         await silence(unit, row)
-    await _write(unit, row, wish, (line_id, "cancel_asked", {"pin": str(verdict)}), "panic.cancel_asked")
+    await _write(unit, row, wish, line, "panic.cancel_asked")
+
+
+def _pressed_since(row: Row, wish: CancelIn) -> bool:
+    """Whether somebody pressed again on this incident after she asked to cancel."""
+    pressed_at = row["detail"].get("pressed_at")
+    return pressed_at is not None and datetime.fromisoformat(pressed_at) > from_ms(wish.received_ms)
 
 
 async def _duress(
