@@ -160,9 +160,15 @@ class PanicDesk:
 
     async def _waits(self, wish: CancelIn) -> bool:
         """Whether the panic to be cancelled waits for PostgreSQL: here, or with the process that took it."""
+        if self._index.is_here(wish.panic_id, wish.device_id):
+            return True
+        await self._draining.look()
         if self._index.panic(wish.panic_id, wish.device_id) is None:
-            await self._draining.look()
-        return self._index.panic(wish.panic_id, wish.device_id) is not None
+            return False
+        try:  # what was brought in is in Redis for some seconds more
+            return not await self._rows.knows(wish.panic_id, wish.device_id)
+        except Exception:  # PostgreSQL is away or unwilling: the drain judges it
+            return True
 
     async def _within_a_second(self, work: Awaitable[Any], late: _Late, wait_s: float = POSTGRES_WAIT_S) -> Any:
         """The work's result, or None when PostgreSQL is away, slow or unwilling; late work goes on and settles."""

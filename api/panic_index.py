@@ -67,6 +67,10 @@ class PanicIndex:
         """A device's panic that waits, by its id or the client's own."""
         return next(iter(self._panics.get((device_id, name.lower()), {}).values()), None)
 
+    def is_here(self, name: str, device_id: uuid.UUID) -> bool:
+        """Whether a device's panic waits in this process's own journal."""
+        return any(isinstance(place, int) for place in self._panics.get((device_id, name.lower()), {}))
+
     def wish(self, names: Iterable[str | None], device_id: uuid.UUID | None) -> CancelIn | None:
         """The first wish that waits to cancel a device's panic, known by any of these names."""
         wanted = {name.lower() for name in names if name}

@@ -114,7 +114,7 @@ class PanicRows:
 
     async def knows(self, client_id: str, device_id: uuid.UUID) -> bool:
         """Whether a device's panic is a row. Raises StoreUnavailable."""
-        async with self._database.connection(timeout_s=POSTGRES_WAIT_S) as connection:
+        async with self._database.connection(timeout_s=POSTGRES_WAIT_S) as connection, asyncio.timeout(POSTGRES_WAIT_S):
             return await store.find_of_device(connection, client_id, device_id) is not None
 
     async def cancelled_devices(self, panic_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:

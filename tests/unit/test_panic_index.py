@@ -29,9 +29,11 @@ def test_a_panic_is_known_by_either_name_of_its_own_device_until_nothing_of_it_w
     index.note(16, press(None, client_id="Button-7"))
     assert index.panic("BUTTON-7", HERS) == index.panic(str(panic.id).upper(), HERS) == panic
     assert index.panic("button-7", OTHER) is None
+    assert index.is_here("button-7", HERS)
     index.drop(8)
     index.drop(8)
     assert index.panic("button-7", HERS) == panic
+    assert not index.is_here("button-7", HERS), "in Redis alone"
     index.drop("1-0")
     assert index.panic("button-7", HERS) is None
 

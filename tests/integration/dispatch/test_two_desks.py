@@ -188,6 +188,17 @@ async def test_her_phone_is_told_the_same_by_either_process(desks: Desks, gate: 
         assert panic_json(*found)["state"] == "cancelled", "also while it is yet to be judged"
 
 
+async def test_a_wrong_pin_is_called_wrong_once_the_panic_is_a_row(desks: Desks, gate: Any, pair: Any) -> None:
+    panic = press(pair)
+    async with desks.open() as first, desks.open() as second:
+        await gate.shut()
+        await first.take(panic)
+        assert await second.cancel(wish_of(panic, "0000")) is True
+        await gate.open()
+        await first.drain(orphans=False)
+        assert await second.cancel(wish_of(panic, "0001")) is False, "though Redis still has it"
+
+
 async def test_a_wish_that_comes_before_telling_begins_keeps_contacts_from_being_told(
     desks: Desks, gate: Any, pair: Any
 ) -> None:
