@@ -103,6 +103,8 @@ class Lane:
         self._unmarked: list[Outcome] = []
         self._nothing_due_until = 0.0
         """Until when, on time.monotonic, nothing but a wake-up can bring something to claim."""
+        self._unheard = False
+        """Whether a claim was made whose answer never came: what it took would wait for its lease to end."""
         self._away = 0
         """PostgreSQL's refusals in a row."""
 
@@ -164,6 +166,12 @@ class Lane:
         passed = self._passed(now, self._under_way.values(), urgent=False)
         passed_urgent = self._passed(now, [one for one in self._under_way.values() if _is_urgent(one)], urgent=True)
         self._nothing_due_until = time.monotonic() + POLL_S  # a wake-up meanwhile takes it back
+        if self._unheard:
+            known = [one.id for one in self._under_way.values()] + [one.mark.delivery_id for one in self._unmarked]
+            await deliveries.give_back_unheard(
+                self._database, channel=self.name, holder=self._pulse.holder, known=known, now=now
+            )
+        self._unheard = True
         claimed = await deliveries.claim(
             self._database,
             channel=self.name,
@@ -176,6 +184,7 @@ class Lane:
             passed_urgent=passed_urgent,
             dead_before=self._pulse.dead_before(now),
         )
+        self._unheard = False
         self._bucket.take(len(claimed))
         ordinary = sum(not _is_urgent(one) for one in claimed)
         if len(claimed) == limit or ordinary == limit_rest or passed != NOBODY or passed_urgent != NOBODY:

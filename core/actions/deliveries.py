@@ -48,6 +48,14 @@ async def claim(
         )
 
 
+async def give_back_unheard(
+    database: Database, *, channel: str, holder: str, known: Sequence[uuid.UUID], now: datetime
+) -> None:
+    """What `holder` claimed on a channel without hearing of it is due again at once; `known`: what it does know of."""
+    async with database.connection() as connection:
+        await deliveries.give_back_unheard(connection, channel, holder, known, now)
+
+
 async def finish(
     database: Database,
     marks: Sequence[Mark],

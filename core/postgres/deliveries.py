@@ -143,6 +143,10 @@ GIVE_BACK: Final = """
 UPDATE delivery SET state = 'queued', attempts = attempts - 1, leased_until = NULL, leased_by = NULL, updated_at = $3
 WHERE id = ANY ($1::uuid[]) AND state = 'sending' AND leased_by = $2
 """
+GIVE_BACK_UNHEARD: Final = """
+UPDATE delivery SET state = 'queued', attempts = attempts - 1, leased_until = NULL, leased_by = NULL, updated_at = $4
+WHERE channel = $1 AND state = 'sending' AND leased_by = $2 AND id <> ALL ($3::uuid[])
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +192,13 @@ async def claim_due(
         raise
     claimed.sort(key=lambda delivery: (delivery.priority, delivery.due_at, delivery.created_at))
     return claimed
+
+
+async def give_back_unheard(
+    connection: Any, channel: str, holder: str, known: Sequence[uuid.UUID], now: datetime
+) -> None:
+    """A claim was made and its answer lost: what a holder has leased on a channel and knows nothing of waits again."""
+    await connection.execute(GIVE_BACK_UNHEARD, channel, holder, list(known), now)
 
 
 async def _opened(connection: Any, rows: Sequence[Any]) -> list[Claimed]:

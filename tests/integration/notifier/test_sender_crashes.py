@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from core.actions import deliveries
+from core.errors import StoreUnavailable
 from core.postgres.database import Database
 from core.postgres.deliveries import Mark
 from core.settings import Settings
@@ -53,6 +54,42 @@ async def test_a_crash_between_send_and_mark_sends_again_under_the_same_id(
     assert [message.id for message in (*doomed.sent, *probe.sent)] == [delivery_id, delivery_id]
     assert await outbox.attempts(delivery_id) == ["abandoned", "sent"]
     assert (await outbox.get(delivery_id))["state"] == "sent"
+
+
+async def test_what_was_claimed_with_the_answer_lost_goes_out_at_once_and_what_is_under_way_stays(
+    outbox: Any, make_probe: Any, settings: Settings, database: Database, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe = make_probe()
+    hold = asyncio.Event()
+
+    async def wait(_: Message) -> None:
+        await hold.wait()
+
+    probe.act = wait
+    lane = Lane(settings, database, probe, clock, Pulse(database, clock, "me"), random.Random(0), asyncio.Event())
+    under_way = await outbox.put()
+    await lane._cycle()
+    lost = await outbox.put()
+    lane.wake()
+    whole = deliveries.claim
+
+    async def cut(*arguments: Any, **named: Any) -> list[Any]:
+        await whole(*arguments, **named)
+        raise StoreUnavailable("PostgreSQL went away.")
+
+    with monkeypatch.context() as away:
+        away.setattr(deliveries, "claim", cut)
+        with pytest.raises(StoreUnavailable):
+            await lane._cycle()
+    assert (await outbox.get(lost))["state"] == "sending"
+    lane.wake()
+    await lane._cycle()
+    assert {one.id: one.attempt for one in lane._under_way.values()} == {under_way: 1, lost: 1}
+    hold.set()
+    await asyncio.wait(lane._under_way)
+    await lane._cycle()
+    assert [message.id for message in probe.sent] == [under_way, lost]
+    assert [await outbox.attempts(one) for one in (under_way, lost)] == [["sent"], ["sent"]]
 
 
 async def test_what_a_dead_process_held_is_taken_over_within_seconds_and_what_a_living_one_holds_is_not(
