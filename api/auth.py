@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
@@ -114,7 +114,7 @@ def bearer_token(authorization: str | None) -> str:
     return token.strip()
 
 
-def any_user(request: Request, context: Context, _: Annotated[str | None, Depends(_user_scheme)]) -> Actor:
+async def any_user(request: Request, context: Context, _: Annotated[str | None, Depends(_user_scheme)]) -> Actor:
     """The signed-in user of this request, also one who may only add a second factor yet."""
     actor = user_of(bearer_token(request.headers.get("authorization")), context)
     return dataclasses.replace(actor, address=client_address(request), purpose=purpose_of(request))
@@ -149,7 +149,7 @@ def check_whole(actor: Actor) -> None:
         )
 
 
-def current_user(actor: Annotated[Actor, Depends(any_user)]) -> Actor:
+async def current_user(actor: Annotated[Actor, Depends(any_user)]) -> Actor:
     """The signed-in user of this request."""
     check_whole(actor)
     return actor
@@ -160,10 +160,10 @@ def client_address(request: Request) -> str:
     return request.client.host if request.client is not None else ""
 
 
-def require(*roles: str) -> Callable[[Actor], Actor]:
+def require(*roles: str) -> Callable[[Actor], Awaitable[Actor]]:
     """A dependency: the signed-in user, who must have one of `roles`."""
 
-    def check(actor: Annotated[Actor, Depends(current_user)]) -> Actor:
+    async def check(actor: Annotated[Actor, Depends(current_user)]) -> Actor:
         if actor.role not in roles:
             raise NotAllowed(f"This needs the role {' or '.join(roles)}; yours is {actor.role}.")
         return actor
@@ -172,7 +172,7 @@ def require(*roles: str) -> Callable[[Actor], Actor]:
     return check
 
 
-def current_device(request: Request, context: Context, _: Annotated[Any, Depends(_device_scheme)]) -> Any:
+async def current_device(request: Request, context: Context, _: Annotated[Any, Depends(_device_scheme)]) -> Any:
     """The device (api.ingest.registry.DeviceIdentity) whose token this request bears, checked from memory."""
     token = bearer_token(request.headers.get("authorization"))
     digest = token_digest(token)
@@ -184,7 +184,7 @@ def current_device(request: Request, context: Context, _: Annotated[Any, Depends
     raise unknown_device(holder if isinstance(holder, str) else "unknown")
 
 
-def protected_device(device: Annotated[Any, Depends(current_device)]) -> Any:
+async def protected_device(device: Annotated[Any, Depends(current_device)]) -> Any:
     """The device that asks, which is no aggressor's; raises NotAllowed `device_forbidden`."""
     if device.role == "aggressor":
         raise NotAllowed("This device has no such page.", code="device_forbidden")

@@ -81,8 +81,9 @@ class ApiContext:
         self.ended_sessions = EndedSessions(self.database, self.clock, self.settings.access_token_s)
 
 
-def get_context(connection: HTTPConnection) -> ApiContext:
-    """The context of the application that serves this request or socket."""
+async def get_context(connection: HTTPConnection) -> ApiContext:
+    """The context of the application that serves this request or socket; not awaiting, and yet no function for a
+    thread, as FastAPI would have it: a request, a panic too, would wait for one."""
     context: ApiContext = connection.app.state.context
     return context
 
