@@ -15,6 +15,7 @@ from tests.benchmarks.detection import report
 from tests.benchmarks.detection.plots import ALT, PLOTS
 from tests.benchmarks.detection.suite import LOITERER, Sizes, evaluate
 
+pytestmark = pytest.mark.xdist_group("detection-report")  # what all look at is worked out once, in a minute
 SIZES = Sizes(seeds=1, pairs=2, curve_seeds=1, curve_pairs=1, curve=(0.5,), jobs=1, day_s=900)
 
 
