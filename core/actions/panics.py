@@ -126,9 +126,10 @@ async def _presser(unit: Unit, panic: PanicIn) -> _Presser:
         agency_id = panic.agency_id or await jurisdictions.agency_at(unit, panic.lat, panic.lon)
         if agency_id is None:
             raise Unavailable("There is no agency yet to take a panic; it is kept.")
-        # By where it came from, not by what it called itself: a flood of made-up tokens is one incident.
+        # By where it came from, not by what it called itself: a flood of made-up tokens is one incident. One an agency:
+        # a telephone network may show everybody under one address.
         plan = await escalation.plan_of_agency(unit, agency_id, "panic", "critical")
-        return _Presser(agency_id, None, {"plan": plan}, f"unknown:{panic.source}", tuple(panic.doubts))
+        return _Presser(agency_id, None, {"plan": plan}, f"unknown:{agency_id}:{panic.source}", tuple(panic.doubts))
     if row["role"] == "aggressor":
         raise NotAllowed("This device has no panic button.", code="device_forbidden")
     doubts = [doubt for doubt in panic.doubts if not (row["holds"] and doubt in TOKEN_DOUBTS)]

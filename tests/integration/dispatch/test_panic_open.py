@@ -107,6 +107,24 @@ async def test_a_flood_of_made_up_tokens_is_one_incident_and_two_pages(pair: Any
     assert (await query("SELECT count(DISTINCT cause) AS n FROM delivery"))[0]["n"] == 2
 
 
+async def test_strangers_behind_one_address_are_each_heard_by_the_agency_that_answers_them(
+    pair: Any, another_pair: Any, posts: Any, query: Query
+) -> None:
+    """A telephone network shows many of its phones under one address."""
+    other = await another_pair()
+    for agency_id in (pair.agency_id, other.agency_id, other.agency_id):
+        async with act(posts.device, utc_now()) as unit:
+            await take_panic(
+                unit,
+                PanicIn(
+                    id=new_id(), client_id=None, received_ms=to_ms(utc_now()), token_digest=None, source="one address",
+                    doubts=["no_token"], agency_id=agency_id,
+                ),
+            )  # fmt: skip
+    rows = await query("SELECT agency_id, detail FROM incident")
+    assert {row["agency_id"]: row["detail"]["presses"] for row in rows} == {pair.agency_id: 1, other.agency_id: 2}
+
+
 async def test_no_rate_limit_answers_a_panic_or_a_timer(api: Any, pair: Any) -> None:
     async with api.client(new_token("qd")) as stranger:
         answers = await asyncio.gather(
