@@ -11,6 +11,7 @@ whatever the ledger or the stores are like; their messages go out, none of them 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from enum import Enum
 from typing import Final
 
@@ -58,6 +59,8 @@ class LedgerGate(Service):
         """`database` as the device side, which may carry requests to be erased out."""
         super().__init__()
         self.state = State.UNKNOWN
+        self.closed = asyncio.Event()
+        """Set once it is found closed: who was let in while nothing was known has to go."""
         self._settings = settings
         self._database = database
         self._client = client
@@ -85,11 +88,13 @@ class LedgerGate(Service):
         except StoreUnavailable:
             return
         except Misconfigured as error:
-            self.state = State.CLOSED
+            self._close()
             self._say(error.detail)
             return
-        self.state = State.CLOSED if count else State.OPEN
-        if count:
+        if not count:
+            self.state = State.OPEN
+        else:
+            self._close()
             self._say(f"{count:,} people who were erased are in this database again; run `qorgan migrate`.")
 
     async def _count(self) -> int:
@@ -102,10 +107,14 @@ class LedgerGate(Service):
         ledger = load_ledger(self._settings)
         count = await count_unapplied(self._database, ledger)
         if count:
-            self.state = State.CLOSED
+            self._close()
             await carry_out_due(self._database, self._client, ledger, self._clock())
             count = await count_unapplied(self._database, ledger)
         return count
+
+    def _close(self) -> None:
+        self.state = State.CLOSED
+        self.closed.set()
 
     def _say(self, reason: str) -> None:
         if reason != self._said:
@@ -126,7 +135,7 @@ class ClosedDoor:
             await self.app(scope, receive, send)
         elif scope["type"] == "websocket":
             if state is State.UNKNOWN:
-                await self.app(scope, receive, send)
+                await self._serve_until_closed(scope, receive, send)
             else:
                 await send({"type": "websocket.close", "code": TRY_AGAIN})
         elif state is State.UNKNOWN:
@@ -137,6 +146,23 @@ class ClosedDoor:
                 "ledger_unapplied", "What is kept here is closed until who was erased is erased again."
             )
             await refusal(scope, receive, send)
+
+    async def _serve_until_closed(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        """A socket opened before PostgreSQL answered; it ends when it turns out that nothing may be shown."""
+        serving = asyncio.ensure_future(self.app(scope, receive, send))
+        closing = asyncio.ensure_future(self._gate.closed.wait())
+        try:
+            await asyncio.wait({serving, closing}, return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                serving.result()
+                return
+            serving.cancel()
+            await asyncio.wait({serving})
+            with contextlib.suppress(Exception):  # it may have closed by itself
+                await send({"type": "websocket.close", "code": TRY_AGAIN})
+        finally:
+            closing.cancel()
+            serving.cancel()
 
     @staticmethod
     def _free(path: str) -> bool:
