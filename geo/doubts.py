@@ -141,8 +141,8 @@ def doubt(
         rows[sure_of, PLACE] = begun[:, PLACE]
         rows[sure_of, STEP] = offset[sure_of]
         rows[sure_of, LIVE] = begun[:, LIVE]
-        # nobody took the way of an impossible jump
-        straight = ~(forged | young)[sure_of]
+        # nobody took the way of an impossible jump, whoever tells it
+        straight = ~(forged | young | (way > np.maximum(impossible_m, JUMP_LEAST_M)))[sure_of]
         rows[sure_of, GAP] = np.where(straight, begun[:, LIVE] - before[sure_of, LIVE], 0.0)
         # of one fix nobody knows the velocity
         between = np.where(kept[sure_of] > 0, np.maximum(seconds[sure_of], 1.0), np.inf)

@@ -112,6 +112,10 @@ CRUISE_SHARE2: Final = 0.25
 """While cruising a velocity changes by half of itself."""
 SWERVE_SHARE: Final = 0.3
 """Share of a prediction's velocity variance that may come at once: turns and stops do not wait."""
+WALKING_MPS: Final = 1.5
+"""A pace at which everybody may go on unseen, whatever is known of the course."""
+SAYS_NOTHING: Final = 16.0
+"""A fix whose variance is so many times that of the prediction tells nothing of where a device went."""
 UNKNOWN_VARIANCE: Final = 112.5
 """(15 m/s)²/2: velocity of a device of which there is one fix, without a speed."""
 REST_CREEP: Final = 0.05
@@ -205,6 +209,10 @@ def advance(held: Floats, fixes: Floats, headings_deg: Floats) -> tuple[Floats, 
     gain, gain_v = prior / total, pv / total
     shift *= moves[:, None]
     offset -= shift
+    # over a fix that tells nothing an uncertain course carries nobody
+    mute = ((raw > SAYS_NOTHING * prior) & (speed2 > WALKING_MPS**2)).nonzero()[0]
+    if mute.size:
+        shift[mute] *= _certain_share(held[mute, VV], speed2[mute])[:, None]
     step = shift + gain[:, None] * offset
     new[:, STEP] = step
     step += held[:, PLACE]
@@ -280,10 +288,16 @@ def _begin(new: Floats, fixes: Floats, headings_deg: Floats, some: NDArray[np.in
 def estimate(rows: Floats, now_ms: Times, lead_s: float | None = None) -> tuple[Floats, Floats]:
     """Where devices are at `now_ms` by the motion model: places (n, 3), metres, and variances an axis (n,), m².
 
-    `lead_s`: how far a velocity carries the place at most; the variance grows with the whole age all the same.
+    `lead_s`: how far a velocity carries the place at most, and at a walk's pace while its course is not certain; the
+    variance grows with the whole age all the same.
     """
     seconds, alpha, reach = _ages(rows, now_ms)
-    carried = reach if lead_s is None else np.minimum(reach, lead_s)
+    carried = reach
+    if lead_s is not None:
+        carried = np.minimum(reach, lead_s)
+        speed2 = np.einsum("ij,ij->i", rows[:, VELOCITY], rows[:, VELOCITY])
+        unsure = ((speed2 > WALKING_MPS**2) & (speed2 <= COURSE_CERTAIN * rows[:, VV])).nonzero()[0]
+        carried[unsure] *= WALKING_MPS / np.sqrt(speed2[unsure])
     place: Floats = rows[:, PLACE] + carried[:, None] * rows[:, VELOCITY]
     return place, _grown(rows, seconds, alpha, reach)
 
@@ -327,6 +341,15 @@ def suspected(rows: Floats) -> tuple[Bools, Floats, Floats]:
 def level_of(rows: Floats) -> Words:
     """The level that explained the newest believed fix: REST, CRUISE or MANOEUVRE. Shape (n,)."""
     return rows[:, WORD].astype(np.int64) & LEVEL_MASK
+
+
+def _certain_share(variance: Floats, speed2: Floats) -> Floats:
+    """Share of velocities (n,), given by their variances an axis and their squares, that may carry somebody unseen.
+
+    The less the more uncertain the course is; at a walk's pace, which it is never less than, everybody is believed.
+    """
+    share: Floats = np.maximum(1.0 - COURSE_CERTAIN * variance / speed2, WALKING_MPS / np.sqrt(speed2))
+    return share
 
 
 def _ages(rows: Floats, now_ms: Times) -> tuple[Floats, Floats, Floats]:

@@ -9,7 +9,7 @@ import msgspec
 
 from core.ids import derived_id
 
-RULE_VERSION: Final = "2026.3"
+RULE_VERSION: Final = "2026.4"
 """Version of the rules every transition names; grows whenever a rule decides differently."""
 
 KINDS: Final = ("proximity", "zone", "approach", "assurance", "device")

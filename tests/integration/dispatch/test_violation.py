@@ -97,7 +97,7 @@ async def test_coming_within_the_legal_distance_after_the_alert_is_told_on_the_w
     await apply(database, transition("proximity", "breach", "clear", detail=told(0.999, 100.0, moment)))
     found = await report(api, pair, query)
     assert (found["violation"], found["p_legal"], found["p_legal_at"]) == (True, 0.999, "2026-05-01T12:00:00.250000Z")
-    assert (found["rule_version"], found["policy"]) == ("2026.3", {"legal_m": 100.0, "alert_m": 500.0})
+    assert (found["rule_version"], found["policy"]) == ("2026.4", {"legal_m": 100.0, "alert_m": 500.0})
 
 
 async def test_the_legal_distance_is_the_one_that_held_then(
