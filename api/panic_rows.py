@@ -7,6 +7,7 @@ import contextlib
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import msgspec
 import structlog
@@ -46,7 +47,8 @@ class PanicRows:
         self.default_agency: uuid.UUID | None = None
         """Whose a panic is of which nobody knows whose it is; None until it was looked up."""
         self._pins = PinHasher()
-        self._turns: dict[uuid.UUID, asyncio.Lock] = {}
+        self._turns: WeakValueDictionary[uuid.UUID, asyncio.Lock] = WeakValueDictionary()
+        """By device, for as long as anybody holds one or waits for it."""
         self._database = database.another(
             size=POOL_SIZE, application=f"qorgan-panic-{index}", command_timeout_s=COMMAND_TIMEOUT_S
         )
@@ -95,14 +97,10 @@ class PanicRows:
         One device's are judged one after the other: however many it sends, others' PINs are checked beside them.
         """
         turn = self._turns.setdefault(wish.device_id, asyncio.Lock())
-        try:
-            async with turn:
-                return await commit_cancel(
-                    self._database, self.clock, self._pins, wish, answered=answered, timeout_s=POSTGRES_WAIT_S
-                )
-        finally:
-            if not turn.locked():
-                self._turns.pop(wish.device_id, None)
+        async with turn:
+            return await commit_cancel(
+                self._database, self.clock, self._pins, wish, answered=answered, timeout_s=POSTGRES_WAIT_S
+            )
 
     async def find(self, client_id: str, device_id: uuid.UUID) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
         """A device's panic and who was told of it; None when PostgreSQL knows none. Raises StoreUnavailable."""
