@@ -124,7 +124,7 @@ async def _tell(unit: Unit, row: Row, policy: Policy, firing: _Firing) -> int:
     said["told"] = told
     _raise(row, top)
     await incident_store.add_lines(
-        unit.connection, [(derived_id("timeline", cause), row["id"], unit.now, "escalated", None, said)]
+        unit.later, [(derived_id("timeline", cause), row["id"], unit.now, "escalated", None, said)]
     )
     return told
 
@@ -172,7 +172,7 @@ async def _tell_neighbour(
     row["detail"] = {
         **row["detail"], "shared_with": list(dict.fromkeys(shared)), "neighbour_agency_id": str(neighbour),
     }  # fmt: skip
-    agency = await agencies.get(unit.connection, row["agency_id"])
+    agency = await unit.once(("agency", row["agency_id"]), lambda: agencies.get(unit.connection, row["agency_id"]))
     group = await people_to_tell(unit, row, neighbour, ["dispatchers", "duty_officer"])
     facts = {**_facts(unit, row, top), "agency": agency["name"]}
     await tell_group(

@@ -59,10 +59,12 @@ async def people_to_tell(
     one of the agency's own and is left to the caller."""
     named = [person for person in (row.get("victim_id"), row.get("aggressor_id")) if person is not None]
     own = agency_id == row["agency_id"]
-    staff = await user_channels.staff(
-        unit.connection, agency_id, named if own else [], row.get("case_id") if own else None
+    related, case_id = (named, row.get("case_id")) if own else ([], None)
+    staff = await unit.once(
+        ("staff", agency_id, *related, case_id),
+        lambda: user_channels.staff(unit.connection, agency_id, related, case_id),
     )
-    routes = await routing.agency_routes(unit.connection, [agency_id])
+    routes = await unit.once(("routes", agency_id), lambda: routing.agency_routes(unit.connection, [agency_id]))
     loud = [
         route for route in routes
         if SEVERITY_RANK[route["min_severity"]] <= SEVERITY_RANK[severity or row["severity"]]
@@ -81,10 +83,12 @@ async def people_to_tell(
 
 async def _on_duty(unit: Unit, agency_id: uuid.UUID, duty: str, staff: Mapping[uuid.UUID, Staff]) -> list[Staff]:
     """Who is on call; without a rota, or where none of them may be told, every supervisor."""
-    rota = await rota_of(unit, agency_id, duty)
+    rota = await unit.once(("rota", agency_id, duty), lambda: rota_of(unit, agency_id, duty))
     found: list[Staff] = []
     if rota is not None:
-        overrides = await rotas.overrides(unit.connection, [agency_id], unit.now)
+        overrides = await unit.once(
+            ("overrides", agency_id), lambda: rotas.overrides(unit.connection, [agency_id], unit.now)
+        )
         standing_in = [rotas.as_override(one) for one in overrides if one["duty"] == duty]
         found = [staff[user] for user in on_call(rota, standing_in, unit.now) if user in staff]
     return found or [one for one in staff.values() if one.role == SUPERVISOR]
@@ -107,7 +111,8 @@ async def tell_group(
     theirs (`incident_id` of the delivery), only in the facts.
     """
     own = agency_id == row["agency_id"]
-    data = {**message.data, "time_zone": (await agencies.get(unit.connection, agency_id))["time_zone"]}
+    agency = await unit.once(("agency", agency_id), lambda: agencies.get(unit.connection, agency_id))
+    data = {**message.data, "time_zone": agency["time_zone"]}
     priority = PRIORITY_PANIC if row["type"] == "panic" else PRIORITY_ALARM
     queued = 0
     for route in group.routes:
@@ -122,7 +127,8 @@ async def tell_group(
             )
         )  # fmt: skip
         queued += 1
-    for way in await user_channels.of_users(unit.connection, sorted(group.users)):
+    users = sorted(group.users)
+    for way in await unit.once(("ways", *users), lambda: user_channels.of_users(unit.connection, users)):
         if channels and way["channel"] not in channels:
             continue
         # Two browsers of one user are told each under an id of its own.

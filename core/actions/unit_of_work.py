@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ class Unit:
         self.later: Any = Later(connection)
         """For what is only written, and not read again in this unit: it goes in one statement, last but the feed."""
         self.now = now
+        self._seen: dict[Any, Any] = {}
         self._events: list[feed.Event] = []
         self._deliveries: list[Delivery] = []
         self._after: list[Callable[[], object]] = []
@@ -42,6 +43,12 @@ class Unit:
     def queue(self, delivery: Delivery) -> None:
         """Have a message sent once this has committed."""
         self._deliveries.append(delivery)
+
+    async def once(self, name: Any, read: Callable[[], Awaitable[Any]]) -> Any:
+        """What `read` gives, asked once in this unit by its name: for what it changes nowhere, and needs for many."""
+        if name not in self._seen:
+            self._seen[name] = await read()
+        return self._seen[name]
 
     @property
     def queued(self) -> tuple[Delivery, ...]:
