@@ -25,6 +25,8 @@ PANIC_WAIT_S: Final = 15.0
 """How long a wish waits for a panic that does not wait here: another process may be about to bring it."""
 CANCELS_FOR_S: Final = 1.0
 """How long one round judges: each takes two slow hashes, and what was pressed meanwhile is not to wait for all."""
+AGAIN_S: Final = 30.0
+"""Between two tries of a wish that failed as none should: it costs its slow hashes each time, and others wait."""
 
 Key = uuid.UUID | tuple[uuid.UUID, str, int]
 
@@ -38,6 +40,7 @@ class CancelTurns:
         self._monotonic = monotonic
         self._round_ends = float("inf")
         self._waits_until: dict[Key, float] = {}
+        self._again_at: dict[Key, float] = {}
 
     def begin_round(self) -> None:
         """Judge again for a while."""
@@ -48,6 +51,8 @@ class CancelTurns:
         if self._monotonic() > self._round_ends:
             return False
         key = _key(wish)
+        if self._monotonic() < self._again_at.get(key, 0.0):
+            return False
         try:
             if not await self._is_due(wish, key):
                 return False
@@ -58,8 +63,10 @@ class CancelTurns:
             raise
         except Exception as error:
             log.error("panic_not_drained", error=type(error).__name__)
+            self._again_at[key] = self._monotonic() + AGAIN_S
             return False
         self._waits_until.pop(key, None)
+        self._again_at.pop(key, None)
         return True
 
     async def _is_due(self, wish: CancelIn, key: Key) -> bool:
