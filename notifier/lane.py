@@ -101,6 +101,8 @@ class Lane:
         """Providers that answer again, and whose deliveries have yet to be told so."""
         self._under_way: dict[asyncio.Task[Outcome], Claimed] = {}
         self._unmarked: list[Outcome] = []
+        self._marking: asyncio.Task[None] | None = None
+        """What is being marked; beside it the next is claimed."""
         self._nothing_due_until = 0.0
         """Until when, on time.monotonic, nothing but a wake-up can bring something to claim."""
         self._unheard = False
@@ -144,16 +146,18 @@ class Lane:
             await self._wind_up()
 
     async def _cycle(self) -> bool:
-        """Fill the free places and mark what has finished; True when there may be more to claim at once.
-
-        Marks come last: what is due, a panic perhaps, does not wait until what was sent is written down.
-        """
+        """Fill the free places, and have what has finished marked beside it: what is due, a panic perhaps, does not
+        wait until what was sent is written down. True when there may be more to claim at once."""
         self._collect()
+        if self._marking is not None and self._marking.done():
+            marked, self._marking = self._marking, None
+            marked.result()
         try:
             await self._hasten()
             return await self._claim()
         finally:
-            await self._mark()
+            if self._unmarked and self._marking is None:
+                self._marking = asyncio.create_task(self._mark(), name=f"marks-{self.name}")
 
     async def _claim(self) -> bool:
         if time.monotonic() < self._nothing_due_until:
@@ -186,11 +190,12 @@ class Lane:
         )
         self._unheard = False
         self._bucket.take(len(claimed))
-        ordinary = sum(not _is_urgent(one) for one in claimed)
-        if len(claimed) == limit or ordinary == limit_rest or passed != NOBODY or passed_urgent != NOBODY:
+        rest = sum(not _is_urgent(one) for one in claimed)
+        if limit == len(claimed) or limit_rest == rest or passed != NOBODY or passed_urgent != NOBODY:
             self._nothing_due_until = 0.0
         for one in claimed:
             self._under_way[asyncio.create_task(self._attempt(one), name=f"delivery-{one.id}")] = one
+        await asyncio.sleep(0)  # they ask their breakers before more is claimed
         return len(claimed) == limit
 
     def _room(self, now: datetime) -> tuple[int, int]:
@@ -233,7 +238,8 @@ class Lane:
         waking = asyncio.create_task(self._awake.wait())
         try:
             longest_s = min(POLL_S, max(0.0, self._nothing_due_until - time.monotonic()) or POLL_S)
-            await asyncio.wait({waking, *self._under_way}, timeout=longest_s, return_when=asyncio.FIRST_COMPLETED)
+            waits = {waking, *self._under_way, *filter(None, [self._marking])}
+            await asyncio.wait(waits, timeout=longest_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             waking.cancel()
 
@@ -256,7 +262,6 @@ class Lane:
             breaker.unsaid()
 
     async def _try(self, claimed: Claimed, started_at: datetime, provider: str, breaker: Attempt) -> Outcome:
-        error: ChannelError
         reached = False
         try:
             message = message_of(claimed, started_at, self._settings.public_url)
@@ -339,18 +344,21 @@ class Lane:
 
     async def _mark(self) -> None:
         """Mark everything that was collected, in one transaction; kept for the next try when PostgreSQL is away."""
-        if not self._unmarked:
+        outcomes = list(self._unmarked)
+        if not outcomes:
             return
+        marks = [outcome.mark for outcome in outcomes]
         ended = await deliveries.finish(
             self._database,
-            [outcome.mark for outcome in self._unmarked],
+            marks,
             holder=self._pulse.holder,
             now=self._clock(),
-            gone_tokens=[outcome.gone_token for outcome in self._unmarked if outcome.gone_token is not None],
-            gone_subscriptions=[one.gone_subscription for one in self._unmarked if one.gone_subscription is not None],
+            gone_tokens=[outcome.gone_token for outcome in outcomes if outcome.gone_token is not None],
+            gone_subscriptions=[one.gone_subscription for one in outcomes if one.gone_subscription is not None],
         )
-        marks = [outcome.mark for outcome in self._unmarked]
-        self._unmarked.clear()
+        del self._unmarked[: len(outcomes)]
+        if any(mark.state == "queued" for mark in marks):
+            self._nothing_due_until = 0.0  # it may be due by now
         log_dead(ended)
         if self._observe is not None:
             self._observe(marks)
@@ -380,6 +388,9 @@ class Lane:
             if late:
                 await asyncio.wait(late)
         self._collect()
+        with contextlib.suppress(StoreUnavailable):
+            if self._marking is not None:
+                await self._marking
         with contextlib.suppress(StoreUnavailable):
             await self._mark()
 

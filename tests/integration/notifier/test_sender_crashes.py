@@ -88,6 +88,8 @@ async def test_what_was_claimed_with_the_answer_lost_goes_out_at_once_and_what_i
     hold.set()
     await asyncio.wait(lane._under_way)
     await lane._cycle()
+    assert lane._marking is not None
+    await lane._marking
     assert [message.id for message in probe.sent] == [under_way, lost]
     assert [await outbox.attempts(one) for one in (under_way, lost)] == [["sent"], ["sent"]]
 
