@@ -121,7 +121,7 @@ def _is_reused(known: dict[str, Any], panic: PanicIn) -> bool:
 async def _presser(unit: Unit, panic: PanicIn) -> _Presser:
     digest = bytes.fromhex(panic.token_digest) if panic.token_digest else None
     since = unit.now - incident_store.EPISODE_GAP
-    row = await store.presser(unit.connection, panic.device_id, digest, unit.now, panic.id, since)
+    row = await store.presser(unit.connection, panic.device_id, digest, unit.now, panic.id, since, panic.person_id)
     if row is None:
         agency_id = panic.agency_id or await jurisdictions.agency_at(unit, panic.lat, panic.lon)
         if agency_id is None:

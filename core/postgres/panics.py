@@ -169,11 +169,11 @@ _PROTECTING: Final = (
     "SELECT o.id, o.case_id, o.reference, o.aggressor_id, o.victim_id, a.hazards, row_number() OVER ("
     "ORDER BY array_position(ARRAY['extreme', 'high', 'standard'], o.risk_level), o.id) AS place"
     " FROM protection_order o JOIN person a ON a.id = o.aggressor_id"
-    " WHERE (o.victim_id = d.person_id"
-    " OR (o.protected_person_ids @> ARRAY[d.person_id] AND o.protected_person_ids <> '{}'))"
+    " WHERE (o.victim_id = p.id"
+    " OR (o.protected_person_ids @> ARRAY[p.id] AND o.protected_person_ids <> '{}'))"
     " AND o.status NOT IN ('revoked', 'expired') ORDER BY place LIMIT 20) found"
 )
-"""The orders that protect the wearer of device `d` and are not revoked or expired, the riskiest first, as JSON."""
+"""The orders that protect the person `p` and are not revoked or expired, the riskiest first, as JSON."""
 _EPISODE: Final = (
     "(SELECT i.episode_id FROM incident i WHERE i.case_id = protecting.case_id AND i.updated_at >= $6"
     " ORDER BY i.updated_at DESC, i.id DESC LIMIT 1)"
@@ -187,8 +187,11 @@ async def presser(
     now: datetime,
     panic_id: uuid.UUID,
     since: datetime,
+    person_id: uuid.UUID | None,
 ) -> dict[str, Any] | None:
     """The device that pressed, by id or by its token's digest, and whether that token holds; None: nobody's.
+
+    Without a device, but with a person for whom the service itself presses, it is about her (`id` is None).
 
     In the same round trip it takes the lock on the panic (also where it finds nobody), and brings the orders that
     protect its wearer (`orders`), their one case, where they have one (`case_id`), and the episode of an incident of
@@ -196,31 +199,34 @@ async def presser(
     one of its own (`plan`). `closed`: orders protected her once, and none does now.
     """
     row = await connection.fetchrow(
-        "SELECT d.id, d.role, d.person_id, d.agency_id, p.language, p.hazards, p.needs,"  # noqa: S608
+        "SELECT d.id, d.role, p.id AS person_id, coalesce(d.agency_id, p.agency_id) AS agency_id, p.language,"  # noqa: S608
+        " p.hazards, p.needs,"
         " pk.person_id IS NOT NULL AS has_key, pk.kek_id, pk.wrapped, ak.kek_id AS agency_kek_id,"
         " ak.wrapped AS agency_wrapped,"
         " t.digest IS NOT NULL AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > $3)"
         " AND d.status NOT IN ('revoked', 'returned') AS holds,"
         " t.revoked_at IS NOT NULL OR d.status IN ('revoked', 'returned') AS revoked,"
         " protecting.orders IS NULL"
-        " AND EXISTS (SELECT FROM protection_order o WHERE o.victim_id = d.person_id) AS closed,"
+        " AND EXISTS (SELECT FROM protection_order o WHERE o.victim_id = p.id) AS closed,"
         f" protecting.orders, protecting.case_id, {_EPISODE} AS episode_id, ({CHOSEN.format(what='plan')}) AS plan"
         f" FROM (SELECT pg_advisory_xact_lock(hashtextextended($4::uuid::text, $5)) IS NULL) locked"
         " LEFT JOIN device d ON d.id = coalesce($1, (SELECT device_id FROM bearer_token WHERE digest = $2))"
         " LEFT JOIN bearer_token t ON t.device_id = d.id AND t.digest = $2"
-        " LEFT JOIN person p ON p.id = d.person_id"
-        " LEFT JOIN person_key pk ON pk.person_id = d.person_id"
-        " LEFT JOIN agency_key ak ON ak.agency_id = d.agency_id"
+        " LEFT JOIN person p ON p.id = CASE WHEN d.id IS NULL THEN $7::uuid ELSE d.person_id END"
+        " LEFT JOIN person_key pk ON pk.person_id = p.id"
+        " LEFT JOIN agency_key ak ON ak.agency_id = coalesce(d.agency_id, p.agency_id)"
         f" LEFT JOIN LATERAL ({_PROTECTING}) protecting ON true"
-        " CROSS JOIN LATERAL (SELECT d.agency_id, 'panic' AS type, 'critical' AS severity) w",
+        " CROSS JOIN LATERAL (SELECT coalesce(d.agency_id, p.agency_id) AS agency_id, 'panic' AS type,"
+        " 'critical' AS severity) w",
         device_id,
         digest,
         now,
         panic_id,
         LOCK_SEED,
         since,
+        person_id,
     )
-    if row["id"] is None:
+    if row["id"] is None and row["person_id"] is None:
         return None
     # Read with what is read anyway, so that sealing what she sent asks the database nothing more.
     owners: list[tuple[Owner, str | None, bytes | None]] = []

@@ -249,7 +249,8 @@ async def test_a_timer_is_given_for_who_set_it_and_never_for_who_wears_the_devic
     assert (await phone.get(f"/v1/panic/timers/{timer['id']}")).status_code == 404
     await clock_at(21).step()
     [row] = await query("SELECT victim_id, device_id, place, detail FROM incident")
-    assert (row["victim_id"], row["place"]["lat"]) == (pair.victim_id if has_another else None, 43.2)
+    assert (row["victim_id"], row["place"]["lat"]) == (pair.victim_id, 43.2)
+    assert (row["device_id"] is not None) == has_another
     assert row["detail"].get("doubt") == (None if has_another else "revoked_token")
     told = {row["recipient"] for row in await query("SELECT recipient FROM delivery WHERE audience <> 'dispatcher'")}
     assert f"device:{pair.phone_id}" not in told
