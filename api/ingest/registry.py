@@ -26,6 +26,7 @@ from typing import Any, Literal
 import msgspec
 import structlog
 
+from api.ingest.first_use import FirstUse
 from api.ingest.registry_file import DeviceRow, RegistryFile, TokenRow, Writing
 from api.ingest.reuse import Reuse
 from core.clock import Clock
@@ -94,7 +95,9 @@ class _Credential(msgspec.Struct, frozen=True, gc=False):
     expires_at: datetime | None
     revoked: bool
     replaced: bool = False
-    """A device's: a newer one was asked for with it, and stands in its place once it has ended."""
+    """A device's: a newer one was confirmed or used, and stands in its place once it has ended."""
+    awaited: bool = False
+    """A device's: earlier ones hold until this one is used or confirmed."""
 
 
 class Changes(msgspec.Struct, frozen=True):
@@ -120,6 +123,7 @@ class Registry(Service):
         self._database = database
         self._clock = clock
         self._reuse = Reuse(database, clock)
+        self._first_use = FirstUse(database, clock)
         self._devices: dict[str, DeviceIdentity] = {}
         self._credentials: dict[bytes, _Credential] = {}
         self._digests_of: dict[str, set[bytes]] | None = None
@@ -148,10 +152,13 @@ class Registry(Service):
         return credential.gateway or device or "unknown"
 
     def shown(self, digest: bytes) -> DeviceIdentity | GatewayIdentity | Doubt:
-        """As `holder`, for a token that somebody has just shown: a replaced one is noted (`api.ingest.reuse`)."""
+        """As `holder`, for a token that somebody has just shown, and noted when it was replaced (`api.ingest.reuse`) or
+        is used for the first time (`api.ingest.first_use`)."""
         holder = self.holder(digest)
         if holder == "replaced":
             self._reuse.note(digest)
+        elif not isinstance(holder, str) and self._credentials[digest].awaited:
+            self._first_use.note(digest)
         return holder
 
     def knows(self, digest: bytes) -> bool:
@@ -258,6 +265,7 @@ class Registry(Service):
                 self._look.clear()
                 try:
                     await self.refresh()
+                    await self._first_use.settle()
                     await self._reuse.settle()
                 except StoreUnavailable:
                     continue
@@ -366,13 +374,13 @@ class Registry(Service):
 
     def _take_token(self, row: Any) -> bytes | None:
         """Remember a token's digest; the digest when that changed anything."""
-        digest, device_id, gateway_name, agency_id, expires_at, revoked_at, *replaced = row
+        digest, device_id, gateway_name, agency_id, expires_at, revoked_at, *marks = row
         credential = _Credential(
             intern(str(device_id)) if device_id is not None else None,
             GatewayIdentity(agency_id, gateway_name, digest) if gateway_name is not None else None,
             expires_at,
             revoked_at is not None,
-            bool(replaced) and replaced[0],  # not in the file, as nobody could note it while PostgreSQL is away
+            *marks,  # not in the file, as nobody could note them while PostgreSQL is away
         )
         if self._credentials.get(digest) == credential:
             return None

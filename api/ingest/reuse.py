@@ -1,8 +1,8 @@
 """Tokens that a newer one took the place of, and that come again: somebody holds a copy.
 
 Who it is, the one with the old token or the one with the new, nobody can tell. So it is noted, the agency gets a task,
-and soon after the replacement both lose their tokens (`core.actions.devices.note_reuse`), as with refresh tokens. A
-panic is heard from either, unverified, and notes nothing.
+and soon after the newer one was confirmed both lose their tokens (`core.actions.devices.note_reuse`), as with refresh
+tokens. A panic is heard from either, unverified, and notes nothing.
 """
 
 from __future__ import annotations

@@ -95,10 +95,10 @@ class EnrolmentView(View):
 
 
 class RotatedToken(View):
-    """A device's new token, told only now; the earlier ones hold until it confirms, or until then."""
+    """A device's new token, told only now; the earlier ones hold until it confirms, or an hour from its first use."""
 
     token: str
-    earlier_until: datetime
+    earlier_until: datetime = Field(description="When the earlier ones end at the soonest, if it does not confirm.")
 
 
 class OwnDevice(View):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -24,12 +24,12 @@ CODE_ALPHABET: Final = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 CODE_CHARS: Final = 12
 CODE_GROUP: Final = 4
 TOKEN_OVERLAP: Final = timedelta(hours=1)
-"""How long the tokens before go on holding beside a new one: a phone may be without a network meanwhile."""
+"""How long the tokens before go on holding beside a new one that was used and not confirmed."""
 REUSE_GRACE: Final = timedelta(seconds=10)
 """A request that was under way with the token before says nothing."""
 REUSE_ENDS_WITHIN: Final = timedelta(days=1)
-"""A replaced token that comes again so soon after ends the newer ones too. Later it is noted and ends nothing: else
-whoever has an old backup of her telephone could put it out at any time."""
+"""A replaced token that comes again so soon after a newer one was confirmed ends the newer ones too. Later it is noted
+and ends nothing: else whoever has an old backup of her telephone could put it out at any time."""
 COPIED_WITHIN: Final = timedelta(days=1)
 """By when somebody should have seen to a device whose token was copied."""
 
@@ -124,17 +124,22 @@ async def enrol(unit: Unit, code: str, address: str | None, offer: KeyOffer | No
 async def rotate_token(
     unit: Unit, device_id: uuid.UUID, agency_id: uuid.UUID, address: str | None
 ) -> tuple[str, datetime]:
-    """A new token for a device that asks with one that holds, and until when those it had go on holding.
+    """A new token for a device that asks with one that holds, and until when those it had hold unless it confirms.
 
-    So nothing is lost between the two: the device stores the new one, uses it, and confirms (`confirm_token`).
+    So nothing is lost between the two: the device stores the new one, uses it (`note_used`), and confirms
+    (`confirm_token`). Asking ends nothing yet: the answer may be lost, and she then presses with the old one, days
+    later.
     """
-    until = unit.now + TOKEN_OVERLAP
-    await tokens.let_expire(unit.connection, device_id, until)
     token = new_token("qd")
     await tokens.add_device_token(unit.connection, token_digest(token), device_id, agency_id, unit.now)
     await _note_own(unit, device_id, agency_id, "device.token_rotated", address)
     await tokens.notify_registry(unit.connection)
-    return token, until
+    return token, unit.now + TOKEN_OVERLAP
+
+
+async def note_used(unit: Unit, digests: Collection[bytes]) -> None:
+    """Tokens that were asked for came into use: those that their devices had before end after `TOKEN_OVERLAP`."""
+    await tokens.let_earlier_expire(unit.connection, digests, unit.now + TOKEN_OVERLAP)
 
 
 async def confirm_token(
@@ -150,9 +155,10 @@ async def confirm_token(
 
 
 async def note_reuse(unit: Unit, digest: bytes) -> bool:
-    """A replaced token came again: note it once, make a task, and soon after the replacement end the newer ones too.
+    """A replaced token came again: note it once, make a task, and soon after a confirmation end the newer ones too.
 
-    Returns whether this token needs no second look.
+    What was used and never confirmed may be a phone that did not keep it: that ends nothing. Returns whether this
+    token needs no second look.
     """
     since = await tokens.replaced_at(unit.connection, digest)
     if since is None:
@@ -164,7 +170,7 @@ async def note_reuse(unit: Unit, digest: bytes) -> bool:
         return True
     device_id, agency_id = found["device_id"], found["agency_id"]
     ended = 0
-    if unit.now < since + REUSE_ENDS_WITHIN:
+    if found["confirmed"] and unit.now < since + REUSE_ENDS_WITHIN:
         ended = await tokens.revoke_device_tokens(unit.connection, device_id, unit.now)
         await tokens.notify_registry(unit.connection)
     await _note_own(unit, device_id, agency_id, "device.token_reused", None)

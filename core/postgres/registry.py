@@ -34,11 +34,18 @@ async def device_changes(connection: Any, since_xid: int) -> AsyncIterator[list[
 
 
 async def token_changes(connection: Any, since_xid: int) -> AsyncIterator[list[Any]]:
-    """Bearer tokens changed by transactions from `since_xid` on (0: all), in batches; as `device_changes`."""
+    """Bearer tokens changed by transactions from `since_xid` on (0: all), in batches; as `device_changes`.
+
+    The last column: whether a device's token is newer than others that hold until it is used or confirmed.
+    """
     cursor = await connection.cursor(
         """
-        SELECT digest, device_id, gateway_name, agency_id, expires_at, revoked_at, replaced_at IS NOT NULL
-        FROM bearer_token WHERE changed_xid >= $1::text::xid8
+        SELECT digest, device_id, gateway_name, agency_id, expires_at, revoked_at, replaced_at IS NOT NULL,
+            device_id IS NOT NULL AND revoked_at IS NULL AND EXISTS (
+                SELECT FROM bearer_token earlier WHERE earlier.device_id = t.device_id
+                AND earlier.created_at < t.created_at AND earlier.revoked_at IS NULL AND earlier.replaced_at IS NULL
+            )
+        FROM bearer_token t WHERE changed_xid >= $1::text::xid8
         """,
         str(since_xid),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -13,9 +14,10 @@ from core.postgres.table import Record
 async def add_device_token(
     connection: Connection, digest: bytes, device_id: uuid.UUID, agency_id: uuid.UUID, now: datetime
 ) -> None:
-    """Let a device in by a token."""
+    """Let a device in by a token, which is later than any it was given before, whatever this host's clock says."""
     await connection.execute(
-        "INSERT INTO bearer_token (digest, device_id, agency_id, created_at) VALUES ($1, $2, $3, $4)",
+        "INSERT INTO bearer_token (digest, device_id, agency_id, created_at) VALUES ($1, $2, $3, greatest($4,"
+        " (SELECT max(created_at) + interval '1 microsecond' FROM bearer_token WHERE device_id = $2)))",
         digest,
         device_id,
         agency_id,
@@ -37,12 +39,24 @@ async def revoke_device_tokens(
     return len(rows)
 
 
-async def let_expire(connection: Connection, device_id: uuid.UUID, until: datetime) -> None:
-    """Let the tokens a device has hold no longer than `until`, when a newer one has taken their place."""
+async def let_earlier_expire(connection: Connection, used: Collection[bytes], until: datetime) -> None:
+    """Let the tokens that devices had before those of the digests `used` hold no longer than `until`.
+
+    Rows that somebody holds are passed by, so that this waits for nobody: who holds one is ending it.
+    """
     await connection.execute(
-        "UPDATE bearer_token SET expires_at = least(expires_at, $2), replaced_at = least(replaced_at, expires_at, $2),"
-        " changed_xid = pg_current_xact_id() WHERE device_id = $1 AND revoked_at IS NULL",
-        device_id,
+        """
+        UPDATE bearer_token SET expires_at = least(expires_at, $2), replaced_at = least(expires_at, $2),
+            changed_xid = pg_current_xact_id()
+        WHERE digest IN (
+            SELECT earlier.digest FROM bearer_token used JOIN bearer_token earlier
+                ON earlier.device_id = used.device_id AND earlier.created_at < used.created_at
+            WHERE used.digest = ANY ($1::bytea[]) AND used.revoked_at IS NULL
+                AND earlier.revoked_at IS NULL AND earlier.replaced_at IS NULL
+            FOR UPDATE OF earlier SKIP LOCKED
+        )
+        """,
+        list(used),
         until,
     )
 
@@ -51,7 +65,14 @@ async def was_replaced(connection: Connection, digest: bytes) -> bool:
     """Whether a newer token was asked for since this one was issued; holds its row until the transaction ends."""
     return bool(
         await connection.fetchval(
-            "SELECT replaced_at IS NOT NULL FROM bearer_token WHERE digest = $1 FOR UPDATE", digest
+            """
+            SELECT replaced_at IS NOT NULL OR EXISTS (
+                SELECT FROM bearer_token newer WHERE newer.device_id = t.device_id
+                AND newer.created_at > t.created_at AND newer.revoked_at IS NULL
+            )
+            FROM bearer_token t WHERE digest = $1 FOR UPDATE OF t
+            """,
+            digest,
         )
     )
 
@@ -79,10 +100,11 @@ async def forget_replaced(connection: Connection, device_id: uuid.UUID) -> None:
 
 
 async def mark_reused(connection: Connection, digest: bytes, now: datetime) -> Record | None:
-    """Note, once, that a replaced token of a device came again; `device_id`, `agency_id` and `replaced_at` then."""
+    """Note, once, that a replaced token of a device came again; its `device_id` and `agency_id` then, and `confirmed`:
+    whether a newer one was confirmed, which ended it at once, and not only used."""
     row = await connection.fetchrow(
         "UPDATE bearer_token SET reused_at = $2 WHERE digest = $1 AND reused_at IS NULL AND replaced_at IS NOT NULL"
-        " AND device_id IS NOT NULL RETURNING device_id, agency_id, replaced_at",
+        " AND device_id IS NOT NULL RETURNING device_id, agency_id, revoked_at IS NOT NULL AS confirmed",
         digest,
         now,
     )

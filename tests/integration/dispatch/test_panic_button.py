@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 
+from core.actions.devices import note_used, rotate_token
+from core.actions.unit_of_work import act
+from core.clock import utc_now
 from core.errors import Misconfigured
-from core.ids import new_token
+from core.ids import new_token, token_digest
 from core.postgres import last_known
 from core.postgres import panics as panic_store
 from infra.opening import open_database
@@ -193,6 +197,26 @@ async def test_a_revoked_token_s_panic_goes_to_its_own_agency_unverified(
     assert (row["agency_id"], row["person_id"], row["verified"], row["doubt"]) == (
         other.agency_id, other.victim_id, False, "revoked_token",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("used", [False, True])
+async def test_a_phone_that_never_got_its_new_token_presses_verified_with_the_one_it_has(
+    api: Any, pair: Any, query: Query, *, used: bool
+) -> None:
+    device_database, yesterday = api.context.device_database, utc_now() - timedelta(days=1)
+    async with act(device_database, yesterday) as unit:
+        newer, _ = await rotate_token(unit, pair.phone_id, pair.agency_id, None)
+    if used:
+        async with act(device_database, yesterday) as unit:
+            await note_used(unit, [token_digest(newer)])
+    await api.context.registry.refresh()
+    async with api.client(pair.phone_token) as phone:
+        assert (await phone.post("/v1/panic", json={"id": str(uuid.uuid4())})).status_code == 201
+    [row] = await query("SELECT verified, doubt FROM panic")
+    told = await query("SELECT 1 FROM delivery WHERE audience = 'contact'")
+    assert (row["verified"], row["doubt"], bool(told)) == (
+        (False, "revoked_token", False) if used else (True, None, True)
+    )
 
 
 async def test_a_token_the_registry_has_not_heard_of_yet_is_verified_by_the_database(

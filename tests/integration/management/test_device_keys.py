@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import uuid
 from typing import Any
 
 import httpx
@@ -144,15 +145,57 @@ async def test_a_new_token_leaves_no_gap_and_ends_the_old_one_when_confirmed(
     assert (await send(office, token, ping(device, 2))).status_code == 202
 
 
-async def test_without_a_confirmation_the_old_token_ends_by_itself(
+async def test_without_a_confirmation_the_old_token_ends_an_hour_after_the_new_one_was_used(
     office: Office, context: ApiContext, appender: Appender, hands: Any
 ) -> None:
     device = await enrol(office, None, kind="phone")
-    rotated = await office.client.post("/v1/me/token", headers={"Authorization": f"Bearer {device['token']}"})
-    await context.registry.refresh()
-    hands.forward(hours=1, seconds=1)
+    rotated = (await ask(office, "/v1/me/token", device["token"])).json()["token"]
+    await settled(context)
+    hands.forward(days=3)
+    assert (await send(office, rotated)).status_code == 202
+    await ending(context, device["token"])
+    hands.forward(minutes=59)
+    assert (await send(office, device["token"])).status_code == 202
+    hands.forward(minutes=1)
     assert (await send(office, device["token"])).json()["code"] == "token_replaced"
-    assert (await send(office, rotated.json()["token"])).status_code == 202
+    await settled(context)
+    hands.forward(seconds=11)
+    await send(office, device["token"])
+    await settled(context)
+    assert await copied_tasks(office) == [{"device_id": device["id"], "ended": 0}], "somebody looks into it"
+    assert (await send(office, rotated)).status_code == 202, "what nobody confirmed may be a phone that did not keep it"
+
+
+async def test_a_phone_that_never_got_the_answer_goes_on_with_the_token_it_has(
+    office: Office, context: ApiContext, appender: Appender, hands: Any
+) -> None:
+    device = await enrol(office, None, kind="phone")
+    for _ in range(2):  # the second asks with the same token again
+        assert (await ask(office, "/v1/me/token", device["token"])).status_code == 201
+        await settled(context)
+        hands.forward(days=1)
+        assert (await send(office, device["token"], ping(device, 1))).status_code == 202
+        await settled(context)
+    assert await copied_tasks(office) == []
+    assert (await ask(office, "/v1/me/token/confirm", device["token"])).json()["code"] == "state_forbids"
+    kept = (await ask(office, "/v1/me/token", device["token"])).json()["token"]
+    assert (await ask(office, "/v1/me/token/confirm", kept)).status_code == 204
+    await settled(context)
+    tokens = context.registry.digests_of(uuid.UUID(device["id"]))
+    assert [digest for digest in tokens if not isinstance(context.registry.holder(digest), str)] == [token_digest(kept)]
+
+
+async def test_the_use_of_a_token_ends_none_that_is_newer(
+    office: Office, context: ApiContext, appender: Appender, hands: Any
+) -> None:
+    device = await enrol(office, None, kind="phone")
+    first = (await ask(office, "/v1/me/token", device["token"])).json()["token"]
+    second = (await ask(office, "/v1/me/token", device["token"])).json()["token"]
+    assert (await send(office, first)).status_code == 202
+    await ending(context, device["token"])
+    hands.forward(hours=2)
+    answers = [(await send(office, token)).status_code for token in (device["token"], first, second)]
+    assert answers == [401, 202, 202]
 
 
 def request_of(device: dict[str, Any], purpose: str, token: str, **changes: str) -> dict[str, str]:
@@ -194,8 +237,16 @@ async def copied_tasks(office: Office) -> list[dict[str, Any]]:
 async def settled(context: ApiContext) -> None:
     """Have the registry read what changed and write down what it noted."""
     await context.registry.refresh()
+    await context.registry._first_use.settle()
     await context.registry._reuse.settle()
     await context.registry.refresh()
+
+
+async def ending(context: ApiContext, token: str) -> None:
+    """Have the registry know when a token ends; it may be about to write that down by itself."""
+    async with asyncio.timeout(5):
+        while context.registry.expires_at(token_digest(token)) is None:
+            await settled(context)
 
 
 async def test_who_asks_with_a_token_that_somebody_else_replaced_is_told_and_ends_both(
