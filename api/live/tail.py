@@ -72,6 +72,8 @@ class FeedTail(Service):
         self._wake = asyncio.Event()
         self._due: set[uuid.UUID] = set()
         """Agencies with news, or with sockets that are new or have room again."""
+        self._failing: set[uuid.UUID] = set()
+        """Agencies whose last read failed."""
         self._everything_due = True
         """Whether all agencies are to be looked at: none knows what was missed."""
         self._shown: OrderedDict[str, None] = OrderedDict()
@@ -110,6 +112,7 @@ class FeedTail(Service):
             FEED_CONNECTIONS.dec()
             if not found:
                 del self._subscriptions[subscription.agency_id]
+                self._failing.discard(subscription.agency_id)
                 self._positions.forget(subscription.agency_id)
                 self._sights.forget(subscription.agency_id)
 
@@ -212,20 +215,37 @@ class FeedTail(Service):
     async def _look(self, agency_ids: Iterable[uuid.UUID], *, probe: bool = False) -> None:
         """Read what is new for these agencies; notices PostgreSQL going and coming back.
 
-        `probe`: ask something also where nobody watches.
+        `probe`: ask something also where nobody watches. One whose read fails keeps no other from theirs.
         """
+        agency_ids = sorted(agency_ids, key=self._failing.__contains__)  # what fails comes last
         try:
-            async with self._database.connection(timeout_s=COMMAND_TIMEOUT_S) as connection:
-                if probe and not self._subscriptions:
-                    await feed.issued(connection)
-                for agency_id in agency_ids:
-                    await self._read(connection, agency_id)
+            if probe and not agency_ids:
+                await self._probe()
+            for agency_id in agency_ids:
+                await self._read_one(agency_id)
         except StoreUnavailable:
             self._everything_due = True
             self._set_health("postgres", "away")
         else:
             self.looked_at = self._clock()
             self._set_health("postgres", "up")
+
+    async def _read_one(self, agency_id: uuid.UUID) -> None:
+        """Read one agency's; raises StoreUnavailable when PostgreSQL answers nothing else either."""
+        try:
+            async with self._database.connection(timeout_s=COMMAND_TIMEOUT_S) as connection:
+                await self._read(connection, agency_id)
+        except StoreUnavailable:
+            self._failing.add(agency_id)
+            self._due.add(agency_id)
+            await self._probe()
+            log.warning("feed_not_read", agency_id=str(agency_id))
+        else:
+            self._failing.discard(agency_id)
+
+    async def _probe(self) -> None:
+        async with self._database.connection(timeout_s=COMMAND_TIMEOUT_S) as connection:
+            await feed.issued(connection)
 
     async def _read(self, connection: Any, agency_id: uuid.UUID) -> None:
         await self._place(connection, agency_id)

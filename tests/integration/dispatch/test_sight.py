@@ -193,6 +193,23 @@ async def test_who_sends_help_sees_an_alarm_before_the_cell_that_others_see_is_k
         assert len(await query("SELECT * FROM coarse_cell")) == 1
 
 
+async def test_an_agency_whose_feed_cannot_be_read_keeps_no_other_from_theirs(
+    api: Any, pair: Any, another_pair: Any, database: Any, transition: Any, receive: Any
+) -> None:
+    other = await another_pair()
+    officer = api.token(pair.agency_id, pair.users["officer"], "officer")
+    dispatcher = api.token(other.agency_id, other.users["dispatcher"], "dispatcher")
+    async with api.feed(officer, 0) as stuck, api.feed(dispatcher, 0) as free:
+        async with database.transaction() as connection:
+            await connection.execute("LOCK TABLE coarse_cell IN EXCLUSIVE MODE")
+            await open_incident(database, transition("proximity", "warning", "breach"))
+            async with act(database, NOW) as unit:
+                unit.emit(other.agency_id, "unit.updated", {"unit_id": str(uuid.uuid4())})
+            while (await receive(free))["kind"] != "unit.updated":
+                pass
+        assert (await receive(stuck))["data"]["place"]["precision"] == "coarse"
+
+
 async def test_while_nothing_unlocks_her_live_positions_are_his_alone(
     api: Any, pair: Any, database: Any, redis_client: Any, transition: Any, as_role: Any
 ) -> None:
