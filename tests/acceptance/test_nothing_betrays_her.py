@@ -37,7 +37,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from infra.embedded import EmbeddedStores
 from infra.stores import find_running
 
-from .conftest import QORGAN, Feed, Hooks, System, add_hook, environment, own_folder, wait_for
+from .running import QORGAN, Feed, Hooks, System, add_hook, environment, own_folder, wait_for
 
 pytestmark = pytest.mark.xdist_group("betrayal")
 

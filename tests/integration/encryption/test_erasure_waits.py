@@ -142,10 +142,10 @@ class LedgerThatBreaksFor(ErasureLedger):
         super().__init__(like.path, like._signer, like._trusted)
         self._person_id = person_id
 
-    def _append(self, erasures: Sequence[Erasure]) -> None:
+    def _append(self, erasures: Sequence[Erasure], create: int) -> None:
         if any(one.person_id == self._person_id for one in erasures):
             raise OSError("no space left")
-        super()._append(erasures)
+        super()._append(erasures, create)
 
 
 async def test_one_request_that_cannot_be_carried_out_keeps_nobody_else_waiting(case: Case, hands: Any) -> None:
