@@ -15,6 +15,7 @@ from core.actions import jurisdictions
 from core.actions.unit_of_work import Unit
 from core.domain.escalation import DEFAULTS, UNACKNOWLEDGED, Deadline, Policy, applies, changes, plan_of, read_policy
 from core.postgres import escalation as store
+from core.postgres import shares
 from core.postgres.incidents import Row
 
 WAITED_MAX: Final = timedelta(hours=1)
@@ -69,7 +70,8 @@ async def run(unit: Unit, row: Row, deadlines: Sequence[Deadline]) -> None:
     """Write the clocks of an incident that was inserted as `wind` left it."""
     await store.add(unit.later, row, deadlines)
     if row["jurisdiction_agency_id"] not in (None, row["agency_id"]):
-        await store.share(unit.later, row, unit.now)
+        theirs = row["jurisdiction_agency_id"]
+        await shares.share(unit.later, row["id"], row["agency_id"], theirs, "jurisdiction", unit.now)
 
 
 def _since(row: Row, now: datetime) -> datetime:

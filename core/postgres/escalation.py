@@ -87,18 +87,6 @@ async def plan(connection: Connection, agency_id: uuid.UUID, type_: str, severit
     return found
 
 
-async def share(connection: Connection, row: Row, now: datetime) -> None:
-    """Give the agency in whose jurisdiction an incident is its share of it."""
-    await connection.execute(
-        "INSERT INTO incident_share (incident_id, agency_id, owner_agency_id, reason, since)"
-        " VALUES ($1, $2, $3, 'jurisdiction', $4) ON CONFLICT DO NOTHING",
-        row["id"],
-        row["jurisdiction_agency_id"],
-        row["agency_id"],
-        now,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Clocks:
     """What runs, and what ran, for an incident."""
