@@ -33,9 +33,8 @@ from core.domain.last_known import (
     KeptPerson,
     facts_of,
     from_pattern,
-    incident_id_of,
 )
-from core.domain.panic import PanicIn
+from core.domain.panic import PanicIn, incident_id_of
 from core.domain.sealing import Spot, person
 from core.errors import StoreUnavailable
 from core.key_rings import KeyLost, Wrapped
@@ -134,8 +133,9 @@ class LastKnown(Service):
         found: list[Delivery] = []
         for contact, channels in await self._opened(panic.person_id, kept):
             notice = Notice(
-                cause=panic.id, incident_id=incident_id_of(panic), agency_id=panic.agency_id or contact.agency_id,
-                type="panic", severity="critical", victim_id=panic.person_id, data=facts,
+                cause=panic.id, incident_id=incident_id_of(panic.id, panic.received_ms),
+                agency_id=panic.agency_id or contact.agency_id, type="panic", severity="critical",
+                victim_id=panic.person_id, data=facts,
             )  # fmt: skip
             record = {"id": contact.id, "language": contact.language, "channels": channels}
             found += contact_deliveries(notice, record)

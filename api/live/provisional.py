@@ -11,7 +11,7 @@ from typing import Any
 
 from core.clock import from_ms
 from core.domain.alarm import Surroundings, alarm_of, is_past, past_end_ms, past_severity, place_of
-from core.domain.panic import PanicIn
+from core.domain.panic import PanicIn, incident_id_of
 from core.domain.transition import Transition
 from core.ids import timed_id
 from core.postgres.incidents import incident_json, new_row
@@ -19,7 +19,7 @@ from core.postgres.incidents import incident_json, new_row
 
 def provisional_panic(panic: PanicIn, agency_id: uuid.UUID) -> dict[str, Any]:
     """The incident that a panic will open."""
-    incident_id = timed_id(panic.received_ms, "incident", panic.id)
+    incident_id = incident_id_of(panic.id, panic.received_ms)
     moment = from_ms(panic.received_ms)
     detail: dict[str, Any] = {"panic_id": str(panic.id), "verified": not panic.doubts}
     if panic.doubts:

@@ -17,9 +17,9 @@ from core.actions.notices import notice_of, tell, tell_contacts
 from core.actions.unit_of_work import Unit
 from core.clock import from_ms, rfc3339
 from core.domain.escalation import Deadline
-from core.domain.panic import CANCELLED, TOKEN_DOUBTS, PanicIn, is_quiet, place_doubts, place_of
+from core.domain.panic import CANCELLED, TOKEN_DOUBTS, PanicIn, incident_id_of, is_quiet, place_doubts, place_of
 from core.errors import NotAllowed, Unavailable
-from core.ids import derived_id, timed_id
+from core.ids import derived_id
 from core.metrics import INCIDENTS_OPENED
 from core.postgres import audit, pins
 from core.postgres import incidents as incident_store
@@ -207,7 +207,7 @@ def _opening_row(
     person_id = presser.person.get("person_id")
     orders = presser.person.get("orders", ())
     order = orders[0] if len(orders) == 1 else None
-    incident_id = timed_id(panic.received_ms, "incident", panic_id)
+    incident_id = incident_id_of(panic_id, panic.received_ms)
     hazards: dict[str, Any] = {}
     for found in (*orders, presser.person):
         hazards |= found.get("hazards") or {}

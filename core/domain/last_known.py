@@ -15,8 +15,8 @@ import msgspec
 
 from core.clock import from_ms, rfc3339
 from core.domain.delivery import Delivery
-from core.domain.panic import PanicIn
-from core.ids import derived_id, timed_id
+from core.domain.panic import PanicIn, incident_id_of
+from core.ids import derived_id
 
 NOBODY: Final = uuid.UUID(int=0)
 """The cause and the incident of a pattern."""
@@ -71,7 +71,7 @@ class Agencies:
 def facts_of(panic: PanicIn) -> dict[str, Any]:
     """What a message may say of a panic, under the incident it will open."""
     return {
-        "incident_id": str(incident_id_of(panic)),
+        "incident_id": str(incident_id_of(panic.id, panic.received_ms)),
         "type": "panic",
         "severity": "critical",
         "distance_m": None,
@@ -82,13 +82,13 @@ def facts_of(panic: PanicIn) -> dict[str, Any]:
     }
 
 
-def incident_id_of(panic: PanicIn) -> uuid.UUID:
-    """The incident that a panic opens; when it folds into an open one, that one's id is another."""
-    return timed_id(panic.received_ms, "incident", panic.id)
-
-
 def from_pattern(pattern: Delivery, panic: PanicIn) -> Delivery:
     """The agency's message about this panic, under the id that its row will have."""
     # Two browsers of one user are apart by their causes.
     cause = panic.id if pattern.cause == NOBODY else derived_id(panic.id, pattern.cause)
-    return replace(pattern, cause=cause, incident_id=incident_id_of(panic), data={**pattern.data, **facts_of(panic)})
+    return replace(
+        pattern,
+        cause=cause,
+        incident_id=incident_id_of(panic.id, panic.received_ms),
+        data={**pattern.data, **facts_of(panic)},
+    )

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from core.clock import from_ms, rfc3339, to_ms
-from core.ids import derived_id
+from core.ids import derived_id, timed_id
 
 MODES: Final = ("silent", "audible")
 TRIGGERS: Final = ("button", "hardware", "timer", "sms", "widget")
@@ -26,6 +26,12 @@ PIN_CHARS: Final = 32
 BODY_FIELDS: Final = 40
 BODY_DEPTH: Final = 3
 INTEGER_BOUND: Final = 2**53
+
+
+PRESSED_WITHIN_MS: Final = 86_400_000
+"""How far the moment in a press's own id may be from its receipt and still be the incident's."""
+RECEIVED_STEP_MS: Final = 1 << 20
+"""To so much (17 min) the receipt counts for the incident's id, where the press's own id bears no such moment."""
 
 
 class PanicIn(msgspec.Struct, frozen=True, kw_only=True, tag="panic", tag_field="record"):
@@ -53,6 +59,19 @@ class PanicIn(msgspec.Struct, frozen=True, kw_only=True, tag="panic", tag_field=
     note: str | None = None
     body: dict[str, Any] = {}
     """All that was sent, cleaned and bounded."""
+
+
+def incident_id_of(panic_id: uuid.UUID, received_ms: int) -> uuid.UUID:
+    """The incident that a panic opens: a UUIDv7, the same whichever of its attempts is brought in.
+
+    A press that was told of and never answered is sent again, and received at another moment; what its messages said
+    of the incident still holds. So the moment in it is that of the press's own id (apps make them as UUIDv7), and of
+    the receipt only roughly where that has none or its clock is astray. When a panic folds into an open incident, that
+    one's id is another.
+    """
+    pressed_ms = panic_id.int >> 80
+    told = panic_id.version == 7 and abs(pressed_ms - received_ms) <= PRESSED_WITHIN_MS
+    return timed_id(pressed_ms if told else received_ms - received_ms % RECEIVED_STEP_MS, "incident", panic_id)
 
 
 class CancelIn(msgspec.Struct, frozen=True, kw_only=True, tag="cancel", tag_field="record"):

@@ -174,7 +174,7 @@ async def test_each_is_one_incident_and_everybody_sees_it_once(
     crowd: System, post: Post, eventually: Callable[..., Awaitable[Any]]
 ) -> None:
     await put_off_escalation(crowd)
-    panics = {str(uuid.uuid4()): crowd.pair() for _ in range(PANICS)}
+    panics = {str(new_id()): crowd.pair() for _ in range(PANICS)}
     answered: set[str] = set()
     async with asyncio.TaskGroup() as group:
         group.create_task(press_all(crowd, panics, answered))
