@@ -30,8 +30,8 @@ from core.postgres.database import Database
 log = structlog.get_logger(__name__)
 
 POOL_SIZE: Final = 4
-REHEARSED: Final = 2
-"""Connections kept ready."""
+REHEARSED: Final = 3
+"""Connections kept ready; one stays free for whoever presses meanwhile."""
 COMMAND_TIMEOUT_S: Final = 5.0
 POSTGRES_WAIT_S: Final = 1.0
 """How long a panic waits for PostgreSQL before it is answered without it."""
@@ -153,6 +153,7 @@ class PanicRows:
                 unit = Unit(connection, now)
                 await take_panic(unit, panic)
                 await unit.flush()
+                await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")  # what the commit would do
 
     async def set_aside(self, payload: bytes, error: Exception) -> None:
         """Keep what is no panic record at all; `payload` is sealed. Raises StoreUnavailable."""

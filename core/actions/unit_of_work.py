@@ -67,11 +67,14 @@ class Unit:
         await self.later.send()
 
     async def flush(self) -> None:
-        """Write deliveries and what else waited, then events: the agencies' locks are the last thing taken."""
-        await self.write_deliveries()
+        """Write deliveries, what else waited, and events, which the commit then puts into their feeds."""
         events, self._events = self._events, []
+        deliveries, self._deliveries = self._deliveries, []
+        if deliveries:
+            await insert_deliveries(self.later, deliveries, self.now)
         if events:
-            await feed.append(self.connection, events, self.now)
+            await feed.append(self.later, events, self.now)
+        await self.later.send()
 
     def committed(self) -> None:
         """Run what waited for the commit."""

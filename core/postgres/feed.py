@@ -1,8 +1,9 @@
 """The feed: what dispatchers see, in commit order per agency.
 
-A row's id is taken from the sequence while the agency's advisory transaction lock is held, last before commit;
-the lock goes only after the commit is visible. So within an agency ids are in commit order and a reader that
-asks for "after my cursor" never skips a row.
+What a transaction tells is a row of `feed_outgoing`, which its own commit moves (trigger `at_commit`): it locks the
+agency, takes ids from the sequence, writes the feed and notifies. The lock goes only after the commit is visible. So
+within an agency ids are in commit order and a reader that asks for "after my cursor" never skips a row; and nobody
+waits for the lock while its holder is on its way to the next statement, only while it commits.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ from typing import Any, Final
 
 from core.domain.sharing import SHARED
 from core.postgres.database import Connection
+from core.postgres.later import Later
 
-LOCK_SEED: Final = 7_067_002
-"""Seed of the agencies' advisory lock keys, so that they meet no other use of advisory locks."""
 CHANNEL: Final = "feed"
 """NOTIFY channel; the payload is the agency's id."""
 TRIM_CURSOR: Final = "feed_trim"
@@ -33,41 +33,32 @@ class Event:
     data: dict[str, Any]
 
 
-# The lock comes first because its CTE must yield a row before `nextval` is evaluated for any row joined to it;
-# `ordinality` keeps the order in which the action emitted.
-_APPEND = """
-    WITH held AS MATERIALIZED (
-        SELECT 1 AS one, pg_advisory_xact_lock(hashtextextended($1::uuid::text, $2)) IS NULL AS locked
-    ), wanted AS MATERIALIZED (
-        SELECT event.kind, event.data, event.ordinality
-        FROM unnest($4::text[], $5::jsonb[]) WITH ORDINALITY AS event (kind, data, ordinality)
-        JOIN held ON held.one = 1
-        ORDER BY event.ordinality
-    ), added AS (
-        INSERT INTO feed (id, agency_id, kind, at, data)
-        SELECT nextval('feed_id'), $1::uuid, wanted.kind, $3::timestamptz, wanted.data
-        FROM wanted ORDER BY wanted.ordinality
-        RETURNING id
-    )
-    SELECT max(id), pg_notify('feed', $1::uuid::text) FROM added
-"""
+async def append(connection: Any, events: Sequence[Event], now: datetime) -> None:
+    """Have events in their agencies' feeds when the transaction commits.
 
-
-async def append(connection: Connection, events: Sequence[Event], now: datetime) -> None:
-    """Add events as the last act of a transaction; agencies are locked in the order of their ids."""
+    `connection` may be a `Later`: events of one agency then go with what else waits. Those of several go in the order
+    of the agencies' ids, in which the commit locks them.
+    """
     by_agency: dict[uuid.UUID, list[Event]] = {}
     for event in events:
         by_agency.setdefault(event.agency_id, []).append(event)
     for agency_id in sorted(by_agency):
         mine = by_agency[agency_id]
+        bodies = [event.data for event in mine]
         if all(event.kind == SHARED for event in mine):
             # It may be another agency's user who acted: her scope writes into no feed but her own.
-            bodies = [event.data for event in mine]
-            await connection.execute("SELECT tell_other_agency($1, $2, $3, $4)", agency_id, LOCK_SEED, now, bodies)
-            continue
-        await connection.fetchrow(
-            _APPEND, agency_id, LOCK_SEED, now, [event.kind for event in mine], [event.data for event in mine]
-        )
+            await connection.execute("SELECT tell_other_agency($1, $2, $3)", agency_id, now, bodies)
+        else:
+            await connection.execute(
+                "INSERT INTO feed_outgoing (agency_id, at, kinds, bodies)"
+                " SELECT $1::uuid, $2::timestamptz, $3::text[], $4::jsonb[]",
+                agency_id,
+                now,
+                [event.kind for event in mine],
+                bodies,
+            )
+        if len(by_agency) > 1 and isinstance(connection, Later):
+            await connection.send()
 
 
 @dataclass(frozen=True, slots=True)

@@ -678,7 +678,7 @@ CREATE TABLE delivery_attempt (
 
 CREATE SEQUENCE feed_id;
 CREATE TABLE feed (
-    id bigint PRIMARY KEY,                    -- taken under the agency's advisory lock, last before commit
+    id bigint PRIMARY KEY,                    -- taken under the agency's advisory lock, by the commit
     agency_id uuid NOT NULL REFERENCES agency,
     kind text NOT NULL,
     at timestamptz NOT NULL,
@@ -686,6 +686,33 @@ CREATE TABLE feed (
 );
 CREATE INDEX feed_agency ON feed (agency_id, id);
 CREATE INDEX feed_at ON feed (at);
+
+-- What a transaction tells, until its own commit puts it into the feed: nobody waits for an agency's lock while its
+-- holder's next statement is on its way. Empty for everybody but the transaction itself.
+CREATE UNLOGGED TABLE feed_outgoing (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    agency_id uuid NOT NULL,
+    at timestamptz NOT NULL,
+    kinds text[] NOT NULL,
+    bodies jsonb[] NOT NULL
+);
+
+CREATE FUNCTION send_outgoing() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$
+    BEGIN
+        PERFORM pg_advisory_xact_lock(hashtextextended(NEW.agency_id::text, 7067002));
+        INSERT INTO feed (id, agency_id, kind, at, data)
+            SELECT nextval('feed_id'), NEW.agency_id, event.kind, NEW.at, event.body
+            FROM unnest(NEW.kinds, NEW.bodies) WITH ORDINALITY AS event (kind, body, number) ORDER BY event.number;
+        DELETE FROM feed_outgoing WHERE id = NEW.id;
+        PERFORM pg_notify('feed', NEW.agency_id::text);
+        RETURN NULL;
+    END
+    $$;
+REVOKE EXECUTE ON FUNCTION send_outgoing FROM PUBLIC;
+CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON feed_outgoing DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION send_outgoing();
 
 -- Keys -----------------------------------------------------------------------------------------------------
 
@@ -1297,7 +1324,8 @@ SELECT secure_by_agency('maintenance_task', 'SELECT', 'SELECT, INSERT', 'SELECT'
 SELECT secure_by_agency('delivery', 'SELECT, INSERT, UPDATE', 'SELECT, INSERT, UPDATE', 'SELECT, INSERT, UPDATE');
 SELECT secure_by('delivery_attempt', 'EXISTS (SELECT FROM delivery d WHERE d.id = delivery_id)',
     'SELECT', 'SELECT', 'SELECT, INSERT, UPDATE');
-SELECT secure_by_agency('feed', 'SELECT, INSERT', 'SELECT, INSERT, DELETE', 'SELECT, INSERT');
+SELECT secure_by_agency('feed_outgoing', 'INSERT', 'INSERT', 'INSERT');
+SELECT secure_by_agency('feed', 'SELECT', 'SELECT, DELETE', 'SELECT');
 SELECT secure_by('audit', 'agency_id = (SELECT current_agency())', 'SELECT, INSERT', 'INSERT', 'INSERT');
 SELECT secure_by('ping', 'EXISTS (SELECT FROM device d WHERE d.number = device_number)', 'SELECT', 'SELECT', 'SELECT');
 SELECT secure_by('ping_heard', 'EXISTS (SELECT FROM device d WHERE d.number = device_number)',
@@ -1317,7 +1345,7 @@ SELECT secure_by_agency('court_outcome');
 -- The machine room: nobody's, and no person in it.
 GRANT SELECT ON installation TO qorgan_api, qorgan_device, qorgan_worker, qorgan_historian;
 GRANT SELECT, INSERT ON creation TO qorgan_api;
-GRANT USAGE, SELECT ON SEQUENCE feed_id TO qorgan_api, qorgan_device, qorgan_worker;
+GRANT SELECT ON SEQUENCE feed_id TO qorgan_api, qorgan_device, qorgan_worker;
 GRANT SELECT ON log_cursor TO qorgan_api;
 GRANT SELECT, INSERT, UPDATE ON log_cursor TO qorgan_device, qorgan_worker, qorgan_historian;
 GRANT SELECT ON lease TO qorgan_device;
@@ -2703,16 +2731,11 @@ GRANT EXECUTE ON FUNCTION take_back_elsewhere TO qorgan_api, qorgan_device, qorg
 
 -- Tells another agency of an incident that concerns it, in its feed, as core.postgres.feed does: whoever acts in one
 -- agency's name writes into no other's feed but this.
-CREATE FUNCTION tell_other_agency(other uuid, seed bigint, moment timestamptz, bodies jsonb[]) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+CREATE FUNCTION tell_other_agency(other uuid, moment timestamptz, bodies jsonb[]) RETURNS void
+    LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp
     AS $$
-    BEGIN
-        PERFORM pg_advisory_xact_lock(hashtextextended(other::text, seed));
-        INSERT INTO feed (id, agency_id, kind, at, data)
-            SELECT nextval('feed_id'), other, 'shared.incident', moment, body
-            FROM unnest(bodies) WITH ORDINALITY AS event (body, number) ORDER BY number;
-        PERFORM pg_notify('feed', other::text);
-    END
+        INSERT INTO feed_outgoing (agency_id, at, kinds, bodies)
+            VALUES (other, moment, array_fill('shared.incident'::text, ARRAY[cardinality(bodies)]), bodies)
     $$;
 REVOKE EXECUTE ON FUNCTION tell_other_agency FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tell_other_agency TO qorgan_api, qorgan_device, qorgan_worker;

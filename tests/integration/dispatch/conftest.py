@@ -208,6 +208,8 @@ class Api:
         """A feed's socket, to be entered; without a token in the header when None."""
         query = "" if after is None else f"?after={after}"
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        # A client that has stopped reading with its queue full never sees the server's close, and waits ten seconds.
+        options.setdefault("max_queue", None)
         return websockets.connect(
             self.url.replace("http", "ws", 1) + f"/v1/feed{query}", additional_headers=headers, **options
         )
