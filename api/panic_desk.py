@@ -1,8 +1,10 @@
 """The panic desk: takes a panic whatever stores are away, and brings it to PostgreSQL exactly once.
 
-    journal (fsync) ──► PostgreSQL within a second ──► answered with the incident
-                 └────► Redis stream + provisional frame on the feeds ──► answered without one; drained later
-                        people told by the routes last known (`api.panic_outage`)
+    PostgreSQL within a second ──► answered with the incident
+    journal (fsync), beside it ──► Redis stream + provisional frame on the feeds ──► answered without one; drained later
+                                   people told by the routes last known (`api.panic_outage`)
+
+It is answered once one of the two has it for good; who waited for the disk first made her wait for both.
 
 Its pool of connections and its thread are its own: nothing of it waits behind telemetry or management.
 """
@@ -55,7 +57,7 @@ LATE_BOUND: Final = 64
 class _Late:
     """What waits for PostgreSQL: where it is in the journal, and which panic it is (None: a wish to cancel one)."""
 
-    place: int | None
+    place: asyncio.Future[int | None]
     panic_id: uuid.UUID | None
 
 
@@ -112,15 +114,16 @@ class PanicDesk:
         nor any store takes it."""
         payload = await self._records.seal(panic)
         self._presses.note(panic, self.registry)
-        place = await self._journal.append(payload, panic)
-        result = await self._within_a_second(self._rows.commit(panic), _Late(place, panic.id))
+        writing = asyncio.ensure_future(self._journal.append(payload, panic))
+        result = await self._within_a_second(self._rows.commit(panic), _Late(writing, panic.id))
         if result is not None:
             PANICS.labels("postgres").inc()
             if not result.complete:
                 self._tell(panic, to_staff=False)
-                if place is None:
+                if await writing is None:
                     await self._streamed.push(payload, copies=False)
             return PanicAnswer(result.panic_id, result.incident_id, result.state, result.received_at, result.created)
+        place = await writing
         self._tell(panic)
         self._show(panic)
         pushed = await self._streamed.push(payload, copies=place is not None)
@@ -150,7 +153,9 @@ class PanicDesk:
         self._cancelling += 1
         try:
             work = self._rows.commit_cancel(wish, lambda: answered)
-            result = await self._within_a_second(work, _Late(place, None), CANCEL_WAIT_S)
+            written: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+            written.set_result(place)
+            result = await self._within_a_second(work, _Late(written, None), CANCEL_WAIT_S)
         finally:
             self._cancelling -= 1
         if result is None:
@@ -175,7 +180,7 @@ class PanicDesk:
         if len(self._late) >= LATE_BOUND:
             assert asyncio.iscoroutine(work)
             work.close()
-            self._journal.release(late.place)
+            _once_written(late.place, self._journal.release)
             return None
         task = asyncio.ensure_future(work)
         self._late[task] = late
@@ -198,11 +203,11 @@ class PanicDesk:
         if error is not None and not isinstance(error, QorganError):
             log.error("panic_not_committed", error=type(error).__name__)
         if isinstance(error, NotAllowed) or (error is None and getattr(task.result(), "complete", True)):
-            self._journal.settle(late.place)
+            _once_written(late.place, self._journal.settle)
             if self._outage is not None and late.panic_id is not None:
                 self._outage.forget(late.panic_id)  # the notifier tells whoever was not told
         else:
-            self._journal.release(late.place)
+            _once_written(late.place, self._journal.release)
 
     # telling ----------------------------------------------------------------------------------------------------
 
@@ -307,3 +312,11 @@ class PanicDesk:
     async def sweep(self, *, whole: bool = True) -> None:
         """While PostgreSQL is away: have told of what waits and was not told of yet, and of nothing cancelled."""
         await self._draining.sweep(whole=whole)
+
+
+def _once_written(writing: asyncio.Future[int | None], do: Callable[[int | None], None]) -> None:
+    """Do something with a place in the journal as soon as the disk has given it."""
+    if not writing.done():
+        writing.add_done_callback(lambda _: _once_written(writing, do))
+    elif not writing.cancelled():
+        do(writing.result())

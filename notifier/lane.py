@@ -1,9 +1,9 @@
 """A lane: one channel's loop, with as many places as the channel's `concurrency`.
 
-It fills free places from the database (claim, commit), and whatever has finished when it looks is marked in one
-transaction, so a slow receiver holds one place and never a batch. Deliveries to one address beyond `ADDRESS_SHARE`
-of the places wait in the database: one dead receiver does not fill the channel. Some places, and some of the
-channel's rate, are kept for priority 0: a panic never waits behind telemetry's alarms.
+It fills free places from the database (claim, commit), and whatever has finished when it looks is marked with what
+other lanes have (`notifier.marker`), so a slow receiver holds one place and never a batch. Deliveries to one address
+beyond `ADDRESS_SHARE` of the places wait in the database: one dead receiver does not fill the channel. Some places, and
+some of the channel's rate, are kept for priority 0: a panic never waits behind telemetry's alarms.
 
 Each of a channel's providers has a breaker (`notifier.breaker`). What would go to one that is left alone waits in the
 database and burns no attempt; when it answers again, what waited is due at once.
@@ -16,10 +16,8 @@ import contextlib
 import dataclasses
 import random
 import time
-import uuid
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -37,8 +35,10 @@ from notifier import retry
 from notifier.breaker import Attempt, Breakers
 from notifier.bucket import Bucket
 from notifier.channels.base import Channel, ChannelError, Permanent, Retryable, Throttled
+from notifier.marker import Marker, Outcome
 from notifier.outgoing import gone_subscription, gone_token, log_dead, message_of, without_address
 from notifier.pulse import Pulse
+from notifier.pushes_first import PUSHED, PushesFirst
 
 log = structlog.get_logger(__name__)
 
@@ -58,15 +58,6 @@ WAITING_MAX: Final = 10_000
 """Addresses remembered because their provider is left alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A finished attempt, not yet marked."""
-
-    mark: Mark
-    gone_token: tuple[uuid.UUID, str] | None = None
-    gone_subscription: str | None = None
-
-
 class Lane:
     """One channel's loop."""
 
@@ -80,7 +71,10 @@ class Lane:
         dice: random.Random,
         stopping: asyncio.Event,
         observe: Callable[[Sequence[Mark]], object] | None = None,
+        marker: Marker | None = None,
+        pushes: PushesFirst | None = None,
     ) -> None:
+        """`marker` and `pushes` are what lanes of one process share; without them this one has its own."""
         self.name = channel.name
         self._settings = settings
         self._database = database
@@ -90,6 +84,8 @@ class Lane:
         self._dice = dice
         self._stopping = stopping
         self._observe = observe
+        self._pushes = pushes or PushesFirst()
+        self._marker = marker or Marker(database, clock, pulse.holder)
         # A lease outlives the attempt it covers, whatever the settings say.
         self._lease_s = max(settings.delivery_lease_s, settings.delivery_timeout_s + LEASE_MARGIN_S)
         self._awake = asyncio.Event()
@@ -112,6 +108,8 @@ class Lane:
 
     def wake(self) -> None:
         """End the present wait."""
+        if self.name in PUSHED:
+            self._pushes.wanted(self.name)
         self._nothing_due_until = 0.0
         self._awake.set()
 
@@ -156,12 +154,16 @@ class Lane:
             await self._hasten()
             return await self._claim()
         finally:
+            if not self._awake.is_set():
+                self._pushes.begun(self.name)
             if self._unmarked and self._marking is None:
                 self._marking = asyncio.create_task(self._mark(), name=f"marks-{self.name}")
 
     async def _claim(self) -> bool:
         if time.monotonic() < self._nothing_due_until:
             return False
+        if self.name not in PUSHED:
+            await self._pushes.stand_back()
         now = self._clock()
         limit, limit_rest = self._room(now)
         BREAKERS_OPEN.labels(self.name).set(self._breakers.open_count(now))
@@ -194,6 +196,8 @@ class Lane:
         if limit == len(claimed) or limit_rest == rest or passed != NOBODY or passed_urgent != NOBODY:
             self._nothing_due_until = 0.0
         for one in claimed:
+            if self.name not in PUSHED:
+                await self._pushes.stand_back()
             self._under_way[asyncio.create_task(self._attempt(one), name=f"delivery-{one.id}")] = one
         await asyncio.sleep(0)  # they ask their breakers before more is claimed
         return len(claimed) == limit
@@ -343,19 +347,12 @@ class Lane:
         return Outcome(retry.after_failure(claimed, now, now, failure, limit=limit, dice=self._dice))
 
     async def _mark(self) -> None:
-        """Mark everything that was collected, in one transaction; kept for the next try when PostgreSQL is away."""
+        """Mark everything that was collected; kept for the next try when PostgreSQL is away."""
         outcomes = list(self._unmarked)
         if not outcomes:
             return
         marks = [outcome.mark for outcome in outcomes]
-        ended = await deliveries.finish(
-            self._database,
-            marks,
-            holder=self._pulse.holder,
-            now=self._clock(),
-            gone_tokens=[outcome.gone_token for outcome in outcomes if outcome.gone_token is not None],
-            gone_subscriptions=[one.gone_subscription for one in outcomes if one.gone_subscription is not None],
-        )
+        ended = await self._marker.mark(outcomes)
         del self._unmarked[: len(outcomes)]
         if any(mark.state == "queued" for mark in marks):
             self._nothing_due_until = 0.0  # it may be due by now

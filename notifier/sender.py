@@ -27,12 +27,12 @@ from core.service import Service
 from core.settings import Settings
 from notifier.channels.base import Channel
 from notifier.lane import Lane
+from notifier.marker import Marker
 from notifier.pulse import Pulse
+from notifier.pushes_first import PUSHED, PushesFirst
 from notifier.templates.render import warm_up
 
 COUNT_S: Final = 15.0
-PUSHED: Final = frozenset({"fcm", "webpush"})
-"""Channels that make a phone sound within the second."""
 BESIDE_PUSH_S: Final = 0.015
 """How much later the other channels of the same news begin: a push is not written turn by turn with a letter."""
 READY_S: Final = 60.0
@@ -61,8 +61,9 @@ class Sender(Service):
         self._database = database
         self._clock = clock
         self._pulse = Pulse(database, clock, self.holder)
+        dice, marker, pushes = dice or random.Random(), Marker(database, clock, self.holder), PushesFirst()
         self._lanes = [
-            Lane(settings, database, channel, clock, self._pulse, dice or random.Random(), self.stopping, observe)
+            Lane(settings, database, channel, clock, self._pulse, dice, self.stopping, observe, marker, pushes)
             for channel in channels.values()
         ]
 

@@ -238,8 +238,8 @@ async def test_alarms_that_were_too_many_hold_no_panic_back(
         return None
 
     probe.act = act
+    alarms = [await outbox.put(address=f"desk-{number}") for number in range(4)]  # claimed together
     desk = await open_desk(probe)
-    alarms = [await outbox.put(address=f"desk-{number}") for number in range(4)]
     await desk.marked(*alarms)
     later = await outbox.put(address="desk-9")
     panic = await outbox.put(address="desk-1", priority=0)
