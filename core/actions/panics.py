@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
 
-from core.actions import escalation, jurisdictions
+from core.actions import escalation
 from core.actions.duress import CANCEL_FIELDS, tell_again, turn
 from core.actions.notices import notice_of, tell, tell_contacts
+from core.actions.pressers import CLOSED, Presser, who_pressed
 from core.actions.unit_of_work import Unit
 from core.clock import from_ms, rfc3339
 from core.domain.escalation import Deadline
-from core.domain.panic import CANCELLED, TOKEN_DOUBTS, PanicIn, incident_id_of, is_quiet, place_doubts, place_of
-from core.errors import NotAllowed, Unavailable
+from core.domain.panic import CANCELLED, PanicIn, incident_id_of, is_quiet, place_doubts, place_of
+from core.domain.sight import apart_m
 from core.ids import derived_id
 from core.metrics import INCIDENTS_OPENED
 from core.postgres import audit, pins
@@ -31,9 +32,12 @@ REUSED_AFTER: Final = timedelta(hours=1)
 one id for ever, and no press may go unheard for that."""
 AGAIN_AFTER: Final = timedelta(seconds=30)
 """Presses on an open panic page again at most this often: a flood of them is one incident, and one page."""
+ELSEWHERE_M: Final = 1_000.0
+"""Beyond this a press under the same address, of nobody known, may be somebody else's: a telephone network shows many
+of its phones under one."""
+OTHER_PLACES_MAX: Final = 20
+"""Places beside the first that an incident says, the newest; the timeline has them all."""
 OPEN: Final = "open"
-CLOSED: Final = "closed_case"
-"""Doubt about a device whose wearer no order protects any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,27 +55,6 @@ class PanicResult:
     """False while nobody was messaged and her words are not kept, for want of keys: bring it again."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Presser:
-    """Who pressed, as far as PostgreSQL knows."""
-
-    agency_id: uuid.UUID
-    device_id: uuid.UUID | None
-    person: dict[str, Any]
-    subject: str
-    doubts: tuple[str, ...]
-
-    @property
-    def sealer_id(self) -> uuid.UUID | None:
-        """Whose key seals what she sent; None: her agency's."""
-        return None if self.person.get("erased") else self.person.get("person_id")
-
-    @property
-    def known(self) -> bool:
-        """Whether the token holds: then her contacts may be told."""
-        return not TOKEN_DOUBTS & set(self.doubts)
-
-
 async def take_panic(unit: Unit, panic: PanicIn, *, keyless: bool = False, forced: str | None = None) -> PanicResult:
     """Make a panic's rows, or find them made; the incident it opens or folds into.
 
@@ -81,7 +64,7 @@ async def take_panic(unit: Unit, panic: PanicIn, *, keyless: bool = False, force
 
     Raises NotAllowed `device_forbidden` for an aggressor's device, and nothing else for what was sent.
     """
-    presser = await _presser(unit, panic)
+    presser = await who_pressed(unit, panic)
     panic_id = panic.id
     if keyless:
         panic = msgspec.structs.replace(panic, note=None, body={})
@@ -118,36 +101,11 @@ def _is_reused(known: dict[str, Any], panic: PanicIn) -> bool:
     return late and known["incident_state"] == "resolved" and not known["untold"] and panic.trigger != "sms"
 
 
-async def _presser(unit: Unit, panic: PanicIn) -> _Presser:
-    digest = bytes.fromhex(panic.token_digest) if panic.token_digest else None
-    since = unit.now - incident_store.EPISODE_GAP
-    row = await store.presser(unit.connection, panic.device_id, digest, unit.now, panic.id, since, panic.person_id)
-    if row is None:
-        agency_id = panic.agency_id or await jurisdictions.agency_at(unit, panic.lat, panic.lon)
-        if agency_id is None:
-            raise Unavailable("There is no agency yet to take a panic; it is kept.")
-        # By where it came from, not by what it called itself: a flood of made-up tokens is one incident. One an agency:
-        # a telephone network may show everybody under one address.
-        plan = await escalation.plan_of_agency(unit, agency_id, "panic", "critical")
-        return _Presser(agency_id, None, {"plan": plan}, f"unknown:{agency_id}:{panic.source}", tuple(panic.doubts))
-    if row["role"] == "aggressor":
-        raise NotAllowed("This device has no panic button.", code="device_forbidden")
-    doubts = [doubt for doubt in panic.doubts if not (row["holds"] and doubt in TOKEN_DOUBTS)]
-    if row["revoked"] and not TOKEN_DOUBTS & set(doubts) and digest is not None:
-        doubts.insert(0, "revoked_token")
-    if doubts[:1] == ["unknown_token"]:
-        doubts[0] = "revoked_token" if row["revoked"] else "expired_token"
-    if row["closed"]:
-        doubts.append(CLOSED)
-    subject = f"person:{row['person_id']}" if row["person_id"] else f"device:{row['id']}"
-    return _Presser(row["agency_id"], row["id"], row, subject, tuple(doubts))
-
-
 async def _new(
     unit: Unit,
     panic: PanicIn,
     panic_id: uuid.UUID,
-    presser: _Presser,
+    presser: Presser,
     row: Row,
     clocks: Sequence[Deadline] | None,
     *,
@@ -191,7 +149,7 @@ async def _new(
     return PanicResult(panic_id, row["id"], OPEN, from_ms(panic.received_ms), created=True, complete=not keyless)
 
 
-async def _tell_contacts(unit: Unit, row: Row, panic_id: uuid.UUID, presser: _Presser) -> bool:
+async def _tell_contacts(unit: Unit, row: Row, panic_id: uuid.UUID, presser: Presser) -> bool:
     """Have her contacts told, once an incident; whether there was somebody to tell."""
     if not presser.known or row["detail"].get("contacts_told") or is_quiet(row["detail"]):
         return False
@@ -202,7 +160,7 @@ async def _tell_contacts(unit: Unit, row: Row, panic_id: uuid.UUID, presser: _Pr
 
 
 def _opening_row(
-    unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser: _Presser, *, keyless: bool, forced: bool
+    unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser: Presser, *, keyless: bool, forced: bool
 ) -> Row:
     person_id = presser.person.get("person_id")
     orders = presser.person.get("orders", ())
@@ -251,7 +209,7 @@ def _opening_row(
 
 
 async def _press_again(
-    unit: Unit, row: Row, panic: PanicIn, panic_id: uuid.UUID, presser: _Presser, *, keyless: bool
+    unit: Unit, row: Row, panic: PanicIn, panic_id: uuid.UUID, presser: Presser, *, keyless: bool
 ) -> None:
     """A press on an open panic: it is more urgent than before, whatever was said of cancelling meanwhile."""
     detail = {name: value for name, value in row["detail"].items() if name not in CANCEL_FIELDS}
@@ -270,20 +228,35 @@ async def _press_again(
     if keyless:
         detail["untold"] = True
     row["detail"] = detail
-    if (place := place_of(panic)) is not None:
-        row["place"], row["fix_age_s"] = place, _fix_age(panic)
-        row["detail"] = {**detail, "place_doubts": place_doubts(panic)}
+    _place_again(row, panic, presser)
     row["do_not_call"] = row["do_not_call"] or _must_not_call(panic, presser)
     row["updated_at"] = unit.now
     if pages and not keyless:
         await tell_again(unit, row, panic_id, "panic_again_dispatcher", {"presses": detail["presses"]})
 
 
-def _must_not_call(panic: PanicIn, presser: _Presser) -> bool:
+def _place_again(row: Row, panic: PanicIn, presser: Presser) -> None:
+    """Where an open incident is, after another press: there, where it says a place. Nobody is sent away from somebody
+    whom nobody knows: a place far from the first is said beside it."""
+    if (place := place_of(panic)) is None:
+        return
+    if presser.is_nobody and row["place"] is not None and not _is_near(row["place"], place):
+        others = [one for one in row["detail"].get("other_places", ()) if not _is_near(one, place)]
+        row["detail"] = {**row["detail"], "other_places": [*others, place][-OTHER_PLACES_MAX:]}
+        return
+    row["place"], row["fix_age_s"] = place, _fix_age(panic)
+    row["detail"] = {**row["detail"], "place_doubts": place_doubts(panic)}
+
+
+def _is_near(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return apart_m((one["lat"], one["lon"]), (other["lat"], other["lon"])) <= ELSEWHERE_M
+
+
+def _must_not_call(panic: PanicIn, presser: Presser) -> bool:
     return panic.mode != "audible" or "deaf" in (presser.person.get("needs") or ())
 
 
-def _panic_values(unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser: _Presser, row: Row) -> dict[str, Any]:
+def _panic_values(unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser: Presser, row: Row) -> dict[str, Any]:
     return {
         "id": panic_id,
         "client_id": panic.client_id,
@@ -306,9 +279,7 @@ def _panic_values(unit: Unit, panic: PanicIn, panic_id: uuid.UUID, presser: _Pre
     }
 
 
-async def _repeat(
-    unit: Unit, panic: PanicIn, known: dict[str, Any], presser: _Presser, *, keyless: bool
-) -> PanicResult:
+async def _repeat(unit: Unit, panic: PanicIn, known: dict[str, Any], presser: Presser, *, keyless: bool) -> PanicResult:
     """The same panic again: what differs becomes a line of the timeline, once."""
     if known["untold"]:
         return await _complete(unit, panic, known, presser, keyless=keyless)
@@ -334,7 +305,7 @@ async def _repeat(
         [(line_id, row["id"], from_ms(panic.received_ms), "panic_again", None, data)],
         {row["id"]: (row["victim_id"], row["agency_id"])},
     )
-    row["place"] = place_of(panic) or row["place"]
+    _place_again(row, panic, presser)
     row["updated_at"] = unit.now
     await incident_store.update_many(unit.connection, [row])
     unit.emit(row["agency_id"], "incident.updated", incident_store.incident_json(row))
@@ -342,7 +313,7 @@ async def _repeat(
 
 
 async def _complete(
-    unit: Unit, panic: PanicIn, known: dict[str, Any], presser: _Presser, *, keyless: bool
+    unit: Unit, panic: PanicIn, known: dict[str, Any], presser: Presser, *, keyless: bool
 ) -> PanicResult:
     """The same panic once there are keys: her words are kept, and whoever is to be told is told, once."""
     row = await incident_store.lock(unit.connection, known["agency_id"], known["incident_id"])

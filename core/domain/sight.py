@@ -51,7 +51,7 @@ SHOWN_M: Final = 100.0
 Place = Mapping[str, Any]
 Box = dict[str, float]
 
-HER_FIELDS: Final = frozenset({"lat", "lon", "accuracy_m", "differs", "place", "victim_place"})
+HER_FIELDS: Final = frozenset({"lat", "lon", "accuracy_m", "differs", "place", "victim_place", "other_places"})
 """Of an incident's detail or a timeline's line: what tells where she is."""
 HIS_FIELD: Final = "aggressor_place"
 DISTRICT: Final = "district"

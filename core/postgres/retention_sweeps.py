@@ -74,7 +74,7 @@ SWEEPS: Final = (
                 "incident_place",
                 (
                     "UPDATE incident SET place = NULL, hazards = '{}', language = NULL,"
-                    " detail = detail - ARRAY['aggressor_place', 'district'] WHERE id = ANY ($1)"
+                    " detail = detail - ARRAY['aggressor_place', 'other_places', 'district'] WHERE id = ANY ($1)"
                 ),
             ),
             (

@@ -20,10 +20,11 @@ ROLES = ("admin", "supervisor", "dispatcher", "officer", "caseworker", "auditor"
 def incident(kind: str, state: str = "open", **more: Any) -> dict[str, Any]:
     place = {"lat": HOME[0], "lon": HOME[1], "accuracy_m": 8.0, "at": "2026-05-01T12:00:00Z"}
     his = {**place, "lat": HIS[0], "lon": HIS[1]}
+    detail = {"aggressor_place": his, "lat": HOME[0], "other_places": [place], "seen": "at_rest"}
     return {
         "id": "i", "type": kind, "family": FAMILY_OF_TYPE[kind], "state": state, "victim_id": "her",
         "aggressor_id": "him", "place": place, "distance_m": 534.7, "p_within": 0.4, "closing_mps": 1.1,
-        "time_to_zone_s": 31.0, "detail": {"aggressor_place": his, "lat": HOME[0], "seen": "at_rest"}, **more,
+        "time_to_zone_s": 31.0, "detail": detail, **more,
     }  # fmt: skip
 
 

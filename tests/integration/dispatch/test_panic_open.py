@@ -125,6 +125,49 @@ async def test_strangers_behind_one_address_are_each_heard_by_the_agency_that_an
     assert {row["agency_id"]: row["detail"]["presses"] for row in rows} == {pair.agency_id: 1, other.agency_id: 2}
 
 
+async def test_a_stranger_far_away_sends_nobody_away_from_the_one_before_her(
+    pair: Any, posts: Any, query: Query
+) -> None:
+    """Two phones of nobody known behind one address: each is somewhere else."""
+    agency_id = pair.agency_id
+
+    async def one(lat: float | None, lon: float | None = 76.9) -> None:
+        async with act(posts.device, utc_now()) as unit:
+            await take_panic(
+                unit,
+                PanicIn(
+                    id=new_id(), client_id=None, received_ms=to_ms(utc_now()), token_digest=None, source="one address",
+                    doubts=["no_token"], agency_id=agency_id, lat=lat, lon=lon if lat is not None else None,
+                ),
+            )  # fmt: skip
+
+    async def places() -> tuple[float, list[float]]:
+        [row] = await query("SELECT place, detail FROM incident")
+        return row["place"]["lat"], [place["lat"] for place in row["detail"].get("other_places", ())]
+
+    await one(None)
+    await one(43.2000)
+    assert await places() == (43.2, []), "a place where there was none"
+    await one(43.2500)
+    assert await places() == (43.2, [43.25])
+    await one(43.2040)
+    assert await places() == (43.204, [43.25]), "who moves on is followed"
+    await one(43.2540)
+    await one(43.3000)
+    await one(None)
+    assert await places() == (43.204, [43.254, 43.3])
+    lines = await query("SELECT data->>'lat' AS lat FROM timeline WHERE kind = 'panic' ORDER BY ordinal")
+    assert [line["lat"] for line in lines] == [None, "43.2", "43.25", "43.204", "43.254", "43.3", None]
+
+
+async def test_a_known_woman_s_own_press_moves_her_incident_however_far(api: Any, pair: Any, query: Query) -> None:
+    async with api.client(pair.phone_token) as phone:
+        await press(phone, lat=43.2, lon=76.9)
+        await press(phone, lat=44.2, lon=76.9)
+    [row] = await query("SELECT place, detail FROM incident")
+    assert (row["place"]["lat"], "other_places" in row["detail"]) == (44.2, False)
+
+
 async def test_no_rate_limit_answers_a_panic_or_a_timer(api: Any, pair: Any) -> None:
     async with api.client(new_token("qd")) as stranger:
         answers = await asyncio.gather(
