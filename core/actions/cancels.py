@@ -83,7 +83,8 @@ async def take_cancel(
             await _write(unit, row, wish, (line_id, "wrong_pin", {}), "panic.cancel_wrong_pin")
             return False
         verdict = Verdict.UNVERIFIED
-    await store.ask_cancel(unit.connection, known["id"], unit.now)
+    # When she asked, not when it was read: her phone has shown it as cancelled since, and nothing done meanwhile.
+    await store.ask_cancel(unit.connection, known["id"], max(from_ms(wish.received_ms), known["received_at"]))
     if verdict is Verdict.DURESS:
         await _duress(unit, row, wish, holder, cause, line_id, why, keyless=keyless)
     elif not (row["detail"].get("duress") or (cancelled and verdict is Verdict.UNVERIFIED)):

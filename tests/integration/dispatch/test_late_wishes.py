@@ -42,3 +42,31 @@ async def test_a_press_before_the_pin_was_read_is_not_cancelled_by_it(
     assert (is_quiet(row["detail"]), row["do_not_call"]) == (quiet, True)
     [line] = await query("SELECT data FROM timeline WHERE kind = 'cancel_asked'")
     assert line["data"]["pin"] == read
+
+
+@pytest.mark.parametrize("pin", [PIN, DURESS_PIN, ""])
+async def test_what_is_done_before_a_wish_is_read_is_hidden_from_her_phone_from_the_asking_on(
+    api: Any, pair: Any, query: Query, monkeypatch: pytest.MonkeyPatch, pin: str
+) -> None:
+    """It has been told "cancelled" all the while."""
+    monkeypatch.setattr(even_time, "STEP_S", 0.01)
+    await api.context.registry.refresh()
+    rows = api.context.panic_desk._rows
+    async with (
+        api.client(pair.phone_token) as phone,
+        api.client(api.token(pair.agency_id, pair.users["dispatcher"])) as desk,
+    ):
+        assert (await phone.put("/v1/me/pins", json={"pin": PIN, "duress_pin": DURESS_PIN})).status_code == 204
+        pressed = (await phone.post("/v1/panic", json={"id": str(uuid.uuid4())})).json()
+        asked_ms = to_ms(utc_now())
+        await desk.get(f"/v1/incidents/{pressed['incident_id']}")
+        await desk.post(f"/v1/incidents/{pressed['incident_id']}/acknowledge", json={"version": 1})
+        monkeypatch.setattr(rows, "clock", lambda: from_ms(asked_ms + 60_000))
+        wish = CancelIn(
+            id=uuid.uuid4(), panic_id=pressed["panic_id"], device_id=pair.phone_id, received_ms=asked_ms, pin=pin
+        )
+        assert await rows.commit_cancel(wish, lambda: True) is True
+        assert (await phone.get("/v1/me/audit")).json()["items"] == []
+        assert (await phone.get(f"/v1/panic/{pressed['panic_id']}")).json()["acknowledged_at"] is None
+    [row] = await query("SELECT cancel_asked_at, received_at FROM panic WHERE NOT unshown")
+    assert row["cancel_asked_at"] == max(from_ms(asked_ms), row["received_at"])
