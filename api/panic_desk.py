@@ -24,7 +24,7 @@ from api.ingest.presses import Presses
 from api.journal_keeper import JournalKeeper
 from api.live.provisional import provisional_panic
 from api.panic_drain import Draining, PanicDrain
-from api.panic_index import PanicIndex, Record
+from api.panic_index import PanicIndex, Record, as_answered, wish_for
 from api.panic_outage import PanicOutage
 from api.panic_records import PanicAnswer, PanicRecords
 from api.panic_rows import POSTGRES_WAIT_S, PanicRows
@@ -75,8 +75,11 @@ class PanicDesk:
         index: int = 0,
         outage: PanicOutage | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        wait_s: tuple[float, float] = (POSTGRES_WAIT_S, CANCEL_WAIT_S),
     ) -> None:
-        """Without `outage` nobody is told by the routes last known."""
+        """Without `outage` nobody is told by the routes last known. `wait_s`: how long PostgreSQL may take for a panic,
+        and for judging a wish to cancel."""
+        self._wait_s, self._cancel_wait_s = wait_s
         self.registry = registry
         self.clock = clock
         directory = settings.data_dir / "journal"
@@ -100,6 +103,8 @@ class PanicDesk:
         self._tail = tail
         self._late: dict[asyncio.Task[Any], _Late] = {}
         self._cancelling = 0
+        self._unanswered: set[uuid.UUID | None] = set()
+        """Wishes to cancel whose device was told nothing yet."""
         self._presses = Presses(client)
         self._notes: list[tuple[bytes, asyncio.Future[None]]] = []
         self._noting: asyncio.Task[None] | None = None
@@ -115,7 +120,7 @@ class PanicDesk:
         payload = await self._records.seal(panic)
         self._presses.note(panic, self.registry)
         writing = asyncio.ensure_future(self._journal.append(payload, panic))
-        result = await self._within_a_second(self._rows.commit(panic), _Late(writing, panic.id))
+        result = await self._within_a_second(self._rows.commit(panic), _Late(writing, panic.id), self._wait_s)
         if result is not None:
             PANICS.labels("postgres").inc()
             if not result.complete:
@@ -137,6 +142,13 @@ class PanicDesk:
 
         What cannot be checked in time is answered as cancelled, and judged when it can be.
         """
+        self._unanswered.add(wish.id)
+        try:
+            return await self._cancel(wish)
+        finally:
+            self._unanswered.discard(wish.id)
+
+    async def _cancel(self, wish: CancelIn) -> bool:
         payload = await self._records.seal(wish)
         answered = False
         waits = await self._waits(wish)
@@ -155,7 +167,7 @@ class PanicDesk:
             work = self._rows.commit_cancel(wish, lambda: answered)
             written: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
             written.set_result(place)
-            result = await self._within_a_second(work, _Late(written, None), CANCEL_WAIT_S)
+            result = await self._within_a_second(work, _Late(written, None), self._cancel_wait_s)
         finally:
             self._cancelling -= 1
         if result is None:
@@ -175,7 +187,7 @@ class PanicDesk:
         except Exception:  # PostgreSQL is away or unwilling: the drain judges it
             return True
 
-    async def _within_a_second(self, work: Awaitable[Any], late: _Late, wait_s: float = POSTGRES_WAIT_S) -> Any:
+    async def _within_a_second(self, work: Awaitable[Any], late: _Late, wait_s: float) -> Any:
         """The work's result, or None when PostgreSQL is away, slow or unwilling; late work goes on and settles."""
         if len(self._late) >= LATE_BOUND:
             assert asyncio.iscoroutine(work)
@@ -256,6 +268,7 @@ class PanicDesk:
     async def find(self, client_id: str, device_id: uuid.UUID) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
         """A device's panic and who was told of it; None when PostgreSQL knows none. One that is yet to be cancelled is
         told as its device was: as cancelled. Raises StoreUnavailable."""
+        answered = self.answered(device_id)
         try:
             found = await self._rows.find(client_id, device_id)
         except StoreUnavailable:
@@ -265,10 +278,13 @@ class PanicDesk:
             await self._draining.look()
             return None
         panic, told = found
-        wish = self._index.wish((str(panic["id"]), client_id), device_id)
-        if wish is not None and panic["cancel_asked_at"] is None:
-            panic["cancel_asked_at"] = from_ms(wish.received_ms)
+        as_answered(panic, (*answered, *self.answered(device_id)))
         return panic, told
+
+    def answered(self, device_id: uuid.UUID | None) -> list[CancelIn]:
+        """A device's wishes to cancel that were answered as cancelled, and wait to be judged. To be asked before a row
+        is read, and after: one may be judged in between, and another come."""
+        return [wish for wish in self._index.wishes(device_id) if wish.id not in self._unanswered]
 
     def waiting(self, client_id: str, device_id: uuid.UUID) -> PanicIn | None:
         """A device's panic that waits for PostgreSQL: here, or in Redis as this process last saw it."""
@@ -276,7 +292,7 @@ class PanicDesk:
 
     def cancels_waiting(self, panic: PanicIn) -> bool:
         """Whether a wish to cancel this panic waits beside it."""
-        return self._index.wish((str(panic.id), panic.client_id), panic.device_id) is not None
+        return wish_for(self.answered(panic.device_id), (str(panic.id), panic.client_id)) is not None
 
     # life and drain ---------------------------------------------------------------------------------------------
 

@@ -35,6 +35,8 @@ from infra.server import HttpServer, bind
 
 SHARDS = 4
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
+PATIENT_S = 30.0
+"""What PostgreSQL may take in these tests before it counts as away: a loaded machine is no outage."""
 _numbers = itertools.count(1)
 
 
@@ -216,13 +218,15 @@ class Api:
 
 
 @contextlib.asynccontextmanager
-async def serve_api(settings: Settings, posts: Any, client: Any) -> AsyncIterator[Api]:
+async def serve_api(
+    settings: Settings, posts: Any, client: Any, wait_s: tuple[float, float] = (PATIENT_S, PATIENT_S)
+) -> AsyncIterator[Api]:
     """A real API on a free port: registry, feed, panic desk and server."""
     database = posts.device
     registry = Registry(database, utc_now)
     tail = FeedTail(settings, database, client, utc_now)
-    own_news = OwnNews(database, registry, utc_now)
-    desk = PanicDesk(settings, database, client, registry, tail, utc_now)
+    desk = PanicDesk(settings, database, client, registry, tail, utc_now, wait_s=wait_s)
+    own_news = OwnNews(database, registry, utc_now, desk.answered)
     context = ApiContext(
         settings=settings, database=posts.api, device_database=database, redis=client, clock=utc_now,
         registry=registry, tail=tail,
@@ -242,7 +246,7 @@ async def serve_api(settings: Settings, posts: Any, client: Any) -> AsyncIterato
 @pytest.fixture
 def serve(posts_at: Callable[[str], Any]) -> Callable[..., Any]:
     """Serves an API on stores of the test's choice."""
-    return lambda settings, database, client: serve_api(settings, posts_at(database.url), client)
+    return lambda settings, database, client, **more: serve_api(settings, posts_at(database.url), client, **more)
 
 
 @pytest.fixture

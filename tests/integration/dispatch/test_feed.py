@@ -277,3 +277,20 @@ async def test_an_action_that_fails_tells_nobody(pair: Any, database: Any, query
 
 async def test_a_board_of_no_events_has_a_cursor_to_go_on_from(pair: Any, database: Any) -> None:
     assert (await board.load(database, Scope(pair.agency_id, pair.users["dispatcher"], "dispatcher"))).cursor == 0
+
+
+async def test_before_anybody_knows_whether_it_may_be_shown_nothing_that_is_kept_is_fed(
+    api: Any, pair: Any, database: Any, redis_client: Any
+) -> None:
+    """PostgreSQL is back, and the ledger gate looks within its second."""
+    tail, scope = api.context.tail, Scope(pair.agency_id, pair.users["dispatcher"], "dispatcher")
+    tail.may_read = lambda: False
+    subscription = tail.subscribe(scope, 0)
+    await emit(database, pair.agency_id, "kept")
+    await tail._look([pair.agency_id])
+    await tail._send_positions()
+    assert (subscription.waiting, subscription.placed, tail.health) == (0, False, {"postgres": "up", "redis": "up"})
+    tail.may_read = lambda: True
+    frame = json.loads(await asyncio.wait_for(subscription.next(), 10))
+    assert frame["data"]["name"] == "kept"
+    tail.unsubscribe(subscription)

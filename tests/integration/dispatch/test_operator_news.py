@@ -16,6 +16,7 @@ from core.domain.delivery import Delivery
 from core.domain.told import Posted
 from core.errors import Misconfigured
 from core.postgres.database import Database
+from core.redis import keys, outages
 from core.redis.client import connect
 from notifier.templates.render import render
 
@@ -125,6 +126,66 @@ async def test_with_redis_away_the_first_process_of_a_machine_tells(clocks: Any)
     await at(30)
     assert [one[0] for one in await told(post)] == ["outage_over_operator"] * 2
     await away.aclose()
+
+
+async def test_where_the_process_that_tells_dies_before_a_message_is_taken_another_tells(redis_client: Any) -> None:
+    since = utc_now()
+    refusing, post = Post(), Post()
+    refusing.send = never  # type: ignore[method-assign]
+    first, second = (
+        OperatorNews(ROUTES, "ru", one, redis_client, utc_now, index) for index, one in enumerate((refusing, post))
+    )
+    assert await first.began("database", since) is True
+    assert await second.began("database", since) is False, "the first is at it"
+    assert 0 < await redis_client.ttl(keys.outage_told("database")) <= outages.CLAIMED_S
+    await first.close()
+    await redis_client.delete(keys.outage_told("database"))  # as it is gone once its time is over
+    assert await second.began("database", since) is True
+    assert {one[0] for one in await told(post)} == {"outage_operator"}
+    async with asyncio.timeout(WAIT_S):
+        while await redis_client.get(keys.outage_told("database")) != outages.TOLD:
+            await asyncio.sleep(0.01)
+    assert await redis_client.ttl(keys.outage_told("database")) > outages.CLAIMED_S
+    third = OperatorNews(ROUTES, "ru", Post(), redis_client, utc_now, 2)
+    assert await third.began("database", since) is True, "it was told"
+    await second.over("database", since)
+    assert {one[0] for one in await told(post)} == {"outage_over_operator"}
+    await second.close()
+
+
+async def test_a_claim_is_kept_while_its_process_tries_and_asked_for_again_while_the_outage_lasts(
+    redis_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outages, "CLAIMED_S", 1)
+    refusing, post, dog, moment = Post(), Post(), Dog(), [utc_now()]
+    refusing.send = never  # type: ignore[method-assign]
+    away = Database("postgresql:///none?host=/nowhere", size=1)
+    news = [OperatorNews(ROUTES, "ru", one, redis_client, utc_now, n) for n, one in enumerate((refusing, post))]
+    clocks = [OutageClock(away, dog, lambda: moment[0], news=one) for one in news]  # type: ignore[arg-type]
+    dog.parts = ("postgres",)
+    for _ in range(2):
+        for clock in clocks:
+            await clock.step()
+        moment[0] += timedelta(seconds=40)
+    key = keys.outage_told("database")
+    assert await redis_client.get(key) == outages.CLAIMED
+    await redis_client.expire(key, 100)
+    async with asyncio.timeout(WAIT_S):
+        while await redis_client.ttl(key) > 1:  # kept: its time is set anew
+            await asyncio.sleep(0.01)
+    await clocks[1].step()
+    assert post.attempts == []
+    await clocks[0].close()
+    await redis_client.delete(key)
+    await clocks[1].step()
+    assert {one[0] for one in await told(post)} == {"outage_operator"}
+    await clocks[1].close()
+
+
+async def never(*_: object) -> Posted:
+    """A provider that does not answer."""
+    await asyncio.Event().wait()
+    raise AssertionError
 
 
 def test_where_to_is_read_and_what_cannot_be_used_is_said() -> None:

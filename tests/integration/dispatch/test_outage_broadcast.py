@@ -68,6 +68,9 @@ async def test_every_agency_is_told_once_and_acknowledges(
     async with api.client(api.token(pair.agency_id, pair.users["dispatcher"])) as desk:
         for _ in range(2):
             assert (await desk.post(f"/v1/outages/{row['id']}/acknowledge")).status_code == 204
+        (own,) = (await desk.get("/v1/outages")).json()["items"]
+        assert own["acknowledged_by"] == str(pair.users["dispatcher"])
+        assert own["acknowledged_by_name"]
     async with api.client(api.token(other_id, others["supervisor"], "supervisor")) as other:
         (shown,) = (await other.get("/v1/outages")).json()["items"]
         assert [heard["agency"].split()[0] for heard in shown["heard"]] == ["Agency"]

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import websockets
 
+from api import even_time, panic_desk
+from api.cancel_turns import CancelTurns
 from api.live import own_news
 from core.actions.incidents import apply_transitions
 from core.actions.unit_of_work import act
@@ -63,6 +65,58 @@ async def test_her_device_hears_what_becomes_of_her_panic(api: Any, pair: Any) -
         async with api.own_news(None) as again:
             await again.send(json.dumps({"token": pair.phone_token}))
             assert (await news(again, "panic"))["state"] == "dispatched"
+
+
+async def test_a_wish_to_cancel_that_was_answered_shows_on_every_road_before_it_is_judged(
+    api: Any, pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def not_yet(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr(even_time, "STEP_S", 0.01)
+    monkeypatch.setattr(panic_desk, "CANCEL_BOUND", 0)
+    monkeypatch.setattr(CancelTurns, "judge", not_yet)
+    desk_token = api.token(pair.agency_id, pair.users["dispatcher"])
+    async with (
+        api.client(pair.phone_token) as phone, api.client(desk_token) as desk, api.own_news(pair.phone_token) as socket,
+    ):  # fmt: skip
+        pressed = (await phone.post("/v1/panic", json={"id": str(uuid.uuid4())})).json()
+        assert (await news(socket, "panic"))["state"] == "open"
+        answer = await phone.post(f"/v1/panic/{pressed['panic_id']}/cancel", json={"pin": "2580"})
+        assert answer.json() == {"state": "cancelled"}
+        assert (await news(socket, "panic"))["state"] == "cancelled"
+        path = f"/v1/incidents/{pressed['incident_id']}/acknowledge"
+        assert (await desk.post(path, json={"version": 1})).status_code == 200
+        async with api.own_news(pair.phone_token) as again:
+            told = await news(again, "panic")
+        assert told == (await phone.get(f"/v1/panic/{pressed['panic_id']}")).json()
+        assert (told["state"], told["acknowledged_at"]) == ("cancelled", None)
+
+
+async def test_a_wish_to_cancel_that_was_not_answered_yet_shows_nowhere(
+    api: Any, pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be a wrong PIN, and be told so."""
+    monkeypatch.setattr(even_time, "STEP_S", 0.01)
+    rows = api.context.panic_desk._rows
+    plain, entered, read = rows.commit_cancel, asyncio.Event(), asyncio.Event()
+
+    async def slowly(*arguments: Any) -> Any:
+        entered.set()
+        await read.wait()
+        return await plain(*arguments)
+
+    async with api.client(pair.phone_token) as phone, api.client(pair.phone_token) as other:
+        assert (await phone.put("/v1/me/pins", json={"pin": "2580", "duress_pin": "911911"})).status_code == 204
+        panic_id = (await phone.post("/v1/panic", json={"id": str(uuid.uuid4())})).json()["panic_id"]
+        monkeypatch.setattr(rows, "commit_cancel", slowly)
+        asking = asyncio.create_task(phone.post(f"/v1/panic/{panic_id}/cancel", json={"pin": "7777"}))
+        await asyncio.wait_for(entered.wait(), 10)
+        assert (await other.get(f"/v1/panic/{panic_id}")).json()["state"] == "open"
+        async with api.own_news(pair.phone_token) as socket:
+            assert (await news(socket, "panic"))["state"] == "open"
+        read.set()
+        assert (await asking).status_code == 403
 
 
 async def test_who_wears_the_device_next_hears_nothing_of_who_pressed_on_it_before(
@@ -179,3 +233,17 @@ async def test_with_postgresql_away_she_is_told_so_and_then_how_it_is(
         assert await news(socket, "protection") == {"status": "degraded", "reasons": ["service_degraded"]}
         await gate.open()
         assert (await news(socket, "protection"))["status"] == "unprotected"
+
+
+async def test_before_anybody_knows_whether_it_may_be_shown_she_is_told_that_it_cannot_be_known(
+    api: Any, pair: Any
+) -> None:
+    api.context.own_news._may_read = lambda: False
+    async with api.client(pair.phone_token) as phone, api.own_news(pair.phone_token) as socket:
+        panic_id = (await phone.post("/v1/panic", json={"id": str(uuid.uuid4())})).json()["panic_id"]
+        frame = json.loads(await socket.recv())
+        while frame["kind"] == "keepalive":
+            frame = json.loads(await socket.recv())
+        assert frame["data"] == {"status": "degraded", "reasons": ["service_degraded"]}
+        api.context.own_news._may_read = lambda: True
+        assert (await news(socket, "panic"))["panic_id"] == panic_id

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from api.panic_desk import PanicDesk
+from api.panic_desk import CANCEL_WAIT_S, POSTGRES_WAIT_S, PanicDesk
 from api.panic_journal import PanicJournal
 from core.clock import now_ms, utc_now
 from core.domain import panic as panic_domain
@@ -74,11 +74,14 @@ async def test_with_postgresql_gone_a_panic_is_shown_and_follows_once(
 
 
 async def test_with_postgresql_not_answering_a_panic_is_answered_in_time(
-    gated_api: Any, gate: Any, pair: Any, query: Query
+    settings: Any, gated_database: Any, redis_client: Any, serve: Any, gate: Any, pair: Any, query: Query
 ) -> None:
     panic_id = str(uuid.uuid4())
-    async with gated_api.client(pair.phone_token) as phone:
-        assert (await phone.post("/v1/panic", json={"id": str(uuid.uuid4())})).json()["incident_id"]
+    async with (
+        serve(settings, gated_database, redis_client, wait_s=(POSTGRES_WAIT_S, CANCEL_WAIT_S)) as served,
+        served.client(pair.phone_token) as phone,
+    ):
+        assert (await phone.post("/v1/panic", json={"id": str(uuid.uuid4())})).status_code == 201
         gate.hold()
         started = time.monotonic()
         answer = await phone.post("/v1/panic", json={"id": panic_id})
