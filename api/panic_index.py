@@ -9,8 +9,9 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
+from core.clock import from_ms
 from core.domain.panic import CancelIn, PanicIn
 from core.domain.told import ToldIn
 
@@ -71,11 +72,9 @@ class PanicIndex:
         """Whether a device's panic waits in this process's own journal."""
         return any(isinstance(place, int) for place in self._panics.get((device_id, name.lower()), {}))
 
-    def wish(self, names: Iterable[str | None], device_id: uuid.UUID | None) -> CancelIn | None:
-        """The first wish that waits to cancel a device's panic, known by any of these names."""
-        wanted = {name.lower() for name in names if name}
-        waiting = self._wishes.get(device_id, {}) if device_id is not None else {}
-        return next((wish for wish in waiting.values() if wish.panic_id.lower() in wanted), None)
+    def wishes(self, device_id: uuid.UUID | None) -> list[CancelIn]:
+        """A device's wishes to cancel that wait, as they came."""
+        return list(self._wishes.get(device_id, {}).values()) if device_id is not None else []
 
     def cancelling(self) -> frozenset[uuid.UUID]:
         """Devices of which a wish to cancel waits."""
@@ -96,6 +95,18 @@ class PanicIndex:
             equal[wish.panic_id, wish.pin] += 1
             (gone if equal[wish.panic_id, wish.pin] > EQUAL_CANCELS_MAX else kept).append(place)
         return gone + kept[CANCELS_MAX:]
+
+
+def wish_for(wishes: Iterable[CancelIn], names: Iterable[str | None]) -> CancelIn | None:
+    """The first of these wishes that is to cancel a panic known by any of these names."""
+    wanted = {name.lower() for name in names if name}
+    return next((wish for wish in wishes if wish.panic_id.lower() in wanted), None)
+
+
+def as_answered(panic: dict[str, Any], wishes: Iterable[CancelIn]) -> None:
+    """Have a panic's row say what its device was told: cancelled, where one of these wishes is to cancel it."""
+    if panic["cancel_asked_at"] is None and (wish := wish_for(wishes, (str(panic["id"]), panic["client_id"]))):
+        panic["cancel_asked_at"] = from_ms(wish.received_ms)
 
 
 def _keys(panic: PanicIn) -> set[tuple[uuid.UUID, str]]:

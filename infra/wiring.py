@@ -195,11 +195,11 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     asked = AskedIntervals(settings, part.redis, device_database, utc_now)
     waiting = DeviceCommands(device_database, utc_now)
     tail = FeedTail(settings, device_database, part.redis, utc_now)
-    own_news = OwnNews(device_database, registry, utc_now)
     known = LastKnown(settings, device_database, utc_now, index)
     post = _direct_post(settings)
     outage = PanicOutage(known, post, utc_now)
     desk = PanicDesk(settings, device_database, part.redis, registry, tail, utc_now, index, outage)
+    own_news = OwnNews(device_database, registry, utc_now, desk.answered)
     context = ApiContext(
         settings=settings,
         database=part.database,

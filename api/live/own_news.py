@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
@@ -25,7 +25,9 @@ from api.ingest.registry import DeviceIdentity, Registry
 from api.live.frames import passing_frame
 from api.live.own_view import SERVICE_DEGRADED, UNFITTED, judge, panic_json
 from api.live.subscription import Subscription
+from api.panic_index import as_answered
 from core.clock import Clock
+from core.domain.panic import CancelIn
 from core.errors import StoreUnavailable
 from core.postgres import devices, feed, panics
 from core.postgres.database import Database
@@ -67,8 +69,16 @@ class OwnNews(Service):
 
     name = "own-news"
 
-    def __init__(self, database: Database, registry: Registry, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        registry: Registry,
+        clock: Clock,
+        answered: Callable[[uuid.UUID], list[CancelIn]] = lambda _: [],
+    ) -> None:
+        """`answered`: a device's wishes to cancel that it was told of as cancelled, and nobody has judged yet."""
         super().__init__()
+        self._answered = answered
         self._database = database
         self._registry = registry
         self._clock = clock
@@ -149,12 +159,14 @@ class OwnNews(Service):
         return before or self._moved
 
     async def _tell_panics(self, connection: Any, wearers: Sequence[Wearer]) -> None:
+        answered = {device.id: self._answered(device.id) for _, device in wearers}
         found = await panics.recent_of_devices(
             connection, [device.id for _, device in wearers], self._clock() - SHOWN, PANICS_A_DEVICE
         )
         told = await panics.told_of(connection, list({row["incident_id"] for row in found})) if found else {}
         by_device: dict[uuid.UUID, list[dict[str, Any]]] = {}
         for row in found:
+            as_answered(row, (*answered[row["device_id"]], *self._answered(row["device_id"])))
             by_device.setdefault(row["device_id"], []).append(panic_json(row, told.get(row["incident_id"], [])))
         for listener, device in wearers:
             before, listener.panics = listener.panics, {}

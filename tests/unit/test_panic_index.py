@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from api.panic_index import CANCELS_MAX, EQUAL_CANCELS_MAX, PanicIndex, Record, in_turn
+from api.panic_index import CANCELS_MAX, EQUAL_CANCELS_MAX, PanicIndex, Record, in_turn, wish_for
 from core.domain.panic import CancelIn, PanicIn
 
 HERS, OTHER = uuid.UUID(int=1), uuid.UUID(int=2)
@@ -41,8 +41,8 @@ def test_a_panic_is_known_by_either_name_of_its_own_device_until_nothing_of_it_w
 def test_a_wish_is_known_by_its_panic_and_its_device() -> None:
     index, panic, asked = PanicIndex(), press(client_id="Button-7"), wish("button-7")
     index.note(8, asked)
-    assert index.wish((str(panic.id), panic.client_id), HERS) is asked
-    assert index.wish((str(panic.id), None), HERS) is None
+    assert wish_for(index.wishes(HERS), (str(panic.id), panic.client_id)) is asked
+    assert wish_for(index.wishes(HERS), (str(panic.id), None)) is None
     assert index.cancelling() == {HERS}
     assert index.is_cancelling(panic)
     assert not index.is_cancelling(press(OTHER))
