@@ -67,6 +67,10 @@ class LedgerGate(Service):
         self._clock = clock
         self._said = ""
 
+    def is_open(self) -> bool:
+        """Whether anything may be read for anybody to see."""
+        return self.state is State.OPEN
+
     async def open(self) -> None:
         try:
             async with asyncio.timeout(FIRST_LOOK_S):

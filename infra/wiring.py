@@ -194,12 +194,14 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     appender = Appender(settings, part.redis, utc_now, road="http")
     asked = AskedIntervals(settings, part.redis, device_database, utc_now)
     waiting = DeviceCommands(device_database, utc_now)
+    gate = LedgerGate(settings, device_database, part.redis, utc_now)
     tail = FeedTail(settings, device_database, part.redis, utc_now)
+    tail.may_read = gate.is_open
     known = LastKnown(settings, device_database, utc_now, index)
     post = _direct_post(settings)
     outage = PanicOutage(known, post, utc_now)
     desk = PanicDesk(settings, device_database, part.redis, registry, tail, utc_now, index, outage)
-    own_news = OwnNews(device_database, registry, utc_now, desk.answered)
+    own_news = OwnNews(device_database, registry, utc_now, desk.answered, gate.is_open)
     context = ApiContext(
         settings=settings,
         database=part.database,
@@ -213,7 +215,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
         tail=tail,
         own_news=own_news,
         panic_desk=desk,
-        ledger_gate=LedgerGate(settings, device_database, part.redis, utc_now),
+        ledger_gate=gate,
         self_drill=SelfDrill(settings, device_database, tail, utc_now),
     )
     tls = server_context(settings)
@@ -244,7 +246,7 @@ def _build_api(part: Part, settings: Settings, index: int) -> None:
     news = OperatorNews(_operator_routes(settings), settings.operator_language, post, part.redis, utc_now, index)
     part.services.append(OutageClock(device_database, context.watchdog, utc_now, news=news))
     part.services.append(SheetKeeper(settings, device_database, utc_now, index))
-    part.services.insert(0, context.ledger_gate)
+    part.services.insert(0, gate)
     part.services.insert(part.services.index(registry) + 1, known)
 
 

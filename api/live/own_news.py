@@ -75,9 +75,12 @@ class OwnNews(Service):
         registry: Registry,
         clock: Clock,
         answered: Callable[[uuid.UUID], list[CancelIn]] = lambda _: [],
+        may_read: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`answered`: a device's wishes to cancel that it was told of as cancelled, and nobody has judged yet."""
+        """`answered`: a device's wishes to cancel that it was told of as cancelled, and nobody has judged yet;
+        `may_read`: whether what is kept may be shown yet (`api.ledger_gate`)."""
         super().__init__()
+        self._may_read = may_read
         self._answered = answered
         self._database = database
         self._registry = registry
@@ -124,6 +127,8 @@ class OwnNews(Service):
         if full:
             self._next_full = now_s + PROTECTION_S
         try:
+            if not self._may_read():
+                raise StoreUnavailable("Nobody knows yet whether what is kept may be shown.")
             async with self._database.connection() as connection:
                 moved = await self._has_moved(connection)
                 for part in _parts([one for one in wearers if full or moved or not one[0].greeted]):

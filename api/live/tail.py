@@ -14,7 +14,7 @@ import asyncio
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -61,6 +61,8 @@ class FeedTail(Service):
 
     def __init__(self, settings: Settings, database: Database, client: Client, clock: Clock) -> None:
         super().__init__()
+        self.may_read: Callable[[], bool] = lambda: True
+        """Whether what is kept may be shown yet (`api.ledger_gate`); what is provisional is shown anyway."""
         self._settings = settings
         self._database = database.another(
             size=POOL_SIZE, application="qorgan-feed", command_timeout_s=COMMAND_TIMEOUT_S
@@ -208,18 +210,18 @@ class FeedTail(Service):
             if self._everything_due or time.monotonic() - everything_at >= POLL_S:
                 self._everything_due, everything_at = False, time.monotonic()
                 # Those with news first: an alarm does not wait for other agencies' pages.
-                await self._look([*due, *(one for one in self._subscriptions if one not in due)], probe=True)
+                await self._look([*due, *(one for one in self._subscriptions if one not in due)])
             elif due:
                 await self._look(due)
 
-    async def _look(self, agency_ids: Iterable[uuid.UUID], *, probe: bool = False) -> None:
+    async def _look(self, agency_ids: Iterable[uuid.UUID]) -> None:
         """Read what is new for these agencies; notices PostgreSQL going and coming back.
 
-        `probe`: ask something also where nobody watches. One whose read fails keeps no other from theirs.
+        It asks something also where nobody watches, or may. One whose read fails keeps no other from theirs.
         """
-        agency_ids = sorted(agency_ids, key=self._failing.__contains__)  # what fails comes last
+        agency_ids = sorted(agency_ids, key=self._failing.__contains__) if self.may_read() else []  # what fails is last
         try:
-            if probe and not agency_ids:
+            if not agency_ids:
                 await self._probe()
             for agency_id in agency_ids:
                 await self._read_one(agency_id)
@@ -334,9 +336,9 @@ class FeedTail(Service):
     async def _send_positions(self) -> None:
         try:
             async with asyncio.timeout(REDIS_WAIT_S):
-                if not self._subscriptions:
+                if not self._subscriptions or not self.may_read():
                     await self._client.ping()
-                for agency_id, found in list(self._subscriptions.items()):
+                for agency_id, found in list(self._subscriptions.items()) if self.may_read() else ():
                     await self._send_positions_of(agency_id, found)
         except (RedisError, TimeoutError, StoreUnavailable, *AWAY):
             self._set_health("redis", "away")

@@ -233,3 +233,17 @@ async def test_with_postgresql_away_she_is_told_so_and_then_how_it_is(
         assert await news(socket, "protection") == {"status": "degraded", "reasons": ["service_degraded"]}
         await gate.open()
         assert (await news(socket, "protection"))["status"] == "unprotected"
+
+
+async def test_before_anybody_knows_whether_it_may_be_shown_she_is_told_that_it_cannot_be_known(
+    api: Any, pair: Any
+) -> None:
+    api.context.own_news._may_read = lambda: False
+    async with api.client(pair.phone_token) as phone, api.own_news(pair.phone_token) as socket:
+        panic_id = (await phone.post("/v1/panic", json={"id": str(uuid.uuid4())})).json()["panic_id"]
+        frame = json.loads(await socket.recv())
+        while frame["kind"] == "keepalive":
+            frame = json.loads(await socket.recv())
+        assert frame["data"] == {"status": "degraded", "reasons": ["service_degraded"]}
+        api.context.own_news._may_read = lambda: True
+        assert (await news(socket, "panic"))["panic_id"] == panic_id
