@@ -1,18 +1,20 @@
 """Has whoever runs the installation told that a part of it is missing, and that it is back; without PostgreSQL.
 
 Where to is a setting (`QORGAN_OPERATOR`), as no row can be read then; how is the notifier's channels (`Post`). Of
-several processes that see the same one tells: whoever is first to say so in Redis. With Redis away each machine's first
-does. Nothing of anybody is in it, but which part it is and since when.
+several processes that see the same one tells: whoever claims it first in Redis, and another where that one dies before
+a message is taken. With Redis away each machine's first does. Nothing of anybody is in it, but which part it is and
+since when.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -27,6 +29,8 @@ from core.redis import outages
 from core.redis.client import Client
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 CHANNELS: Final = ("email", "sms", "apprise", "log")
 """Ways that need an address alone."""
@@ -69,17 +73,38 @@ class OperatorNews:
         self._client = client
         self._clock = clock
         self._index = index
-        self._sending: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Task[Any]] = set()
         self._alone: set[str] = set()
         """Parts that this process told of while the others could not be asked: it tells the end of it, too."""
 
-    async def began(self, what: str, since: datetime) -> None:
-        """A part is missing since then. Returns at once."""
-        await self._tell(BEGAN, what, since)
+    async def began(self, what: str, since: datetime) -> bool:
+        """A part is missing since then. Returns at once; False: another process is telling it, ask again."""
+        if not self._routes:
+            return True
+        try:
+            async with asyncio.timeout(REDIS_WAIT_S):
+                whose = await outages.claim(self._client, what)
+        except Exception:  # Redis is away: the others cannot be asked
+            if self._index == 0:
+                self._alone.add(what)
+                self._tell(BEGAN, what, since)
+            return True
+        if whose is outages.Whose.OURS:
+            self._start(self._keep(what, self._tell(BEGAN, what, since)), what)
+        return whose is not outages.Whose.ANOTHER
 
     async def over(self, what: str, since: datetime) -> None:
         """The part that was missing since then is back. Returns at once."""
-        await self._tell(OVER, what, since)
+        if not self._routes:
+            return
+        alone, self._alone = what in self._alone, self._alone - {what}
+        try:
+            async with asyncio.timeout(REDIS_WAIT_S):
+                first = await outages.ended(self._client, what)
+        except Exception:  # Redis is away: who told of it alone says so
+            first = False
+        if first or alone:
+            self._tell(OVER, what, since)
 
     async def close(self) -> None:
         """Give up what is under way; a second call does nothing."""
@@ -87,9 +112,8 @@ class OperatorNews:
             task.cancel()
         await asyncio.gather(*self._sending, return_exceptions=True)
 
-    async def _tell(self, template: str, what: str, since: datetime) -> None:
-        if not self._routes or not await self._is_ours(template, what):
-            return
+    def _tell(self, template: str, what: str, since: datetime) -> list[asyncio.Task[bool]]:
+        sending = []
         for number, route in enumerate(self._routes):
             delivery = Delivery(
                 agency_id=SELF_AGENCY, incident_id=None, cause=derived_id(template, what, rfc3339(since)),
@@ -97,35 +121,37 @@ class OperatorNews:
                 template=template, language=self._language, priority=PRIORITY_ALARM,
                 data={"what": WORDS[what], "occurred_at": rfc3339(since)},
             )  # fmt: skip
-            task = asyncio.create_task(self._send(delivery), name=f"operator-{what}")
-            self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
+            sending.append(self._start(self._send(delivery), what))
+        return sending
 
-    async def _is_ours(self, template: str, what: str) -> bool:
-        """Whether this process tells it."""
-        try:
-            async with asyncio.timeout(REDIS_WAIT_S):
-                if template == BEGAN:
-                    return await outages.began(self._client, what)
-                first = await outages.ended(self._client, what)
-                alone, self._alone = what in self._alone, self._alone - {what}
-                return first or alone
-        except Exception:  # Redis is away: the others cannot be asked
-            if template == BEGAN and self._index == 0:
-                self._alone.add(what)
-                return True
-            alone, self._alone = what in self._alone, self._alone - {what}
-            return template == OVER and alone
+    def _start(self, work: Coroutine[Any, Any, T], what: str) -> asyncio.Task[T]:
+        task = asyncio.create_task(work, name=f"operator-{what}")
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+        return task
 
-    async def _send(self, delivery: Delivery) -> None:
+    async def _keep(self, what: str, sending: Sequence[asyncio.Task[bool]]) -> None:
+        """Keep the others from telling while this process lives and tries, and for good once a message is taken."""
+        left: set[asyncio.Task[bool]] = set(sending)
+        taken = False
+        while left and not taken:
+            done, left = await asyncio.wait(left, timeout=outages.CLAIMED_S / 3, return_when=asyncio.FIRST_COMPLETED)
+            taken = any(not one.cancelled() and one.exception() is None and one.result() for one in done)
+            with contextlib.suppress(Exception):  # Redis is away: at the worst it is told twice
+                async with asyncio.timeout(REDIS_WAIT_S):
+                    await (outages.told if taken or not left else outages.keep)(self._client, what)
+
+    async def _send(self, delivery: Delivery) -> bool:
+        """Whether a provider took it."""
         attempt, until = 1, time.monotonic() + TRIED_FOR_S
         created_at = self._clock()
         while time.monotonic() < until:
             posted = await self._post.send(delivery, created_at, attempt)
             if posted.sent:
-                return
+                return True
             if posted.again_in_s is None:
                 break
             attempt += posted.counts
             await asyncio.sleep(posted.again_in_s)
         log.error("operator_not_told", channel=delivery.channel, template=delivery.template)
+        return False

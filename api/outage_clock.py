@@ -56,7 +56,9 @@ class OutageClock(Loop):
         self._instance = str(new_id())
         self._news = news
         self._told: dict[str, datetime] = {}
-        """Parts of which the operator was told that they are missing → since when."""
+        """Parts of which the operator is told that they are missing → since when."""
+        self._settled: set[str] = set()
+        """Those of them that another process need not be asked about any more."""
         self._red_since: dict[str, datetime] = {}
         self._green_since: dict[str, datetime] = {}
 
@@ -112,10 +114,16 @@ class OutageClock(Loop):
         if self._news is None:
             return
         since = self._is_missing(what, now)
-        if since is not None and what not in self._told:
-            self._told[what] = since
-            await self._news.began(what, since)
+        if (
+            since is not None
+            and what not in self._settled
+            and (what not in self._told or what not in self._green_since)
+        ):
+            self._told.setdefault(what, since)
+            if await self._news.began(what, self._told[what]):
+                self._settled.add(what)
         elif what in self._told and what not in self._red_since:
+            self._settled.discard(what)
             await self._news.over(what, self._told.pop(what))
 
     async def _write(self, what: str, now: datetime) -> None:
