@@ -24,6 +24,8 @@ from core.redis.client import Client
 log = structlog.get_logger(__name__)
 
 REDIS_WAIT_S: Final = 0.5
+PAGE_LEAST: Final = 10
+"""Entries of the smallest page: of the largest records these arrive in time."""
 UNREAD_S: Final = 30.0
 """Time between two tries to open what did not open."""
 
@@ -49,6 +51,8 @@ class Streamed:
         self._monotonic = monotonic
         self._looking = asyncio.Lock()
         self._after = "0-0"
+        self._page_entries = panic_stream.PENDING_BOUND
+        """Half as many after a page that did not arrive in time, twice as many after a whole look."""
         self._unread: dict[str, float] = {}
         """Entry that did not open → when it is tried again."""
         self.entries: dict[str, Record] = {}
@@ -91,16 +95,20 @@ class Streamed:
                         await self._meet(entry, payload, open_, lost_keys)
                 after = self._after = page[-1][0]
             if whole and page is not None:
+                self._page_entries = min(panic_stream.PENDING_BOUND, 2 * self._page_entries)
                 for entry in [one for one in (*self.entries, *self._unread) if one not in seen]:
                     self._forget(entry)
             PANICS_STREAMED.labels("yes").set(len(self.entries))
             PANICS_STREAMED.labels("no").set(len(self._unread))
 
     async def _page(self, after: str) -> list[tuple[str, bytes]] | None:
-        """The next entries; None when Redis does not answer."""
+        """The next entries; None when Redis does not answer. Of what did not arrive in time half is asked for next."""
         try:
             async with asyncio.timeout(REDIS_WAIT_S):
-                return await panic_stream.read(self._client, after)
+                return await panic_stream.read(self._client, after, self._page_entries)
+        except TimeoutError:
+            self._page_entries = max(PAGE_LEAST, self._page_entries // 2)
+            return None
         except Exception:  # Redis away: the journals have what it has
             return None
 
