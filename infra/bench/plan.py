@@ -42,7 +42,7 @@ class Plan:
 FULL = Plan(
     load_pairs=5_000,
     connections=2_000,
-    rates=(10_000, 15_000, 20_000, 25_000, 30_000, 35_000, 40_000),
+    rates=(10_000, 20_000, 30_000, 40_000, 50_000, 60_000),
     refine=True,
     step_s=12.0,
     settle_s=3.0,
