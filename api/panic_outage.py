@@ -31,6 +31,7 @@ from api.turns import Turns
 from core.clock import Clock, from_ms, to_ms
 from core.domain.delivery import Delivery
 from core.domain.panic import TOKEN_DOUBTS, PanicIn
+from core.domain.sight import cell_of
 from core.domain.told import Posted, ToldIn
 from core.errors import StoreUnavailable
 
@@ -254,5 +255,13 @@ class PanicOutage:
 
 
 def _subject(panic: PanicIn) -> str:
-    """By what presses of one person are known to be hers."""
-    return str(panic.person_id or panic.device_id or panic.token_digest or panic.source)
+    """By what presses of one person are known to be hers.
+
+    Without device and token only an address is known, and a telephone network shows many of its phones under one: who
+    is elsewhere, or is another agency's to answer, is told of too.
+    """
+    known = panic.person_id or panic.device_id or panic.token_digest
+    if known is not None:
+        return str(known)
+    where = cell_of(panic.lat, panic.lon) if panic.lat is not None and panic.lon is not None else ""
+    return f"{panic.agency_id}:{panic.source}:{where}"
