@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from core.clock import rfc3339
+from core.domain.delivery import REACHED, SEEN
 from core.domain.panic import CANCELLED
 from core.postgres.table import Record
 
@@ -65,7 +66,7 @@ def panic_json(panic: dict[str, Any], told: list[dict[str, Any]]) -> dict[str, A
     sent = [entry["sent_at"] for entry in reached if entry["sent_at"] is not None]
     if cancelled_at is None:
         shown = [entry for entry in told if _within(entry["created_at"], span)]
-        seen = [entry["updated_at"] for entry in reached if entry["state"] == "seen"]
+        seen = [entry["seen_at"] for entry in reached if entry["state"] in SEEN and entry["seen_at"] is not None]
         state = panic["incident_state"] if panic["shown_from"] is None else _state_of(panic["incident_state"], deeds)
     else:
         shown, seen, state = [{**entry, "state": "sent"} for entry in reached], [], CANCELLED
@@ -91,7 +92,6 @@ def panic_json(panic: dict[str, Any], told: list[dict[str, Any]]) -> dict[str, A
 
 
 DEEDS: Final = ("acknowledged_at", "dispatched_at", "resolved_at")
-REACHED: Final = frozenset({"sent", "delivered", "seen", "acknowledged"})
 
 
 def _within(moment: Any, span: tuple[Any, Any]) -> bool:

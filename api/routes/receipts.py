@@ -2,7 +2,7 @@
 
 The link "I have seen it" needs no login and tells nothing: its page is the same for every token, also for one that is
 unknown or too old. Asking for the page confirms nothing, so that what looks into links before people do confirms none
-either; the button does.
+either; its buttons do: "I have seen it", and "I am acting on it".
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ log = structlog.get_logger(__name__)
 
 router = APIRouter(tags=["receipts"])
 
-State = Literal["delivered", "seen"]
+State = Literal["delivered", "seen", "acknowledged"]
 TOKEN_CHARS_MAX: Final = 100
 PRESSES_PER_MINUTE: Final = 30
 """Buttons pressed from one address."""
-BODY: Final[dict[str, Any]] = {
-    "requestBody": {"content": {"application/x-www-form-urlencoded": {"schema": {"type": "object"}}}}
-}
+SAID: Final = "said"
+"""Field of the form that names the button; without one it is the first."""
+ACTING: Final = "acknowledged"
+FORM: Final = "application/x-www-form-urlencoded"
+BODY: Final[dict[str, Any]] = {"requestBody": {"content": {FORM: {"schema": {"type": "object"}}}}}
 
 _presses = AttemptLimiter(PRESSES_PER_MINUTE)
 
@@ -54,8 +56,10 @@ color:#1b1b1f;background:#fff}
 p{margin:.3rem 0}
 button{font:inherit;font-weight:600;width:100%%;margin-top:1.5rem;padding:1rem;border:0;border-radius:.6rem;
 background:#1d4f91;color:#fff}
+button+button,.later button{margin-top:.8rem;border:2px solid #1d4f91;background:transparent;color:#1d4f91}
 button:focus-visible{outline:3px solid #f0a500}
-@media (prefers-color-scheme:dark){body{color:#eee;background:#16181d}button{background:#8ab4f8;color:#10131a}}
+@media (prefers-color-scheme:dark){body{color:#eee;background:#16181d}button{background:#8ab4f8;color:#10131a}
+button+button,.later button{border-color:#8ab4f8;background:transparent;color:#8ab4f8}}
 </style>
 </head>
 <body>
@@ -65,20 +69,26 @@ button:focus-visible{outline:3px solid #f0a500}
 </body>
 </html>
 """
+I_ACT: Final = f"""<button type="submit" name="{SAID}" value="{ACTING}">
+<span lang="kk">Осымен айналысып жатырмын</span> ·
+<span lang="ru">Уже занимаюсь этим</span> · <span lang="en">I am acting on it</span></button>"""
 QUESTION: Final = (
     PAGE
-    % """<p lang="kk">Хабарламаны көрдіңіз бе?</p>
+    % f"""<p lang="kk">Хабарламаны көрдіңіз бе?</p>
 <p lang="ru">Вы увидели сообщение?</p>
 <p lang="en">Have you seen the message?</p>
 <form method="post"><button type="submit"><span lang="kk">Көрдім</span> ·
-<span lang="ru">Да, вижу</span> · <span lang="en">I have seen it</span></button></form>"""
+<span lang="ru">Да, вижу</span> · <span lang="en">I have seen it</span></button>
+{I_ACT}</form>"""
 )
-THANKS: Final = (
-    PAGE
-    % """<p lang="kk">Рақмет. Бұл бетті жаба беріңіз.</p>
+THANK_YOU: Final = """<p lang="kk">Рақмет. Бұл бетті жаба беріңіз.</p>
 <p lang="ru">Спасибо. Страницу можно закрыть.</p>
 <p lang="en">Thank you. You may close this page.</p>"""
-)
+THANKS: Final = {
+    "seen": PAGE % f'{THANK_YOU}\n<form method="post" class="later">{I_ACT}</form>',
+    ACTING: PAGE % THANK_YOU,
+}
+"""By what was said: who has only seen it may act on it yet."""
 LATER: Final = (
     PAGE
     % """<p lang="kk">Қазір болмай тұр. Бір минуттан кейін қайталаңыз.</p>
@@ -101,28 +111,33 @@ def _page(text: str, status_code: int = 200) -> HTMLResponse:
 
 @router.get("/seen/{token}", response_class=HTMLResponse, openapi_extra=ANYONE)
 async def ask_seen(token: str) -> HTMLResponse:
-    """A page with one button, the same for every token; opening it confirms nothing."""
+    """A page with two buttons, the same for every token; opening it confirms nothing."""
     del token
     return _page(QUESTION)
 
 
-@router.post("/seen/{token}", response_class=HTMLResponse, openapi_extra=ANYONE)
+@router.post("/seen/{token}", response_class=HTMLResponse, openapi_extra=ANYONE | BODY)
 async def confirm_seen(token: str, request: Request, context: Context) -> HTMLResponse:
-    """The button: whoever had the message has seen it. The answer is the same for every token."""
+    """A button: whoever had the message has seen it, or acts on it (`said=acknowledged`).
+
+    The answer is the same for every token. The incident is not acknowledged by it.
+    """
+    form = sms_callbacks.read(await request.body(), FORM)
+    said = ACTING if form.get(SAID) == ACTING else "seen"
     try:
         _presses.check(client_address(request))
         async with act(context.device_database, context.clock()) as unit:
-            await receipts.note_by_link(unit, token[:TOKEN_CHARS_MAX])
+            await receipts.note_by_link(unit, token[:TOKEN_CHARS_MAX], said)
     except TooMany:
         return _page(LATER, 429)
     except StoreUnavailable:
         return _page(LATER, 503)
-    return _page(THANKS)
+    return _page(THANKS[said])
 
 
 @router.post("/v1/me/deliveries/{delivery_id}/{state}", status_code=204)
 async def note_own_delivery(delivery_id: uuid.UUID, state: State, device: Device, context: Context) -> None:
-    """The app has what was sent to this device, or has shown it. Said twice is said once."""
+    """The app has what was sent to this device, has shown it, or somebody acts on it. Said twice is said once."""
     async with act(context.device_database, context.clock()) as unit:
         known = await receipts.note_own(unit, device.id, delivery_id, state)
     if not known:
@@ -131,7 +146,10 @@ async def note_own_delivery(delivery_id: uuid.UUID, state: State, device: Device
 
 @router.post("/v1/me/messages/{delivery_id}/{state}", status_code=204)
 async def note_own_message(delivery_id: uuid.UUID, state: State, actor: User, context: Context) -> None:
-    """You have what was sent to you yourself, or have seen it. Said twice is said once."""
+    """You have what was sent to you yourself, have seen it, or act on it. Said twice is said once.
+
+    It acknowledges no incident.
+    """
     async with act(context.database, context.clock(), actor.scope) as unit:
         known = await receipts.note_users(unit, actor.user_id, delivery_id, state)
     if not known:

@@ -89,13 +89,13 @@ async def note_users(unit: Unit, user_id: uuid.UUID, delivery_id: uuid.UUID, sta
     return True
 
 
-async def note_by_link(unit: Unit, token: str) -> None:
-    """Somebody pressed the button behind the link in a message. A token that is unknown or too old does nothing, and
-    is not told apart."""
+async def note_by_link(unit: Unit, token: str, state: str) -> None:
+    """Somebody pressed a button behind the link in a message: it was `seen`, or is `acknowledged`, acted upon; of the
+    incident that says nothing. A token that is unknown or too old does nothing, and is not told apart."""
     found = await receipts.by_seen_digest(unit.connection, token_digest(token))
     if found is None or unit.now >= found.created_at + SEEN_LINK_LIFE:
         return
-    await note_receipt(unit, found.id, "seen", unit.now)
+    await note_receipt(unit, found.id, state, unit.now)
 
 
 async def note_of_gateway(

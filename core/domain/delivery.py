@@ -28,8 +28,14 @@ REACHED: Final = frozenset({"sent", "delivered", "seen", "acknowledged"})
 SEEN: Final = frozenset({"seen", "acknowledged"})
 SEEN_LINK_LIFE: Final = timedelta(hours=24)
 """How long "I have seen it" may be said by the link in a message."""
-SEEN_LINK_TEMPLATES: Final = frozenset({"panic_contact", "panic_all_clear_contact", "drill_contact"})
-"""Messages that bear such a link: to contacts who agreed; who has an app or a console says it there."""
+SEEN_LINK_OF_CONTACTS: Final = frozenset({"panic_contact", "panic_all_clear_contact", "drill_contact"})
+"""Messages that bear such a link, by whatever channel they go: to contacts who agreed."""
+SEEN_LINK_OF_STAFF: Final = frozenset(
+    {"dispatch_officer", "asked_officer", "escalation_dispatcher", "escalation_supervisor"}
+)
+"""Messages to those who are called out or woken, who may have nothing but a telephone at hand."""
+OF_A_TELEPHONE: Final = frozenset({"sms", "email"})
+"""Channels by which these bear it; what comes by the others is confirmed in the app or the console."""
 
 _RANK: Final = {
     "queued": 0,
@@ -41,6 +47,11 @@ _RANK: Final = {
     "seen": 4,
     "acknowledged": 5,
 }
+
+
+def bears_seen_link(template: str, channel: str) -> bool:
+    """Whether a message bears a link by which its reader confirms it."""
+    return template in SEEN_LINK_OF_CONTACTS or (template in SEEN_LINK_OF_STAFF and channel in OF_A_TELEPHONE)
 
 
 def state_after(state: str, receipt: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from core.domain.delivery import SEEN_LINK_TEMPLATES, Delivery
+from core.domain.delivery import Delivery, bears_seen_link
 from core.domain.sealing import Owner, Spot, agency, person
 from core.ids import token_digest
 from core.postgres import keys
@@ -38,7 +38,7 @@ async def insert_deliveries(connection: Connection, deliveries: Sequence[Deliver
     rows = []
     for item in deliveries:
         dek = deks[_owner(item)]
-        token = secrets.token_urlsafe(SEEN_TOKEN_BYTES) if item.template in SEEN_LINK_TEMPLATES else None
+        token = secrets.token_urlsafe(SEEN_TOKEN_BYTES) if bears_seen_link(item.template, item.channel) else None
         private = item.private if token is None else {**item.private, SEEN_TOKEN: token}
         target = {"address": item.address, "secret": item.secret, "data": private}
         rows.append(

@@ -285,7 +285,7 @@ async def told_of(connection: Connection, incident_ids: Sequence[uuid.UUID]) -> 
     """The same by incident."""
     rows = await connection.fetch(
         "SELECT d.* FROM unnest($1::uuid[]) AS wanted (id) CROSS JOIN LATERAL ("
-        "SELECT incident_id, audience, channel, state, sent_at, created_at, updated_at FROM delivery"
+        "SELECT incident_id, audience, channel, state, sent_at, seen_at, created_at FROM delivery"
         " WHERE incident_id = wanted.id ORDER BY created_at, id LIMIT 200) d",
         incident_ids,
     )

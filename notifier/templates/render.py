@@ -100,7 +100,7 @@ def render(template: str, language: str, data: Mapping[str, Any], created_at: da
         else _written(words.pieces(f"{template}.{form}"), facts.briefly(), mark + warning)
         for form in FORMS
     )
-    return Text(subject, body, _with_link(words, template, facts, mark) or short)
+    return Text(subject, body, _with_link(words, template, facts, mark + warning) or short)
 
 
 def warm_up() -> None:

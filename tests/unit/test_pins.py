@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.live.own_view import panic_json
+from core.clock import rfc3339
 from core.domain.panic import CANCELLED, appearance, is_quiet, read_pin
 from core.domain.pins import FORGET_WRONG, WRONG_MAX, Match, Tries, Verdict, check, weigh
 from core.errors import InvalidInput
@@ -93,7 +94,7 @@ deliveries = st.lists(
         {
             "audience": st.sampled_from(["dispatcher", "contact", "victim"]), "channel": st.just("sms"),
             "state": st.sampled_from(["queued", "sent", "delivered", "seen", "acknowledged", "cancelled", "dead"]),
-            "created_at": moments.filter(bool), "updated_at": st.just(NOW), "sent_at": moments,
+            "created_at": moments.filter(bool), "seen_at": st.just(NOW), "sent_at": moments,
         }
     ),
     max_size=6,
@@ -124,3 +125,17 @@ def test_what_is_done_after_a_cancelling_never_reaches_her_device(
     shown = panic_json({**row, **done}, busy)
     assert shown == panic_json(row, quiet)
     assert shown["state"] == CANCELLED
+
+
+def test_a_message_that_somebody_acts_on_was_seen_when_it_was_and_not_when_he_acted() -> None:
+    row = {
+        "id": new_id(), "incident_id": new_id(), "received_at": NOW, "cancel_asked_at": None, "shown_from": None,
+        "incident_state": "open", "acknowledged_at": None, "dispatched_at": None, "resolved_at": None,
+    }  # fmt: skip
+    entry = {"audience": "contact", "channel": "sms", "state": "sent", "created_at": NOW, "sent_at": NOW}
+    seen_at = NOW + timedelta(seconds=20)
+    for state, seen in (("sent", None), ("seen", seen_at), ("acknowledged", seen_at)):
+        shown = panic_json(row, [{**entry, "state": state, "seen_at": seen}])
+        assert shown["seen_at"] == (None if seen is None else rfc3339(seen))
+        assert shown["told"][0]["state"] == state
+        assert shown["acknowledged_at"] is None, "of the incident it says nothing"

@@ -60,11 +60,55 @@ async def test_the_button_marks_a_message_seen_and_opening_the_page_does_not(sta
     assert board["deliveries"] == {str(stage.outbox.incident_id): {str(item.id): "seen"}}
 
 
+async def test_the_second_button_says_that_somebody_acts_on_it_and_acknowledges_no_incident(stage: Stage) -> None:
+    item = await stage.queue()
+    link = await link_of(stage, item.id)
+    before = await stage.outbox.rows("SELECT state, version, acknowledged_at FROM incident")
+    page = (await stage.client.get(link)).text
+    assert page.count('<button type="submit"') == 2
+    assert '<form method="post">' in page
+    assert 'name="said" value="acknowledged"' in page
+    seen = await stage.client.post(link)
+    assert 'value="acknowledged"' in seen.text, "who has seen it may act on it yet"
+    stage.clock.advance(60)
+    for _ in range(2):
+        answer = await stage.client.post(link, data={"said": "acknowledged"})
+        assert answer.status_code == 200
+        assert "<button" not in answer.text
+    assert await stage.states(item.id) == ["acknowledged", "seen", "acknowledged"]
+    await stage.client.post(link)  # a receipt never takes a delivery back
+    assert await stage.states(item.id) == ["acknowledged", "seen", "acknowledged"]
+    row = await stage.outbox.get(item.id)
+    assert stage.clock() - row["seen_at"] == timedelta(seconds=60)
+    assert await stage.outbox.rows("SELECT state, version, acknowledged_at FROM incident") == before
+    path = f"/v1/incidents/{stage.outbox.incident_id}/deliveries"
+    shown = (await stage.client.get(path, headers=stage.bearer("dispatcher"))).json()["items"][0]
+    assert [receipt["state"] for receipt in shown["receipts"]] == ["seen", "acknowledged"]
+
+
+async def test_who_acts_at_once_has_also_seen_it_and_another_word_is_no_more_than_seen(stage: Stage) -> None:
+    first, second, third = [await stage.queue() for _ in range(3)]
+    links = [await link_of(stage, first.id)]
+    stage.clock.advance(60)  # the lease of what was read is over
+    links.append(await link_of(stage, second.id))
+    stage.clock.advance(60)
+    links.append(await link_of(stage, third.id))
+    await stage.client.post(links[0], data={"said": "acknowledged"})
+    row = await stage.outbox.get(first.id)
+    assert (row["state"], row["seen_at"], row["delivered_at"]) == ("acknowledged", stage.clock(), stage.clock())
+    await stage.client.post(links[1], data={"said": "resolved"})
+    assert (await stage.outbox.get(second.id))["state"] == "seen"
+    raw = {"content-type": "application/json"}
+    assert (await stage.client.post(links[2], content=b"\xff{", headers=raw)).status_code == 200
+    assert (await stage.outbox.get(third.id))["state"] == "seen"
+
+
 async def test_the_page_is_the_same_for_every_token_and_tells_nobody_anything(stage: Stage) -> None:
     item = await stage.queue()
     link = await link_of(stage, item.id)
-    for method in ("GET", "POST"):
-        true, false = [await stage.client.request(method, path) for path in (link, "/seen/made-up")]
+    for method, said in (("GET", ""), ("POST", ""), ("POST", "acknowledged")):
+        form = {"said": said} if said else None
+        true, false = [await stage.client.request(method, path, data=form) for path in (link, "/seen/made-up")]
         assert true.text == false.text
         assert true.status_code == false.status_code == 200
         assert dict(true.headers) == dict(false.headers)
@@ -94,7 +138,7 @@ async def test_buttons_pressed_without_end_from_one_address_wait(stage: Stage, m
     assert statuses == [200, 200, 429]
 
 
-async def test_the_database_holds_no_token_and_only_contacts_get_one(stage: Stage) -> None:
+async def test_the_database_holds_no_token_and_who_has_a_console_gets_none(stage: Stage) -> None:
     item = await stage.queue()
     link = await link_of(stage, item.id)
     row = await stage.outbox.get(item.id)
@@ -103,6 +147,9 @@ async def test_the_database_holds_no_token_and_only_contacts_get_one(stage: Stag
     assert token not in str(row)
     officer = await stage.queue(audience="officer", template="incident_dispatcher")
     assert (await stage.outbox.get(officer.id))["seen_digest"] is None
+    for channel, bears in (("sms", True), ("email", True), ("webpush", False), ("fcm", False)):
+        called = await stage.queue(audience="officer", template="dispatch_officer", channel=channel)
+        assert ((await stage.outbox.get(called.id))["seen_digest"] is not None) is bears, channel
 
 
 def test_links_are_whole_addresses_or_not_told() -> None:
@@ -211,20 +258,21 @@ async def test_an_app_says_what_it_has_and_what_it_has_shown_of_its_own_alone(st
         channel="fcm", audience="victim", recipient=f"device:{stage.outbox.device_id}", template="device_prompt"
     )
     others = await stage.queue(channel="fcm", recipient=f"device:{new_id()}")
-    for state in ("delivered", "seen", "seen"):
+    for state in ("delivered", "seen", "seen", "acknowledged", "seen"):
         answer = await stage.client.post(f"/v1/me/deliveries/{own.id}/{state}", headers=headers)
         assert answer.status_code == 204
-    assert await stage.states(own.id) == ["seen", "delivered", "seen"]
+    assert await stage.states(own.id) == ["acknowledged", "delivered", "seen", "acknowledged"]
     for missing in (others.id, new_id()):
         answer = await stage.client.post(f"/v1/me/deliveries/{missing}/seen", headers=headers)
         assert answer.status_code == 404
     assert (await stage.outbox.get(others.id))["state"] == "queued"
     assert (await stage.client.post(f"/v1/me/deliveries/{own.id}/failed", headers=headers)).status_code == 422
     hers = await stage.queue(channel="webpush", audience="officer", recipient=f"user:{stage.users['officer']}")
-    for role, status in (("dispatcher", 404), ("officer", 204)):
-        answer = await stage.client.post(f"/v1/me/messages/{hers.id}/seen", headers=stage.bearer(role))
-        assert answer.status_code == status
-    assert (await stage.outbox.get(hers.id))["state"] == "seen"
+    for state in ("seen", "acknowledged"):
+        for role, status in (("dispatcher", 404), ("officer", 204)):
+            answer = await stage.client.post(f"/v1/me/messages/{hers.id}/{state}", headers=stage.bearer(role))
+            assert answer.status_code == status
+        assert (await stage.outbox.get(hers.id))["state"] == state
 
 
 async def test_a_receipt_that_comes_before_our_own_mark_is_kept(stage: Stage, posts: Any) -> None:

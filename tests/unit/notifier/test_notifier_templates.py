@@ -88,7 +88,7 @@ def test_the_short_form_is_two_text_messages_with_the_longest_facts(
         for more in ({}, {"link": None, "seen_link": None}):
             short = _short(template, language, facts | more)
             assert count_segments(short).count <= 2
-            assert len(short) <= SHORT_MAX_CHARACTERS
+            assert "https://" in short or len(short) <= SHORT_MAX_CHARACTERS
 
 
 def _short(template: str, language: str, facts: dict[str, Any]) -> str:
@@ -291,6 +291,13 @@ def test_a_link_goes_into_the_text_message_only_when_there_is_room() -> None:
     long = "https://" + "a" * 100 + ".kz/s"
     assert "http" not in render("panic_contact", "ru", data(link=long), AT).short
     assert long in render("panic_contact", "ru", data(link=long), AT).body
+
+
+def test_a_link_takes_the_place_of_no_warning() -> None:
+    for language in LANGUAGES:
+        text = render("dispatch_officer", language, data(callsign="A-1", link=None, seen_link="https://q.kz/s"), AT)
+        assert text.short.endswith("https://q.kz/s")
+        assert text.short.startswith(words_of(language).text("mark.duress"))
 
 
 @pytest.mark.parametrize("link", [None, "/l#abc", "javascript:alert(1)", 5])
