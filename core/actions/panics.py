@@ -74,9 +74,11 @@ async def take_panic(unit: Unit, panic: PanicIn, *, keyless: bool = False, force
     if await incident_store.open_for_panic(unit.connection, opening, panic_id):
         return await _new(unit, panic, panic_id, presser, opening, clocks, keyless=keyless, forced=forced)
     known = await store.find(unit.connection, panic_id, words=not keyless)
-    if known is not None and known["device_id"] != presser.device_id:
-        # Two devices under one id: the second is a panic of its own, whatever its sender meant.
+    if known is not None and _is_anothers(known, panic, presser):
+        # Two devices, or two women, under one id: the second is a panic of its own, whatever its sender meant.
         panic_id = derived_id("panic", panic.id, presser.device_id or panic.token_digest or panic.source)
+        if known["device_id"] == presser.device_id:
+            panic_id = derived_id("panic", panic_id, presser.person.get("person_id"))
         await store.lock_id(unit.connection, panic_id)
         known = await store.find(unit.connection, panic_id, words=not keyless)
     if known is not None and _is_reused(known, panic):
@@ -93,6 +95,15 @@ async def take_panic(unit: Unit, panic: PanicIn, *, keyless: bool = False, force
     return await _new(
         unit, panic, panic_id, presser, found[key], clocks if opened else None, keyless=keyless, forced=forced
     )
+
+
+def _is_anothers(known: dict[str, Any], panic: PanicIn, presser: Presser) -> bool:
+    """Whether a panic bears the id of one that somebody else pressed: on another device, or on this one while she wore
+    it. Hers that is brought again, by a journal, is known by when it was received."""
+    if known["device_id"] != presser.device_id:
+        return True
+    anothers = known["person_id"] != presser.person.get("person_id")
+    return anothers and known["received_at"] != from_ms(panic.received_ms)
 
 
 def _is_reused(known: dict[str, Any], panic: PanicIn) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import math
 import uuid
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -166,6 +166,31 @@ async def test_a_known_woman_s_own_press_moves_her_incident_however_far(api: Any
         await press(phone, lat=44.2, lon=76.9)
     [row] = await query("SELECT place, detail FROM incident")
     assert (row["place"]["lat"], "other_places" in row["detail"]) == (44.2, False)
+
+
+async def test_who_wears_the_device_next_is_heard_under_the_same_id(
+    api: Any, pair: Any, another_pair: Any, posts: Any, query: Query
+) -> None:
+    """Some buttons send one id for ever; and what a journal brings again after the change is the first one's still."""
+    other, panic_id = await another_pair(), uuid.uuid4()
+    async with api.client(pair.phone_token) as phone:
+        first = (await phone.post("/v1/panic", json={"id": str(panic_id)})).json()
+        await query("UPDATE device SET person_id = $2 WHERE id = $1", pair.phone_id, other.victim_id)
+        await api.context.registry.refresh()
+        answers = [await phone.post("/v1/panic", json={"id": str(panic_id)}) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [201, 200]
+        assert (await phone.get(f"/v1/panic/{panic_id}")).json()["panic_id"] == answers[0].json()["panic_id"]
+    assert answers[0].json()["incident_id"] == answers[1].json()["incident_id"] != first["incident_id"]
+    received_ms = to_ms(datetime.fromisoformat(first["received_at"]))
+    async with act(posts.device, utc_now()) as unit:
+        brought = PanicIn(
+            id=panic_id, client_id=str(panic_id), received_ms=received_ms, token_digest=None, source="journal",
+            device_id=pair.phone_id, person_id=pair.victim_id, agency_id=pair.agency_id, body={"id": str(panic_id)},
+        )  # fmt: skip
+        result = await take_panic(unit, brought)
+    assert (result.created, str(result.incident_id)) == (False, first["incident_id"])
+    rows = await query("SELECT victim_id FROM incident ORDER BY opened_at, id")
+    assert [row["victim_id"] for row in rows] == [pair.victim_id, other.victim_id]
 
 
 async def test_no_rate_limit_answers_a_panic_or_a_timer(api: Any, pair: Any) -> None:
