@@ -42,6 +42,7 @@ async def test_a_mark_that_cannot_be_written_keeps_no_other_lane_from_its_own(
     bad = dataclasses.replace(bad, mark=dataclasses.replace(bad.mark, attempt=2**40))
     marker = Marker(database, clock, HOLDER)
     ended, error = await asyncio.gather(marker.mark([good]), marker.mark([bad]), return_exceptions=True)
+    assert isinstance(ended, list)
     assert [one.id for one in ended] == [good.mark.delivery_id]
     assert isinstance(error, Exception)
     assert not isinstance(error, StoreUnavailable)
