@@ -32,8 +32,9 @@ POLL_S: Final = 1.0
 WARNINGS_EVERY: Final = timedelta(seconds=5)
 """How often it is looked whom a warning may be said to."""
 AWAY_S: Final = 1.0
-BATCH: Final = 20
-"""Incidents taken by one transaction."""
+BATCH: Final = 100
+"""Incidents taken by one transaction: it costs as many statements as one of a single incident, and holds their rows
+for as long as it takes to write their messages."""
 SET_ASIDE: Final = timedelta(seconds=30)
 """How long an incident that cannot be escalated is left alone; the others go on."""
 SET_ASIDE_MAX: Final = 1_000
@@ -98,23 +99,24 @@ class Escalator(Service):
             due = await look(connection, now, BATCH, list(self._aside))
         if not due:
             return False
+        told = await self._tell(name, do, due, now)
+        return len(due) == BATCH and told > 0
+
+    async def _tell(self, name: str, do: Do, due: Sequence[uuid.UUID], now: datetime) -> int:
+        """Do what is due of these; where that fails, of each half of them: one that cannot be told of is set aside and
+        holds up no other."""
         try:
             async with act(self._database, now) as unit:
-                told = await do(unit, due)
-            return len(due) == BATCH and told > 0
+                return await do(unit, due)
         except StoreUnavailable:
             raise
-        except Exception as error:  # one incident that cannot be told of holds up no other
+        except Exception as error:
+            if len(due) == 1:
+                await self._set_aside(name, due[0], now, error)
+                return 0
             log.warning("escalation_batch_failed", work=name, count=len(due), error=type(error).__name__)
-        for one in due:
-            try:
-                async with act(self._database, now) as unit:
-                    await do(unit, [one])
-            except StoreUnavailable:
-                raise
-            except Exception as error:
-                await self._set_aside(name, one, now, error)
-        return False
+        middle = len(due) // 2
+        return await self._tell(name, do, due[:middle], now) + await self._tell(name, do, due[middle:], now)
 
     async def _set_aside(self, name: str, one: uuid.UUID, now: datetime, error: Exception) -> None:
         log.error("escalation_set_aside", work=name, id=str(one), error=type(error).__name__)

@@ -7,7 +7,7 @@ an acknowledgement, and no clock is left running behind one. What a deadline doe
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -68,7 +68,7 @@ async def wind(unit: Unit, row: Row, plan: Sequence[Any] | None) -> list[Deadlin
 
 async def run(unit: Unit, row: Row, deadlines: Sequence[Deadline]) -> None:
     """Write the clocks of an incident that was inserted as `wind` left it."""
-    await store.add(unit.later, row, deadlines)
+    await store.add(unit.later, [(row, one) for one in deadlines])
     if row["jurisdiction_agency_id"] not in (None, row["agency_id"]):
         theirs = row["jurisdiction_agency_id"]
         await shares.share(unit.later, row["id"], row["agency_id"], theirs, "jurisdiction", unit.now)
@@ -90,18 +90,33 @@ async def note_progress(unit: Unit, row: Row) -> None:
     """
     if row["exercise"]:
         row["next_deadline_at"] = None
-        return
-    clocks = await store.clocks(unit.connection, row)
-    policy = policy_of(clocks, row["severity"])
-    stop, add = changes(row, policy, clocks.pending, clocks.over, unit.now)
-    if stop:
-        await store.settle(unit.connection, row["id"], [(one, "stopped") for one in stop], unit.now)
-    if add:
-        await store.add(unit.connection, row, add)
-    if done := {one.kind for one in clocks.over if not applies(row, one)}:
+    else:
+        await move_on(unit, [row], await store.clocks_of(unit.connection, [row]))
+
+
+async def move_on(unit: Unit, rows: Sequence[Row], clocks_of: Mapping[uuid.UUID, store.Clocks]) -> None:
+    """The same of many incidents whose clocks were read, with few statements however many they are."""
+    stopped: list[store.Outcome] = []
+    added: list[tuple[Row, Deadline]] = []
+    gone: list[store.Gone] = []
+    for row in rows:
+        if row["exercise"]:
+            row["next_deadline_at"] = None
+            continue
+        clocks = clocks_of[row["id"]]
+        policy = policy_of(clocks, row["severity"])
+        stop, add = changes(row, policy, clocks.pending, clocks.over, unit.now)
+        stopped += [(row["id"], one, "stopped") for one in stop]
+        added += [(row, one) for one in add]
         shared = bool(row["detail"].get("shared_with"))
-        await store.cancel_told(unit.connection, row["id"], sorted(done), unit.now, elsewhere=shared)
-    row["next_deadline_at"] = min((one.due_at for one in [*clocks.pending, *add] if one not in stop), default=None)
+        gone += [
+            store.Gone(row["id"], kind, shared)
+            for kind in sorted({one.kind for one in clocks.over if not applies(row, one)})
+        ]
+        row["next_deadline_at"] = min((one.due_at for one in [*clocks.pending, *add] if one not in stop), default=None)
+    await store.settle(unit.connection, stopped, unit.now)
+    await store.add(unit.connection, added)
+    await store.cancel_told(unit.connection, gone, unit.now)
 
 
 def policy_of(clocks: store.Clocks, severity: str) -> Policy:

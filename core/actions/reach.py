@@ -21,7 +21,7 @@ from core.ids import derived_id
 from core.postgres import agencies, routing, user_channels
 from core.postgres import on_call as rotas
 from core.postgres.incidents import Row
-from core.postgres.user_channels import Staff
+from core.postgres.user_channels import Staff, StaffAsked
 
 SUPERVISOR: Final = "supervisor"
 DISPATCHER: Final = "dispatcher"
@@ -57,13 +57,7 @@ async def people_to_tell(
 ) -> Group:
     """Those of an agency whom targets come to now, for an incident (of another agency as well); `neighbour` is not
     one of the agency's own and is left to the caller."""
-    named = [person for person in (row.get("victim_id"), row.get("aggressor_id")) if person is not None]
-    own = agency_id == row["agency_id"]
-    related, case_id = (named, row.get("case_id")) if own else ([], None)
-    staff = await unit.once(
-        ("staff", agency_id, *related, case_id),
-        lambda: user_channels.staff(unit.connection, agency_id, related, case_id),
-    )
+    staff = await staff_of(unit, row, agency_id)
     routes = await unit.once(("routes", agency_id), lambda: routing.agency_routes(unit.connection, [agency_id]))
     loud = [
         route for route in routes
@@ -79,6 +73,43 @@ async def people_to_tell(
         elif target in DUTIES:
             group.take(await _on_duty(unit, agency_id, target, staff))
     return group
+
+
+async def staff_of(unit: Unit, row: Row, agency_id: uuid.UUID) -> Mapping[uuid.UUID, Staff]:
+    """An agency's users who may be told of an incident, of another agency's as well."""
+    asked = _asked(row, agency_id)
+    found: Mapping[uuid.UUID, Staff] = await unit.once(
+        ("staff", asked), lambda: user_channels.staff(unit.connection, asked.agency_id, asked.people, asked.case_id)
+    )
+    return found
+
+
+async def know_staff(unit: Unit, rows: Iterable[Row]) -> None:
+    """Read at once what `staff_of` will be asked for incidents of their own agencies."""
+    asked = list(dict.fromkeys(_asked(row, row["agency_id"]) for row in rows))
+    for one, staff in zip(asked, await user_channels.staff_of_each(unit.connection, asked), strict=True):
+        unit.know(("staff", one), staff)
+
+
+def _asked(row: Row, agency_id: uuid.UUID) -> StaffAsked:
+    if agency_id != row["agency_id"]:
+        return StaffAsked(agency_id)
+    named = tuple(person for person in (row.get("victim_id"), row.get("aggressor_id")) if person is not None)
+    return StaffAsked(agency_id, named, row.get("case_id"))
+
+
+async def _ways(unit: Unit, users: Sequence[uuid.UUID]) -> list[dict[str, Any]]:
+    """The ways to tell users; each user's is read once in a unit."""
+    known: dict[uuid.UUID, list[dict[str, Any]]] = await unit.once("ways", _nothing_known)
+    missing = [user for user in users if user not in known]
+    known |= {user: [] for user in missing}
+    for way in await user_channels.of_users(unit.connection, missing):
+        known[way["user_id"]].append(way)
+    return [way for user in users for way in known[user]]
+
+
+async def _nothing_known() -> dict[uuid.UUID, list[dict[str, Any]]]:
+    return {}
 
 
 async def _on_duty(unit: Unit, agency_id: uuid.UUID, duty: str, staff: Mapping[uuid.UUID, Staff]) -> list[Staff]:
@@ -128,7 +159,7 @@ async def tell_group(
         )  # fmt: skip
         queued += 1
     users = sorted(group.users)
-    for way in await unit.once(("ways", *users), lambda: user_channels.of_users(unit.connection, users)):
+    for way in await _ways(unit, users):
         if channels and way["channel"] not in channels:
             continue
         # Two browsers of one user are told each under an id of its own.

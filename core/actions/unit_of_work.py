@@ -50,6 +50,10 @@ class Unit:
             self._seen[name] = await read()
         return self._seen[name]
 
+    def know(self, name: Any, value: Any) -> None:
+        """What `once` would read by this name, where it was read with others."""
+        self._seen[name] = value
+
     @property
     def queued(self) -> tuple[Delivery, ...]:
         """What is queued and not yet written."""

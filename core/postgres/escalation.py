@@ -97,64 +97,97 @@ class Clocks:
     over: list[Deadline]
 
 
-async def clocks(connection: Connection, row: Row) -> Clocks:
-    """An incident's deadlines and policy."""
-    rows = await connection.fetch(
-        "SELECT w.body AS policy, d.* FROM (SELECT (" + CHOSEN.format(what="body") + ") AS body"  # noqa: S608
-        " FROM (SELECT $2::uuid AS agency_id, $3::text AS type, $4::text AS severity) w) w"
-        " LEFT JOIN escalation_deadline d ON d.incident_id = $1 ORDER BY d.due_at",
-        row["id"],
-        row["agency_id"],
-        row["type"],
-        row["severity"],
+async def clocks_of(connection: Connection, rows: Sequence[Row]) -> dict[uuid.UUID, Clocks]:
+    """The deadlines and policies of incidents, by incident; one statement, however many they are."""
+    found = await connection.fetch(
+        "SELECT w.of_incident, w.policy, d.* FROM (SELECT w.of_incident, (" + CHOSEN.format(what="body") + ") AS policy"  # noqa: S608
+        " FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) AS w (of_incident, agency_id, type, severity)) w"
+        " LEFT JOIN escalation_deadline d ON d.incident_id = w.of_incident ORDER BY d.due_at",
+        [row["id"] for row in rows],
+        [row["agency_id"] for row in rows],
+        [row["type"] for row in rows],
+        [row["severity"] for row in rows],
     )
-    known = [(one["settled_at"] is None, _deadline(one)) for one in rows if one["kind"] is not None]
-    return Clocks(rows[0]["policy"], [one for runs, one in known if runs], [one for runs, one in known if not runs])
+    clocks: dict[uuid.UUID, Clocks] = {}
+    for one in found:
+        kept = clocks.setdefault(one["of_incident"], Clocks(one["policy"], [], []))
+        if one["kind"] is not None:
+            (kept.pending if one["settled_at"] is None else kept.over).append(_deadline(one))
+    return clocks
 
 
 def _deadline(row: Any) -> Deadline:
     return Deadline(row["kind"], row["step"], row["due_at"], row["turn"], row["unit_id"], row["round"])
 
 
-async def settle(
-    connection: Connection, incident_id: uuid.UUID, outcomes: Sequence[tuple[Deadline, str]], now: datetime
-) -> None:
-    """Say of deadlines what became of them: told, nobody, together, stopped."""
-    await connection.executemany(
-        "UPDATE escalation_deadline SET settled_at = $8, outcome = $9 WHERE incident_id = $1 AND round = $2"
-        " AND kind = $3 AND unit_id = $4 AND step = $5 AND turn = $6 AND due_at = $7 AND settled_at IS NULL",
-        [
-            (incident_id, one.round, one.kind, one.unit_id, one.step, one.turn, one.due_at, now, outcome)
-            for one, outcome in outcomes
-        ],
+Outcome = tuple[uuid.UUID, Deadline, str]
+"""An incident, a deadline of it, and what became of that: told, nobody, together, stopped."""
+
+
+async def settle(connection: Connection, outcomes: Sequence[Outcome], now: datetime) -> None:
+    """Say of deadlines what became of them; one statement, however many they are."""
+    if not outcomes:
+        return
+    await connection.execute(
+        "UPDATE escalation_deadline d SET settled_at = $9, outcome = w.outcome FROM unnest($1::uuid[], $2::int[],"
+        " $3::text[], $4::uuid[], $5::int[], $6::int[], $7::timestamptz[], $8::text[])"
+        " AS w (incident_id, round, kind, unit_id, step, turn, due_at, outcome)"
+        " WHERE d.incident_id = w.incident_id AND d.round = w.round AND d.kind = w.kind AND d.unit_id = w.unit_id"
+        " AND d.step = w.step AND d.turn = w.turn AND d.due_at = w.due_at AND d.settled_at IS NULL",
+        [incident_id for incident_id, _, _ in outcomes],
+        [one.round for _, one, _ in outcomes],
+        [one.kind for _, one, _ in outcomes],
+        [one.unit_id for _, one, _ in outcomes],
+        [one.step for _, one, _ in outcomes],
+        [one.turn for _, one, _ in outcomes],
+        [one.due_at for _, one, _ in outcomes],
+        [outcome for _, _, outcome in outcomes],
+        now,
     )
 
 
-async def add(connection: Connection, row: Row, deadlines: Sequence[Deadline]) -> None:
-    """Run deadlines of an incident; one that ran before is not begun again."""
+async def add(connection: Connection, deadlines: Sequence[tuple[Row, Deadline]]) -> None:
+    """Run deadlines of incidents; one that ran before is not begun again."""
+    if not deadlines:
+        return
     await connection.executemany(
         "INSERT INTO escalation_deadline (incident_id, round, kind, unit_id, step, turn, agency_id, due_at)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
         [
             (row["id"], one.round, one.kind, one.unit_id, one.step, one.turn, row["agency_id"], one.due_at)
-            for one in deadlines
+            for row, one in deadlines
         ],
     )
 
 
-async def cancel_told(
-    connection: Connection, incident_id: uuid.UUID, why: Sequence[str], now: datetime, *, elsewhere: bool
-) -> None:
-    """Take back what steps of these kinds queued and no provider was given yet; `elsewhere`: to other agencies too."""
-    if elsewhere:
-        await connection.execute("SELECT take_back_elsewhere($1, $2, $3)", incident_id, list(why), now)
-    await connection.execute(
-        "UPDATE delivery SET state = 'cancelled', updated_at = $3 WHERE incident_id = $1 AND state = 'queued'"
-        " AND data ->> 'event' = 'incident.escalated' AND data ->> 'why' = ANY ($2::text[])",
-        incident_id,
-        list(why),
-        now,
-    )
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The reason of steps of an incident is gone."""
+
+    incident_id: uuid.UUID
+    why: str
+    elsewhere: bool
+    """Other agencies may have been told too."""
+
+
+async def cancel_told(connection: Connection, gone: Sequence[Gone], now: datetime) -> None:
+    """Take back what steps queued whose reason is gone, and no provider was given yet."""
+    if abroad := [one for one in gone if one.elsewhere]:
+        await connection.execute(
+            "SELECT take_back_elsewhere(w.id, ARRAY[w.why], $3) FROM unnest($1::uuid[], $2::text[]) AS w (id, why)",
+            [one.incident_id for one in abroad],
+            [one.why for one in abroad],
+            now,
+        )
+    if gone:
+        await connection.execute(
+            "UPDATE delivery d SET state = 'cancelled', updated_at = $3 FROM unnest($1::uuid[], $2::text[])"
+            " AS w (incident_id, why) WHERE d.incident_id = w.incident_id AND d.state = 'queued'"
+            " AND d.data ->> 'event' = 'incident.escalated' AND d.data ->> 'why' = w.why",
+            [one.incident_id for one in gone],
+            [one.why for one in gone],
+            now,
+        )
 
 
 async def due(connection: Connection, now: datetime, limit: int, without: Sequence[uuid.UUID] = ()) -> list[uuid.UUID]:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from core.clock import rfc3339
 from core.postgres.database import Connection
 from core.postgres.table import Record
+
+_SHARE: Final = (
+    "INSERT INTO incident_share (incident_id, agency_id, owner_agency_id, reason, since)"
+    " VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING"
+)
 
 
 async def share(
@@ -20,15 +27,25 @@ async def share(
     now: datetime,
 ) -> None:
     """Have another agency know of an incident; it stays as it is when that agency knows already."""
-    await connection.execute(
-        "INSERT INTO incident_share (incident_id, agency_id, owner_agency_id, reason, since)"
-        " VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
-        incident_id,
-        agency_id,
-        owner_id,
-        reason,
-        now,
-    )
+    await connection.execute(_SHARE, incident_id, agency_id, owner_id, reason, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """An incident that another agency is to know of."""
+
+    incident_id: uuid.UUID
+    owner_id: uuid.UUID
+    agency_id: uuid.UUID
+    reason: str
+
+
+async def share_all(connection: Connection, wanted: Sequence[Share], now: datetime) -> None:
+    """The same of many at once."""
+    if wanted:
+        await connection.executemany(
+            _SHARE, [(one.incident_id, one.agency_id, one.owner_id, one.reason, now) for one in wanted]
+        )
 
 
 async def shared(connection: Connection, incident_id: uuid.UUID | None = None) -> list[dict[str, Any]]:

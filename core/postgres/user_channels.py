@@ -34,6 +34,15 @@ class Staff:
     language: str
 
 
+@dataclass(frozen=True, slots=True)
+class StaffAsked:
+    """Of whom is asked who may be told: an agency's users, but not who is related to these people or to this case."""
+
+    agency_id: uuid.UUID
+    people: tuple[uuid.UUID, ...] = ()
+    case_id: uuid.UUID | None = None
+
+
 async def staff(
     connection: Connection, agency_id: uuid.UUID, people: Sequence[uuid.UUID], case_id: uuid.UUID | None
 ) -> dict[uuid.UUID, Staff]:
@@ -42,6 +51,25 @@ async def staff(
         "SELECT user_id, role, language FROM staff_to_tell($1, $2::uuid[], $3)", agency_id, list(people), case_id
     )
     return {row["user_id"]: Staff(**row) for row in rows}
+
+
+async def staff_of_each(connection: Connection, asked: Sequence[StaffAsked]) -> list[dict[uuid.UUID, Staff]]:
+    """The same of many askings, in their order, by one statement; each names two people at most."""
+    found: list[dict[uuid.UUID, Staff]] = [{} for _ in asked]
+    pairs = [(*one.people, None, None)[:2] for one in asked]
+    rows = await connection.fetch(
+        "SELECT w.number, s.user_id, s.role, s.language FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[])"
+        " WITH ORDINALITY AS w (agency_id, one, other, case_id, number) CROSS JOIN LATERAL"
+        " staff_to_tell(w.agency_id, array_remove(ARRAY[w.one, w.other], NULL), w.case_id) AS s"
+        " ORDER BY w.number, s.user_id",
+        [one.agency_id for one in asked],
+        [one for one, _ in pairs],
+        [other for _, other in pairs],
+        [one.case_id for one in asked],
+    )
+    for row in rows:
+        found[row["number"] - 1][row["user_id"]] = Staff(row["user_id"], row["role"], row["language"])
+    return found
 
 
 async def of_users(connection: Connection, user_ids: Sequence[uuid.UUID]) -> list[Record]:
