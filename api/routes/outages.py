@@ -41,6 +41,7 @@ class OutageView(View):
     ended_at: datetime | None
     incident_id: uuid.UUID | None = Field(description="Of devices: the incident.")
     acknowledged_by: uuid.UUID | None = Field(description="Who of your agency.")
+    acknowledged_by_name: str | None = Field(None, description="Her user name.")
     acknowledged_at: datetime | None
     told: int = Field(description="Protected persons of yours who were sent a word.")
     not_told: int = Field(description="Those whom nothing could reach then.")

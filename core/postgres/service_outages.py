@@ -67,7 +67,7 @@ async def listing(connection: Connection, agency_id: uuid.UUID, since: datetime)
     """What is on, and what ended since: the service's and the agency's own, with what the agency did about it."""
     rows = await connection.fetch(
         """
-        SELECT o.*, k.user_id AS acknowledged_by, k.at AS acknowledged_at,
+        SELECT o.*, k.user_id AS acknowledged_by, u.username AS acknowledged_by_name, k.at AS acknowledged_at,
             (SELECT count(*) FROM outage_word w WHERE w.outage_id = o.id AND w.messages > 0) AS told,
             (SELECT count(*) FROM outage_word w WHERE w.outage_id = o.id AND w.messages = 0) AS not_told
         FROM (
@@ -77,6 +77,7 @@ async def listing(connection: Connection, agency_id: uuid.UUID, since: datetime)
             SELECT id, 'devices', occurred_at, resolved_at, id FROM incident
             WHERE agency_id = $1 AND type = 'outage' AND (state <> 'resolved' OR resolved_at >= $2)
         ) o LEFT JOIN outage_acknowledgement k ON k.outage_id = o.id AND k.agency_id = $1
+        LEFT JOIN app_user u ON u.id = k.user_id
         ORDER BY o.started_at DESC, o.id LIMIT $3
         """,
         agency_id,
