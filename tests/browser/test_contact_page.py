@@ -16,7 +16,8 @@ from playwright.async_api import Browser, Page, expect
 
 from api.contact_page import PAGE_PATH, mount
 from core.actions.contacts import ENDED
-from tests.browser.conftest import at, serving
+from tests.browser.conftest import serving
+from tests.browser.desk import at
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 TOKEN = "an-invitation-s-token-01"

@@ -15,7 +15,8 @@ from playwright.async_api import Browser, Page, expect
 
 from api.link_page import mount
 from core.domain.live_link import ELSEWHERE, ENDED
-from tests.browser.conftest import at, serving
+from tests.browser.conftest import serving
+from tests.browser.desk import at
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 TOKEN = "a-token_of-the-link-0123456789"

@@ -21,6 +21,7 @@ export class Board extends EventTarget {
   cursor = null;
   incidents = new Map();
   provisional = new Map();
+  shared = new Map(); // other agencies' incidents, as little of them as they tell
   sealed = new Map(); // what may be known of grave incidents in cases sealed from this user
   units = [];
   health = {};
@@ -31,20 +32,21 @@ export class Board extends EventTarget {
 
   /** Start anew from `GET /v1/board`. Trails are kept: they are only ever drawn. */
   load(snapshot) {
-    const known = this.loaded ? new Map([...this.sealed, ...this.incidents]) : null;
+    const known = this.loaded ? new Map([...this.shared, ...this.sealed, ...this.incidents]) : null;
     this.cursor = String(snapshot.cursor ?? "0");
     this.units = snapshot.units ?? [];
     this.health = snapshot.health ?? {};
     this.incidents = new Map((snapshot.incidents ?? []).map((incident) => [incident.id, incident]));
     this.provisional = new Map((snapshot.provisional ?? []).map((item) => [item.id, item]));
     this.sealed = new Map((snapshot.sealed ?? []).map((incident) => [incident.id, sealedIncident(incident)]));
+    this.shared = new Map((snapshot.shared ?? []).map((told) => [told.id, { ...this.shared.get(told.id), ...told, shared: true }]));
     for (const incident of this.incidents.values()) this.#forgetPlace(incident);
     this.deliveries = new Map(Object.entries(snapshot.deliveries ?? {}).map(([id, states]) => [id, new Map(Object.entries(states))]));
     for (const position of snapshot.positions ?? []) this.#place(position);
     this.loaded = true;
     // After a gap, what is new and critical has to be heard as well.
     if (known) {
-      for (const incident of [...this.incidents.values(), ...this.sealed.values()]) this.#alarmIfNew(known.get(incident.id), incident);
+      for (const incident of [...this.incidents.values(), ...this.sealed.values(), ...this.shared.values()]) this.#alarmIfNew(known.get(incident.id), incident);
     }
     this.#changed();
   }
@@ -52,7 +54,7 @@ export class Board extends EventTarget {
   /** Forget everything, for whoever signs in next. */
   clear() {
     Object.assign(this, { loaded: false, cursor: null, units: [], health: {} });
-    for (const held of [this.incidents, this.provisional, this.sealed, this.positions, this.trails, this.deliveries]) held.clear();
+    for (const held of [this.incidents, this.provisional, this.sealed, this.shared, this.positions, this.trails, this.deliveries]) held.clear();
     this.#changed();
   }
 
@@ -71,6 +73,7 @@ export class Board extends EventTarget {
     if (kind === "health") this.holdHealth(data);
     else if (kind === "provisional") this.#holdProvisional(data, frame.at);
     else if (kind === "incident.sealed") this.#holdSealed(data);
+    else if (kind === "shared.incident") this.holdShared(data);
     else if (kind?.startsWith("incident.")) this.hold(data);
     else if (kind === "delivery.updated") this.holdDelivery(data?.incident_id, data);
     else if (kind?.startsWith("unit.")) this.#holdUnit(data);
@@ -94,6 +97,26 @@ export class Board extends EventTarget {
     if (merged.state !== "resolved") this.#alarmIfNew(before, merged);
     else this.#forgetOldest();
     this.#changed({ kind: "incident.updated", id: incident.id });
+  }
+
+  /** Take what is told of another agency's incident; where she was goes with its end. */
+  holdShared(told) {
+    if (!told?.id) return;
+    const before = this.shared.get(told.id);
+    const incident = { ...before, ...told, shared: true };
+    if (incident.state === "resolved") for (const name of ["place", "hazards", "language"]) delete incident[name];
+    this.shared.set(told.id, incident);
+    if (incident.state !== "resolved") this.#alarmIfNew(before, incident);
+    else this.#forgetOldest();
+    this.#changed({ kind: "shared" }); // without the id: what the API just told is not asked again
+  }
+
+  /** Take whose it is and why it is told, and nothing newer than the feed has said. */
+  nameShared({ id, agency_name, reason, since, acknowledged_at }) {
+    const held = this.shared.get(id);
+    if (!held) return;
+    this.shared.set(id, { ...held, agency_name, reason, since, acknowledged_at: held.acknowledged_at ?? acknowledged_at });
+    this.#changed({ kind: "shared" });
   }
 
   /** Take which incidents an incident's episode has, as the API tells. */
@@ -141,19 +164,20 @@ export class Board extends EventTarget {
   }
 
   get(id) {
-    return this.incidents.get(id) ?? this.provisional.get(id) ?? this.sealed.get(id) ?? null;
+    return this.incidents.get(id) ?? this.provisional.get(id) ?? this.sealed.get(id) ?? this.shared.get(id) ?? null;
   }
 
   /** What needs somebody, the most urgent first: severity, duress, state, presses, then who has waited longest. */
   queue() {
-    const open = [...this.incidents.values()].filter((incident) => incident.state !== "resolved");
+    const open = [...this.incidents.values(), ...this.shared.values()].filter((incident) => incident.state !== "resolved");
     return [...open, ...this.provisional.values(), ...this.sealed.values()].sort(byUrgency);
   }
 
   #forgetOldest() {
-    const ended = [...this.incidents.values()].filter((incident) => incident.state === "resolved");
+    const ended = [...this.incidents.values(), ...this.shared.values()].filter((incident) => incident.state === "resolved");
     for (const { id } of ended.slice(0, Math.max(0, ended.length - RESOLVED_MAX))) {
       this.incidents.delete(id);
+      this.shared.delete(id);
       this.deliveries.delete(id);
     }
   }

@@ -7,6 +7,7 @@ import { ask, toast } from "./dialog.js";
 import { h } from "./dom.js";
 import { has, t, term } from "./i18n.js";
 import { icon } from "./icons.js";
+import { sharedPath } from "./shared.js";
 import { metresText } from "./words.js";
 
 export const OUTCOMES = [
@@ -34,6 +35,7 @@ export class Commands {
   /** Which commands an incident's state allows. */
   static allowed(incident) {
     if (!incident || incident.provisional || incident.sealed) return [];
+    if (incident.shared) return incident.acknowledged_at || incident.state === "resolved" ? [] : ["acknowledge"];
     if (incident.state === "resolved") return ["note", "reopen"];
     return [...(incident.state === "open" ? ["acknowledge"] : []), "dispatch", "note", "resolve"];
   }
@@ -44,12 +46,38 @@ export class Commands {
   }
 
   async load(id) {
+    if (this.#board.get(id)?.shared) return await this.#loadShared(id);
     const incident = await this.#session.request(`/v1/incidents/${id}`);
     this.#board.hold(incident);
     this.#board.holdTimeline(id, incident.timeline);
     this.#loaded(incident);
     this.loadEpisode(id);
     return incident;
+  }
+
+  /** What another agency tells of its incident, as it is now; both agencies' audits say that it was read. */
+  async #loadShared(id) {
+    const incident = await this.#session.request(sharedPath(id)).catch((error) => {
+      if (error.status === 404) return { id, state: "resolved" }; // over, or told to this agency no longer
+      throw error;
+    });
+    this.#board.holdShared(incident);
+    this.#loaded(incident);
+    return incident;
+  }
+
+  /** Say that this agency has taken notice; the incident stays the other's. */
+  async #takeNotice(incident) {
+    this.busy = "acknowledge";
+    this.#loaded(null);
+    try {
+      const answer = await this.#session.request(sharedPath(incident.id, "acknowledge"), { method: "POST" });
+      this.#board.holdShared(answer);
+      toast(t("done.shared"));
+    } finally {
+      this.busy = null;
+      this.#loaded(null);
+    }
   }
 
   /** Read which incidents belong to the same episode; without an answer those of the board are shown. */
@@ -61,7 +89,8 @@ export class Commands {
   async run(name, id) {
     const incident = this.#board.get(id);
     if (!Commands.allowed(incident).includes(name) || this.busy) return;
-    if (name === "acknowledge" || name === "reopen") await this.#tell(() => this.#send(name, incident, {}), incident);
+    if (incident.shared) await this.#tell(() => this.#takeNotice(incident), incident);
+    else if (name === "acknowledge" || name === "reopen") await this.#tell(() => this.#send(name, incident, {}), incident);
     else await this[`ask_${name}`](incident);
   }
 

@@ -5,11 +5,14 @@ import { h, replace } from "./dom.js";
 import { episodeList, othersOf, pairsInDark } from "./episode.js";
 import { has, t, term } from "./i18n.js";
 import { icon } from "./icons.js";
+import { linkList } from "./links.js";
 import { orderFacts } from "./order.js";
+import { proofList } from "./proofs.js";
 import { shortId } from "./records.js";
 import { sealedCard } from "./sealed.js";
+import { sharedFacts, sharedFlags } from "./shared.js";
 import { ageElement, clockTime, duration } from "./time.js";
-import { metresText, percentText, placeText, speedText } from "./words.js";
+import { hazardNotice, metresText, percentText, placeText, speedText } from "./words.js";
 
 const KEYS = { acknowledge: "A", dispatch: "D", note: "N", resolve: "R", reopen: "O" };
 const ICONS = { acknowledge: "check", dispatch: "unit", note: "note", resolve: "shield", reopen: "back" };
@@ -27,10 +30,14 @@ export class IncidentPanel {
   #board;
   #open;
   #glass;
+  #links;
+  #proofs;
   #parts;
 
-  /** `me()` is the id of whoever is signed in, `role()` her role; `open(id)` chooses another incident, `glass(id)` asks to open a sealed one. */
-  constructor({ root, records, board, commands, open, close, me, glass, role }) {
+  /** `me()` is the id of whoever is signed in, `role()` her role; `open(id)` chooses another incident, `glass(id)` asks to open a sealed one; `links` and `proofs` are those of its panic and of her. */
+  constructor({ root, records, board, commands, open, close, me, glass, role, links, proofs }) {
+    this.#links = links;
+    this.#proofs = proofs;
     this.#glass = glass;
     this.#me = me;
     this.#role = role;
@@ -57,13 +64,21 @@ export class IncidentPanel {
       return;
     }
     if (this.#root.dataset.id !== incident.id || !this.#parts) this.#frame(incident);
-    const { head, flags, facts, episode, pairs, actions, told, lines } = this.#parts;
+    const { head, flags, facts, links, episode, pairs, actions, told, proofs, lines } = this.#parts;
     head.className = `incident-head sev-${incident.severity}`;
     replace(head, this.#head(incident));
+    if (incident.shared) {
+      this.#drawActions(actions, incident);
+      replace(flags, sharedFlags(incident, failed));
+      replace(facts, sharedFacts(incident, failed));
+      return;
+    }
     replace(flags, this.#flags(incident));
     replace(facts, this.#facts(incident));
     this.#keepFocus(episode, () => replace(episode, episodeList(othersOf(incident, this.#board.incidents.values()), this.#open)));
     replace(pairs, pairsInDark(incident, this.#records));
+    this.#keepFocus(links, () => replace(links, linkList(incident, this.#links, this.#records)));
+    this.#keepFocus(proofs, () => replace(proofs, proofList(incident, this.#proofs)));
     this.#drawActions(actions, incident);
     replace(told, this.#told(timeline));
     replace(lines, this.#lines(timeline, failed));
@@ -85,10 +100,11 @@ export class IncidentPanel {
     this.#parts = {
       head: h("header"), flags: h("div", { class: "flags" }), facts: h("dl", { class: "facts" }),
       episode: h("nav", { class: "episode-parts", "aria-label": t("episode.title") }), pairs: h("div", { class: "dark" }),
+      links: h("section", { class: "links" }), proofs: h("section", { class: "proofs-of" }),
       actions: h("div", { class: "actions" }), told: h("div", { class: "told" }), lines: h("div", { class: "lines" }),
     };
-    const { head, flags, facts, episode, pairs, actions, told, lines } = this.#parts;
-    this.#root.replaceChildren(head, actions, h("div", { class: "incident-body" }, flags, facts, pairs, episode, told, lines));
+    const { head, flags, facts, links, episode, pairs, actions, told, proofs, lines } = this.#parts;
+    this.#root.replaceChildren(head, actions, h("div", { class: "incident-body" }, flags, facts, links, pairs, episode, told, proofs, lines));
   }
 
   #head(incident) {
@@ -102,21 +118,21 @@ export class IncidentPanel {
           incident.provisional
             ? h("span", { class: "tag provisional-tag" }, t("provisional"))
             : h("span", { class: `tag state ${incident.state}` }, term("state", incident.state)),
+          incident.shared && incident.exercise && h("span", { class: "tag exercise" }, t("exercise")),
+          incident.shared && h("span", { class: "tag shared-tag" }, icon("agency"), t("shared")),
           incident.outcome && h("span", { class: "tag" }, term("outcome", incident.outcome)))),
       h("div", { class: "incident-age" }, ageElement(h, incident.opened_at), h("span", { class: "muted" }, clockTime(incident.opened_at))),
     ];
   }
 
   #flags(incident) {
-    const hazards = Object.entries(incident.hazards ?? {}).filter(([, value]) => value && (!Array.isArray(value) || value.length));
     return [
       incident.provisional && h("p", { class: "notice provisional-note" }, icon("clock"), h("span", {}, t("provisional.explain"))),
       incident.detail?.untold && incident.state !== "resolved" && h("p", { class: "notice bad" }, icon("clock"), h("span", {}, t("untold"))),
       ...this.#panicFlags(incident.detail ?? {}, incident.state !== "resolved"),
       incident.do_not_call && h("p", { class: "notice bad" }, icon("nocall"), h("span", {}, t("do_not_call"))),
       incident.inside && incident.state !== "resolved" && h("p", { class: "notice warn" }, icon("aggressor"), h("span", {}, t("inside"))),
-      hazards.length > 0 && h("p", { class: "notice warn" }, icon("high"), h("span", {}, hazards.map(([name, value]) =>
-        value === true ? term("hazard", name) : `${term("hazard", name)}: ${[value].flat().join(", ")}`).join(" · "))),
+      hazardNotice(incident.hazards),
       incident.retrospective && h("p", { class: "notice" }, icon("clock"), h("span", {}, t("retrospective.explain"))),
       incident.detail?.welfare_check_at && incident.state !== "resolved" && h("p", { class: "notice warn" }, icon("high"), h("span", {}, t("notice.welfare_check"))),
       incident.detail?.signals_on?.length === 0 && incident.family === "tamper" && incident.state !== "resolved" && h("p", { class: "notice" }, icon("shield"), h("span", {}, t("tamper.over"))),

@@ -6,12 +6,16 @@ import { Commands, problemWords } from "./commands.js";
 import { Desk } from "./desk.js";
 import { Feed } from "./feed.js";
 import { IncidentPanel } from "./incident.js";
+import { LiveLinks } from "./links.js";
 import { MapView } from "./map.js";
+import { Outages } from "./outages.js";
+import { Proofs } from "./proofs.js";
 import { Queue } from "./queue.js";
 import { Records, shortId } from "./records.js";
 import { Session } from "./session.js";
 import { Security } from "./security.js";
 import { SignIn } from "./signin.js";
+import { SharedNames } from "./shared.js";
 import { ask, show, toast } from "./dialog.js";
 import { breakGlass } from "./sealed.js";
 import { drawBanner, drawHealth, drawLink } from "./link.js";
@@ -30,11 +34,14 @@ class Console {
   session = new Session();
   board = new Board();
   records = new Records(this.session);
+  links = new LiveLinks(this.session);
+  proofs = new Proofs(this.session);
   alarm = new Alarm();
   feed = new Feed(this.session, this.board, globalThis.qorganQuietMs); // tests are less patient
   commands = new Commands(this.session, this.board, (incident) => this.loaded(incident));
   selected = null;
   selectedSealed = false;
+  selectedProvisional = false;
   timeline = null;
   failed = null;
   #drawing = false;
@@ -48,18 +55,22 @@ class Console {
     this.panel = new IncidentPanel({
       root: byId("incident"), records: this.records, board: this.board, commands: this.commands,
       open: (id) => this.openPart(id), close: () => this.close(), me: () => this.session.userId,
-      glass: (id) => this.breakGlass(id), role: () => this.session.role,
+      glass: (id) => this.breakGlass(id), role: () => this.session.role, links: this.links, proofs: this.proofs,
     });
     this.desk = new Desk(this.session, this.records);
+    this.sharedNames = new SharedNames(this.session, this.board);
+    this.outages = new Outages(this.session, byId("outages"));
+    this.outages.addEventListener("began", ({ detail }) => this.raiseOutage(detail));
     this.map = new MapView(byId("map"), config.map_style_url ?? null);
     this.map.addEventListener("grid", ({ detail }) => this.drawLegend(detail.step));
     this.board.addEventListener("change", ({ detail }) => this.changed(detail));
     this.board.addEventListener("positions", () => this.drawMap());
     this.board.addEventListener("notice", ({ detail }) => this.tell(detail));
     this.board.addEventListener("alarm", ({ detail }) => this.raise(detail));
-    this.records.addEventListener("change", () => this.draw());
+    for (const one of [this.records, this.links, this.proofs]) one.addEventListener("change", () => this.draw());
     this.feed.addEventListener("status", ({ detail }) => {
       if (detail === "live" || detail === "forbidden") this.desk.start(); // her role may have been unknown until now
+      if (detail === "live") this.outages.start(); // news of them may have been missed
       this.drawStatus();
     });
     this.alarm.addEventListener("change", () => this.drawTools());
@@ -110,10 +121,11 @@ class Console {
   leave(asked) {
     this.feed.stop();
     this.desk.stop();
+    this.outages.stop();
     this.alarm.keep(false);
     this.close();
     this.board.clear();
-    this.records.clear();
+    for (const one of [this.records, this.links, this.proofs]) one.clear();
     byId("dialog").close();
     this.show("signin");
     this.signIn.say(asked ? null : t("signin.ended"));
@@ -132,6 +144,7 @@ class Console {
     if (this.selected !== id) {
       this.selected = id;
       this.selectedSealed = Boolean(incident.sealed);
+      this.selectedProvisional = Boolean(incident.provisional);
       this.timeline = null;
       this.failed = null;
     }
@@ -176,6 +189,7 @@ class Console {
   loaded(incident) {
     if (incident && incident.id === this.selected) {
       this.timeline = incident.timeline ?? [];
+      this.links.see(incident);
       this.failed = null;
     }
     this.draw();
@@ -209,17 +223,23 @@ class Console {
 
   changed({ id, kind, orderId } = {}) {
     this.desk.hear(kind);
+    this.outages.hear(kind);
+    this.sharedNames.look();
     if (/^(order|suspension)\./.test(kind)) this.records.forget(`/v1/orders/${orderId}`);
     const selected = this.selected && this.board.get(this.selected);
     if (this.selected && !selected) {
       // A provisional alert became an incident of its own: go on with that one.
-      const next = this.board.queue().find((incident) => !incident.provisional);
+      const next = this.selectedProvisional && this.board.queue().find((incident) => !incident.provisional && !incident.shared);
       if (byId("workplace").dataset.room === "incident" && next) this.open(next.id);
       else this.close();
     } else if (selected && Boolean(selected.sealed) !== this.selectedSealed) {
       this.selectedSealed = Boolean(selected.sealed);
       this.timeline = selected.sealed ? [] : null;
       if (!selected.sealed) this.refresh(this.selected);
+    } else if (selected?.shared) {
+      // Read again what it is now, also after everything was loaded anew; what is over tells nothing more.
+      const told = id === this.selected || kind === undefined;
+      if (told && selected.state !== "resolved" && !this.commands.busy) this.later(() => this.refreshQuietly(selected.id));
     } else if (selected && id === this.selected && !selected.provisional && !selected.sealed && !this.commands.busy) {
       this.later(() => this.refreshQuietly(id));
     }
@@ -236,9 +256,11 @@ class Console {
 
   async refreshQuietly(id) {
     try {
+      if (this.board.get(id)?.shared) return void (await this.commands.load(id));
       const incident = await this.session.request(`/v1/incidents/${id}`);
       if (this.selected !== id) return;
       this.timeline = incident.timeline ?? [];
+      this.links.see(incident);
       this.commands.loadEpisode(id);
       for (const line of this.timeline) if (line.kind === "delivery") this.board.holdDelivery(id, line.data);
       this.draw();
@@ -249,9 +271,15 @@ class Console {
 
   raise(incident) {
     this.alarm.ring();
-    const words = [term("severity", incident.severity), term("type", incident.type), incident.sealed && t("sealed"), this.records.name(incident.victim_id),
+    const words = [term("severity", incident.severity), term("type", incident.type), incident.sealed && t("sealed"), incident.shared && t("shared"), this.records.name(incident.victim_id),
       Number.isFinite(incident.distance_m) && metresText(incident.distance_m)];
     byId("announcer").textContent = words.filter(Boolean).join(", ");
+  }
+
+  /** A part of the service is missing: heard once, and said. */
+  raiseOutage(outage) {
+    this.alarm.ring();
+    byId("announcer").textContent = `${term("outages", outage.what)}. ${t(`outages.more.${outage.what}`)}`;
   }
 
   /** What somebody should know and that is no incident. */
@@ -270,6 +298,7 @@ class Console {
     this.draw();
     this.drawStatus();
     this.desk.draw();
+    this.outages.draw();
   }
 
   /** Draw once before the next frame, however many events ask for it. */
@@ -334,6 +363,7 @@ class Console {
 
   overview() {
     return this.board.queue().flatMap((incident) => {
+      if (incident.shared) return []; // shown while it is open, by the reading that was asked for
       const fixes = [this.board.positions.get(incident.victim_id), incident.place];
       if (!incident.place?.cell) fixes.push(incident.detail?.aggressor_place, this.board.positions.get(incident.aggressor_id));
       const fix = fixes.find((one) => Number.isFinite(one?.lat));
@@ -384,7 +414,7 @@ class Console {
   }
 
   help() {
-    const keys = [["J K ↑ ↓", "move"], ["Enter", "open"], ["A", "acknowledge"], ["D", "dispatch"], ["N", "note"], ["R", "resolve"], ["B", "glass"],
+    const keys = [["J K ↑ ↓", "move"], ["Enter", "open"], ["A", "acknowledge"], ["D", "dispatch"], ["N", "note"], ["R", "resolve"], ["B", "glass"], ["U", "outage"],
       ["F", "fit"], ["M", "mute"], ["T", "theme"], ["Esc", "close"], ["?", "help"]];
     ask({
       title: t("help.title"),
@@ -417,7 +447,7 @@ class Console {
     const actions = {
       KeyJ: () => this.step(1), KeyK: () => this.step(-1), ArrowDown: () => this.step(1), ArrowUp: () => this.step(-1),
       KeyA: () => this.act("acknowledge"), KeyD: () => this.act("dispatch"), KeyN: () => this.act("note"), KeyR: () => this.act("resolve"),
-      KeyO: () => this.act("reopen"), KeyB: () => this.act("glass"), KeyF: () => this.map.fit(), KeyM: () => this.alarm.toggle(), KeyT: toggleTheme,
+      KeyO: () => this.act("reopen"), KeyB: () => this.act("glass"), KeyU: () => (this.outages.waiting ? void this.outages.acknowledge() : false), KeyF: () => this.map.fit(), KeyM: () => this.alarm.toggle(), KeyT: toggleTheme,
       Escape: () => this.selected ? this.close() : false, "?": () => this.help(),
     };
     listen(Object.fromEntries(Object.entries(actions).map(([key, run]) => [key, here(run)])));

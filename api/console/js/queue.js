@@ -69,7 +69,7 @@ export class Queue {
       row = h("li", { dataset: { id: incident.id } }, h("button", { type: "button", onclick: () => this.#choose(incident.id) }));
       this.#rows.set(incident.id, row);
     }
-    row.className = `row sev-${incident.severity} state-${incident.state}${incident.provisional ? " provisional" : ""}${incident.sealed ? " sealed" : ""}`;
+    row.className = `row sev-${incident.severity} state-${incident.state}${incident.provisional ? " provisional" : ""}${incident.sealed ? " sealed" : ""}${incident.shared ? " shared" : ""}`;
     Object.assign(row.dataset, { severity: incident.severity, state: incident.state });
     const button = row.firstChild;
     if (selected) button.setAttribute("aria-current", "true");
@@ -80,7 +80,7 @@ export class Queue {
 
   #inside(incident) {
     const names = ["victim", "aggressor"].filter((role) => incident[`${role}_id`]);
-    const place = placeText(incident.place);
+    const place = incident.shared ? null : placeText(incident.place); // what was read of another's is as old as the reading
     const others = (this.#episodes.get(incident.episode_id) ?? 1) - 1;
     const told = deliveryCounts(this.#board.deliveries.get(incident.id)?.values());
     return [
@@ -95,6 +95,7 @@ export class Queue {
             ? h("span", { class: "tag provisional-tag" }, t("provisional"))
             : h("span", { class: `tag state ${incident.state}` }, term("state", incident.state)),
           incident.sealed && h("span", { class: "tag sealed-tag" }, icon("lock"), t("sealed")),
+          incident.shared && h("span", { class: "tag shared-tag" }, icon("agency"), t("shared")),
           incident.exercise && h("span", { class: "tag exercise" }, t("exercise")),
           incident.retrospective && h("span", { class: "tag" }, t("retrospective")),
           incident.escalation_step > 0 && incident.state !== "resolved" && h("span", { class: "tag escalated" }, t("escalation.step", { n: incident.escalation_step })),
@@ -104,6 +105,7 @@ export class Queue {
           incident.detail?.cancel_asked_at && !incident.detail.duress && h("span", { class: "tag" }, t("panic.cancel.short")),
           incident.do_not_call && h("span", { class: "tag nocall" }, icon("nocall"), t("do_not_call.short"))),
         incident.sealed && h("span", { class: "row-facts" }, t("sealed.row")),
+        incident.shared && h("span", { class: "row-facts" }, incident.agency_name && h("span", {}, incident.agency_name), h("span", {}, incident.reason ? term("shared.reason", incident.reason) : t("shared.row"))),
         names.length > 0 && h("span", { class: "row-people" }, names.map((role) =>
           h("span", { class: `person ${role}`, title: t(`role.${role}`), lang: language() },
             icon(role), h("span", { class: "sr-only" }, `${t(`role.${role}`)}: `), h("span", { class: "person-name" }, this.#records.name(incident[`${role}_id`]))))),

@@ -1,6 +1,8 @@
 /** How facts of an incident are said: distances, places, deliveries. */
 
-import { language, t } from "./i18n.js";
+import { h } from "./dom.js";
+import { language, t, term } from "./i18n.js";
+import { icon } from "./icons.js";
 
 const number = (value, digits = 0) =>
   new Intl.NumberFormat(language() === "en" ? "en-GB" : "ru", { maximumFractionDigits: digits }).format(value);
@@ -23,6 +25,13 @@ export function placeText(place) {
 
 /** "1.2 m/s · 4 km/h". */
 export const speedText = (mps) => `${number(mps * 3.6)} ${t("unit.kmh")}`;
+
+/** What awaits who goes there, as a warning; nothing when nothing is known. */
+export function hazardNotice(hazards) {
+  const known = Object.entries(hazards ?? {}).filter(([, value]) => value && (!Array.isArray(value) || value.length));
+  return known.length > 0 && h("p", { class: "notice warn" }, icon("high"), h("span", {}, known.map(([name, value]) =>
+    value === true ? term("hazard", name) : `${term("hazard", name)}: ${[value].flat().join(", ")}`).join(" · ")));
+}
 
 export const percentText = (share) => `${number(share * 100)} %`;
 
