@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import structlog
@@ -47,8 +48,11 @@ class DeviceCommands(Loop):
         self._waiting: dict[int, dict[uuid.UUID, Command]] = {}
         self._handed: set[uuid.UUID] = set()
         """Handed out, and not yet said in the row."""
-        self._lent: set[uuid.UUID] = set()
-        """Sent on a connection that may have broken before it arrived."""
+        self._ends: dict[uuid.UUID, datetime] = {}
+        """When what waits expires."""
+        self._lent: dict[uuid.UUID, datetime] = {}
+        """Sent on a connection that may have broken before it arrived, and when each expires: one that stays open and
+        silent for ever keeps nothing here."""
         self._older: dict[uuid.UUID, Any] = {}
         """Rows beyond the newest page, as they were when their page was read."""
         self._read: set[uuid.UUID] = set()
@@ -66,18 +70,22 @@ class DeviceCommands(Loop):
     def lend(self, number: int) -> list[Command]:
         """As `take`, to be followed by `arrived` or `returned` with what was given."""
         found = self._waiting.pop(number, {})
-        self._lent |= found.keys()
+        self._lent |= {one: self._ends[one] for one in found}
         return list(found.values())
 
     def arrived(self, commands: Sequence[Command]) -> None:
         """What was lent has been heard."""
         found = {uuid.UUID(one["id"]) for one in commands}
-        self._lent -= found
+        self._forget_lent(found)
         self._handed |= found
 
     def returned(self, commands: Sequence[Command]) -> None:
         """What was lent may not have arrived: it waits again from the next look on."""
-        self._lent -= {uuid.UUID(one["id"]) for one in commands}
+        self._forget_lent({uuid.UUID(one["id"]) for one in commands})
+
+    def _forget_lent(self, found: set[uuid.UUID]) -> None:
+        for one in found:
+            self._lent.pop(one, None)
 
     def on_waiting(self, listener: Callable[[int], object]) -> Callable[[], None]:
         """Call `listener` with the number of each device for which something waits; returns what takes it off again."""
@@ -98,6 +106,9 @@ class DeviceCommands(Loop):
         except Exception as error:  # this runs beside what takes pings and panics
             log.error("device_commands_failed", error=type(error).__name__)
             return
+        now = self._clock()
+        self._lent = {one: ends for one, ends in self._lent.items() if ends > now}
+        self._ends = {row["id"]: row["expires_at"] for row in rows}
         waiting: dict[int, dict[uuid.UUID, Command]] = {}
         for row in rows:
             if row["id"] not in self._handed and row["id"] not in self._lent:

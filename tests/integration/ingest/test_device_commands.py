@@ -132,6 +132,27 @@ async def test_one_whose_connection_broke_before_it_was_heard_is_told_again(
     assert await taken(fleet, command_id) is True
 
 
+async def test_what_a_silent_connection_was_lent_is_forgotten_when_it_has_expired(
+    road: Road, fleet: Any, make_ping: Ping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = await fleet.device((1,), interval_s=60)
+    peer = await road.door.open(device)
+    await peer.send(make_ping(1))
+    await peer.acked(1)
+    command_id = await road.command(device)
+    await peer.send(make_ping(2))
+    assert (await peer.acked(2))["commands"] == [said(command_id)]
+    await road.waiting.look()
+    assert set(road.waiting._lent) == {command_id}
+    monkeypatch.setattr(road.waiting, "_clock", lambda: utc_now() + timedelta(minutes=11))
+    await road.waiting.look()
+    assert not road.waiting._lent
+    await peer.send(make_ping(3))  # it is heard after all
+    assert (await peer.acked(3))["commands"] == []
+    road.door.stream._lending.settle()
+    assert not road.waiting._lent
+
+
 async def taken(fleet: Any, command_id: uuid.UUID) -> bool:
     async with fleet.database.connection() as connection:
         at = await connection.fetchval("SELECT taken_at FROM device_command WHERE id = $1", command_id)
