@@ -26,9 +26,9 @@ from typing import Any, Literal
 import msgspec
 import structlog
 
-from api.ingest.first_use import FirstUse
 from api.ingest.registry_file import DeviceRow, RegistryFile, TokenRow, Writing
-from api.ingest.reuse import Reuse
+from api.ingest.shown import ShownTokens
+from core.actions.devices import note_reuse, note_used
 from core.clock import Clock
 from core.errors import StoreUnavailable
 from core.ids import token_digest
@@ -46,6 +46,9 @@ KNOWN_WITHIN_S = 1.5
 """Longest a new token is waited for: a look of the poll, should the notification be lost."""
 SHUT_OUT = frozenset({"revoked", "returned"})
 """Statuses of a device whose tokens no longer count."""
+
+USES_AT_ONCE = 1_000
+"""First uses written by one statement: a fleet that was updated asks for its tokens at once."""
 
 Doubt = Literal["unknown", "revoked", "replaced", "expired"]
 
@@ -122,8 +125,8 @@ class Registry(Service):
         self._under_way: asyncio.Task[bool] | None = None
         self._database = database
         self._clock = clock
-        self._reuse = Reuse(database, clock)
-        self._first_use = FirstUse(database, clock)
+        self._first_use = ShownTokens(database, clock, "first_use", note_used, at_once=USES_AT_ONCE)
+        self._reuse = ShownTokens(database, clock, "reuse", note_reuse, at_once=1)
         self._devices: dict[str, DeviceIdentity] = {}
         self._credentials: dict[bytes, _Credential] = {}
         self._digests_of: dict[str, set[bytes]] | None = None
@@ -152,8 +155,8 @@ class Registry(Service):
         return credential.gateway or device or "unknown"
 
     def shown(self, digest: bytes) -> DeviceIdentity | GatewayIdentity | Doubt:
-        """As `holder`, for a token that somebody has just shown, and noted when it was replaced (`api.ingest.reuse`) or
-        is used for the first time (`api.ingest.first_use`)."""
+        """As `holder`, for a token that somebody has just shown, and noted when it was replaced or is used for the
+        first time (`api.ingest.shown`)."""
         holder = self.holder(digest)
         if holder == "replaced":
             self._reuse.note(digest)

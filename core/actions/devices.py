@@ -137,9 +137,11 @@ async def rotate_token(
     return token, unit.now + TOKEN_OVERLAP
 
 
-async def note_used(unit: Unit, digests: Collection[bytes]) -> None:
-    """Tokens that were asked for came into use: those that their devices had before end after `TOKEN_OVERLAP`."""
+async def note_used(unit: Unit, digests: Collection[bytes]) -> Collection[bytes]:
+    """Tokens that were asked for came into use: those that their devices had before end after `TOKEN_OVERLAP`. Returns
+    those that need no second look: all of them."""
     await tokens.let_earlier_expire(unit.connection, digests, unit.now + TOKEN_OVERLAP)
+    return digests
 
 
 async def confirm_token(
@@ -154,12 +156,16 @@ async def confirm_token(
         await tokens.notify_registry(unit.connection)
 
 
-async def note_reuse(unit: Unit, digest: bytes) -> bool:
-    """A replaced token came again: note it once, make a task, and soon after a confirmation end the newer ones too.
+async def note_reuse(unit: Unit, digests: Collection[bytes]) -> Collection[bytes]:
+    """Replaced tokens came again: note each once, make a task, and soon after a confirmation end the newer ones too.
 
-    What was used and never confirmed may be a phone that did not keep it: that ends nothing. Returns whether this
-    token needs no second look.
+    What was used and never confirmed may be a phone that did not keep it: that ends nothing. Returns those that need no
+    second look.
     """
+    return [digest for digest in digests if await _note_reuse(unit, digest)]
+
+
+async def _note_reuse(unit: Unit, digest: bytes) -> bool:
     since = await tokens.replaced_at(unit.connection, digest)
     if since is None:
         return True
