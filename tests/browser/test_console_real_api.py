@@ -17,12 +17,15 @@ from api.app import create_app
 from api.deps import ApiContext
 from api.ingest.registry import Registry
 from api.live.tail import FeedTail
+from core.actions import broadcast
 from core.actions.incidents import apply_transitions
 from core.actions.unit_of_work import act
 from core.clock import now_ms, utc_now
 from core.domain.transition import Position, Transition, transition_id
+from core.ids import new_id
 from core.postgres.database import Database
 from core.postgres.logins import GROUPS, url_as
+from core.postgres.shares import share
 from core.redis.client import connect
 from core.settings import Settings
 from core.vault import load_vault
@@ -72,6 +75,36 @@ class RealDesk:
                 aggressor_position=Position(43.2407, 76.9488, 15.0, moment_ms),
             )
             await apply_transitions(unit, [transition])
+
+    async def lose_positions(self) -> None:
+        """Have the service be without positions, as every agency is told of it."""
+        async with act(self.database, utc_now()) as unit:
+            assert await broadcast.begin(unit, "positions", utc_now())
+
+    async def find_positions(self) -> None:
+        """Have positions arrive again."""
+        async with act(self.database, utc_now()) as unit:
+            assert await broadcast.end(unit, "positions")
+
+    async def share(self) -> None:
+        """Have another agency know of the breach; its dispatcher `neighbour` signs in as the demo's does."""
+        agency_id = new_id()
+        async with self.database.transaction() as connection:
+            await connection.execute(
+                "INSERT INTO agency (id, name, created_at) VALUES ($1, 'Talgar District Police', $2)",
+                agency_id,
+                utc_now(),
+            )
+            await connection.execute(
+                "INSERT INTO app_user (id, agency_id, username, password_hash, role, created_at)"
+                " SELECT $1, $2, 'neighbour', password_hash, role, created_at FROM app_user WHERE username = $3",
+                new_id(),
+                agency_id,
+                self.world["users"]["dispatcher"]["username"],
+            )
+            incident = await connection.fetchrow("SELECT id, agency_id FROM incident")
+            await share(connection, incident["id"], incident["agency_id"], agency_id, "jurisdiction", utc_now())
+        self.world["users"]["neighbour"] = self.world["users"]["dispatcher"] | {"username": "neighbour"}
 
     async def seal(self) -> None:
         """Seal the pair's order; its caseworker is named."""
@@ -192,6 +225,42 @@ async def test_a_sealed_case_rings_without_names_until_its_glass_is_broken(page:
     await expect(row).to_contain_text("320 m")
     await panel.get_by_role("button", name="Acknowledge").click()
     await expect(row).to_have_attribute("data-state", "acknowledged")
+
+
+async def test_an_outage_is_told_acknowledged_and_over(page: Page, real: RealDesk) -> None:
+    await sign_in(page, real)
+    await expect(page.locator("#link")).to_have_attribute("data-status", "live")
+    await real.lose_positions()
+    banner = page.locator("#outages")
+    await expect(banner).to_contain_text("Outage: positions do not arrive")
+    await page.keyboard.press("u")
+    await expect(banner).to_contain_text("Acknowledged by you")
+    await expect(banner).not_to_contain_text("Also acknowledged")
+    await real.find_positions()
+    await expect(banner).to_be_hidden()
+
+
+async def test_another_agency_opens_what_is_shared_with_it_and_takes_notice(page: Page, real: RealDesk) -> None:
+    await real.breach()
+    await real.share()
+    await sign_in(page, real, "neighbour")
+    row, panel = page.locator("li.row"), page.locator("#incident")
+    for words in ("Too close", "Another agency", "On your ground"):
+        await expect(row).to_contain_text(words)
+    await row.get_by_role("button").click()
+    await expect(panel).to_contain_text("43.23895, 76.94560")
+    await expect(panel).not_to_contain_text("Әсем Үлгібай")
+    await page.keyboard.press("a")
+    await expect(row).to_have_attribute("data-state", "acknowledged")
+    await expect(panel).to_contain_text("by your agency")
+
+
+async def test_what_proves_her_devices_and_contacts_is_read_when_asked_for(page: Page, real: RealDesk) -> None:
+    await real.breach()
+    await sign_in(page, real)
+    await page.locator("li.row").get_by_role("button").click()
+    await page.locator("#incident").get_by_role("button", name="Her devices and contacts").click()
+    await expect(page.locator("section.proofs-of")).to_contain_text("never proved to work")
 
 
 async def test_an_auditor_is_told_that_the_console_is_not_for_her(page: Page, real: RealDesk) -> None:

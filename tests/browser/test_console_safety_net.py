@@ -89,6 +89,17 @@ async def test_a_link_that_is_opened_shows_as_soon_as_the_timeline_says_so(conso
     await expect(console.panel.locator(".timeline")).to_contain_text("A contact opened the live link")
 
 
+async def test_after_a_pin_the_links_are_said_to_show_nothing(console: Any) -> None:
+    incident = add_panic(console.desk)
+    console.desk.incidents[incident["id"]] = incident | {"detail": {"cancel_asked_at": ago(), "cancel_pin": "right"}}
+    await console.live()
+    await console.open_first()
+    section = console.panel.locator("section.links")
+    await expect(section).to_contain_text("the links show nothing; a new press shows her again")
+    await expect(section.locator("li.over")).to_have_count(2)
+    await expect(section.get_by_role("button", name="End all links")).to_be_visible()
+
+
 async def test_nobody_is_said_to_see_her_where_there_are_no_links(console: Any) -> None:
     console.desk.add(console.desk.make(1))
     await console.live()

@@ -70,10 +70,12 @@ export function linkList(incident, links, records) {
   if (held?.failed && !held.items) return [title, h("p", { class: "notice bad" }, held.failed)];
   if (!held?.items?.length) return [];
   const live = held.items.filter(isLive);
+  const hushed = Boolean(incident.detail?.cancel_asked_at); // until she presses again
   return [
     title,
-    h("ul", { class: "proofs" }, held.items.map((link) => h("li", { class: isLive(link) ? "" : "over" },
-      icon(isLive(link) ? "eye" : "cross"),
+    hushed && live.length > 0 && h("p", { class: "muted" }, t("links.hushed")),
+    h("ul", { class: "proofs" }, held.items.map((link) => h("li", { class: isLive(link) && !hushed ? "" : "over" },
+      icon(isLive(link) && !hushed ? "eye" : "cross"),
       h("span", {}, h("strong", {}, contactName(records, link.contact_id)), ` · ${term("channel", link.channel)}`),
       h("span", { class: "muted" }, linkWords(link))))),
     live.length > 0 && h("button", { class: "button small danger-line", type: "button", dataset: { part: "end-links" }, onclick: () => links.end(incident.id) },
