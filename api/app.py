@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+from typing import Any, Final
+
 from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
 
 from api import contact_page, link_page
 from api.bounds import Bounds
@@ -128,6 +134,33 @@ ROUTERS: tuple[APIRouter, ...] = (
 """Every route of the API, in the order in which a request is held against them: a panic's come first. The console's
 static files are mounted beside them."""
 
+ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    "4XX": {"model": Problem, "description": "What was sent cannot be taken, or not by you, or not now."},
+    "5XX": {"model": Problem, "description": "A store is away, or something failed here; try again."},
+    422: {"model": Problem, "description": "What was sent cannot be right."},
+}
+"""How every route answers what it cannot do."""
+
+
+@functools.cache
+def described_routes() -> Sequence[BaseRoute]:
+    """Every route of `ROUTERS`, ready for requests, with its errors, who may ask it, and what a repeat is answered.
+
+    These are the routers' own, the same in every application of a process. An application that includes a router has
+    its own copy of each route made at its first request, with all models and dependencies anew: half a second of a
+    core before the first panic after a start.
+    """
+    for router in ROUTERS:
+        tell_who_may(router)
+        tell_repeats(router)
+    routes = [route for router in ROUTERS for route in router.routes]
+    fields = APIRoute("/", lambda: None, responses=ERRORS).response_fields
+    for route in routes:
+        if isinstance(route, APIRoute):
+            route.responses = {**ERRORS, **route.responses}
+            route.response_fields = {**fields, **route.response_fields}
+    return tuple(routes)
+
 
 def create_app(context: ApiContext) -> FastAPI:
     """The ASGI application over `context`; starts nothing and closes nothing."""
@@ -139,18 +172,10 @@ def create_app(context: ApiContext) -> FastAPI:
         redoc_url=None,
         openapi_url="/openapi.json",
         redirect_slashes=False,
-        responses={
-            "4XX": {"model": Problem, "description": "What was sent cannot be taken, or not by you, or not now."},
-            "5XX": {"model": Problem, "description": "A store is away, or something failed here; try again."},
-            422: {"model": Problem, "description": "What was sent cannot be right."},
-        },
     )
     app.state.context = context
     add_handlers(app)
-    for router in ROUTERS:
-        tell_who_may(router)
-        tell_repeats(router)
-        app.include_router(router)
+    app.router.routes.extend(described_routes())
     describe(app)
     mount_console(app, context)
     link_page.mount(app)

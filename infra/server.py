@@ -62,28 +62,6 @@ class _Server(uvicorn.Server):
         yield
 
 
-NOWHERE: Final = "/v1/panic/of/no/route"
-"""A path without a route that nothing in front of the routes slows down."""
-
-
-async def _walk_routes(app: FastAPI) -> None:
-    """Have every route made ready: FastAPI does it when a request is first held against it, and that took a tenth of a
-    second of the first panic after a start."""
-    scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
-        "path": NOWHERE, "raw_path": NOWHERE.encode(), "query_string": b"", "root_path": "", "headers": [],
-        "client": ("127.0.0.1", 0), "server": ("127.0.0.1", 0),
-    }  # fmt: skip
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(_message: Any) -> None:
-        """Nobody asked."""
-
-    await app(scope, receive, send)
-
-
 FORWARDED: Final = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip"})
 """Headers by which a proxy says for whom it asks."""
 
@@ -170,7 +148,6 @@ class HttpServer(Service):
         return int(self._listener.getsockname()[1])
 
     async def run(self) -> None:
-        await _walk_routes(self._app)
         serving = asyncio.create_task(self._server.serve(sockets=[self._listener]), name="uvicorn")
         stopping = asyncio.create_task(self.stopping.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
