@@ -62,6 +62,7 @@ def panic_json(panic: dict[str, Any], told: list[dict[str, Any]]) -> dict[str, A
         entry for entry in told if entry["state"] in REACHED and _within(entry["created_at"], span)
         and (cancelled_at is None or _within(entry["sent_at"], span))
     ]  # fmt: skip
+    is_open = panic["incident_state"] != "resolved"  # a duress PIN elsewhere takes back what is queued, unseen
     deeds = {name: panic[name] if _within(panic[name], span) else None for name in DEEDS}
     sent = [entry["sent_at"] for entry in reached if entry["sent_at"] is not None]
     if cancelled_at is None:
@@ -79,7 +80,7 @@ def panic_json(panic: dict[str, Any], told: list[dict[str, Any]]) -> dict[str, A
             {
                 "audience": entry["audience"],
                 "channel": entry["channel"],
-                "state": entry["state"],
+                "state": "queued" if entry["state"] == "cancelled" and is_open else entry["state"],
                 "at": _at(entry["sent_at"]),
             }
             for entry in shown

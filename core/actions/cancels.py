@@ -87,7 +87,7 @@ async def take_cancel(
     await store.ask_cancel(unit.connection, known["id"], max(from_ms(wish.received_ms), known["received_at"]))
     if verdict is Verdict.DURESS:
         await _duress(unit, row, wish, holder, cause, line_id, why, keyless=keyless)
-    elif not (row["detail"].get("duress") or (cancelled and verdict is Verdict.UNVERIFIED)):
+    elif not (cancelled and verdict is Verdict.UNVERIFIED):
         await _asked(unit, row, wish, line_id, verdict, keyless=keyless)
     return True
 
@@ -97,6 +97,9 @@ async def _asked(unit: Unit, row: Row, wish: CancelIn, line_id: uuid.UUID, verdi
     if row["state"] == "resolved" or row["detail"].get("cancel_pin") == verdict:
         return
     line = (line_id, "cancel_asked", {"pin": str(verdict)})
+    if row["detail"].get("duress"):
+        await _again_under_duress(unit, row, wish, line)
+        return
     if _pressed_since(row, wish):
         # She pressed while the PIN was compared, or waited for it: her press stands, as if the PIN had been read first.
         if verdict is Verdict.UNVERIFIED and await pin_store.are_set(unit.connection, row["victim_id"]):
@@ -128,6 +131,16 @@ def _pressed_since(row: Row, wish: CancelIn) -> bool:
     return pressed_at is not None and datetime.fromisoformat(pressed_at) > from_ms(wish.received_ms)
 
 
+async def _again_under_duress(
+    unit: Unit, row: Row, wish: CancelIn, line: tuple[uuid.UUID, str, dict[str, str]]
+) -> None:
+    """What was pressed since the duress PIN appears cancelled again, whatever this PIN was; it stays under duress."""
+    if row["detail"].get("cancel_asked_at") or _pressed_since(row, wish):
+        return
+    row["detail"] = {**row["detail"], "cancel_asked_at": rfc3339(from_ms(wish.received_ms))}
+    await _write(unit, row, wish, line, "panic.cancel_asked")
+
+
 async def _duress(
     unit: Unit, row: Row, wish: CancelIn, holder: Holder, cause: uuid.UUID, line_id: uuid.UUID, why: str, *,
     keyless: bool,
@@ -135,10 +148,13 @@ async def _duress(
     if row["state"] == "resolved":
         await pins.press_forced(unit, holder, cause, why, keyless=keyless)
         return
+    line = (line_id, "cancel_asked", {"pin": "duress"})
     if row["detail"].get("duress"):
+        await _again_under_duress(unit, row, wish, line)
         return
-    await turn(unit, row, from_ms(wish.received_ms), why, derived_id("duress", row["id"]), keyless=keyless)
-    await _write(unit, row, wish, (line_id, "cancel_asked", {"pin": "duress"}), "panic.cancel_asked")
+    at, cause = from_ms(wish.received_ms), derived_id("duress", row["id"])
+    await turn(unit, row, at, why, cause, shown=not _pressed_since(row, wish), keyless=keyless)
+    await _write(unit, row, wish, line, "panic.cancel_asked")
 
 
 async def _write(

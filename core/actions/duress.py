@@ -23,16 +23,21 @@ CANCEL_FIELDS: Final = ("cancel_asked_at", "cancel_pin", "cancel_unverified", "c
 """Of an incident's detail what a cancelling leaves, and a new press takes away."""
 
 
-async def turn(unit: Unit, row: Row, at: datetime, why: str, cause: uuid.UUID, *, keyless: bool = False) -> None:
-    """Make a locked incident one under duress and tell dispatchers; a second time changes and tells nothing.
+async def turn(
+    unit: Unit, row: Row, at: datetime, why: str, cause: uuid.UUID, *, shown: bool, keyless: bool = False
+) -> None:
+    """Make a locked incident one under duress and tell dispatchers; a second time tells nothing.
 
-    `why`: duress_pin, third_wrong_pin or forced_pin; `keyless`: nobody can be messaged now.
+    `why`: duress_pin, third_wrong_pin or forced_pin; `shown`: from then on it is to appear cancelled, as it would after
+    a right PIN given in the same place; `keyless`: nobody can be messaged now.
     """
+    asked_at = rfc3339(at) if shown else row["detail"].get("cancel_asked_at")
+    asked = {"cancel_asked_at": asked_at} if asked_at is not None else {}
     if row["detail"].get("duress"):
-        row["detail"] = {**row["detail"], "cancel_asked_at": rfc3339(at)}
+        row["detail"] = {**row["detail"], **asked}
         return
     kept = {name: value for name, value in row["detail"].items() if name not in CANCEL_FIELDS}
-    row["detail"] = {**kept, "duress": True, "duress_by": why, "duress_at": rfc3339(at), "cancel_asked_at": rfc3339(at)}
+    row["detail"] = {**kept, "duress": True, "duress_by": why, "duress_at": rfc3339(at), **asked}
     row["do_not_call"] = True
     row["severity"] = "critical"
     row["updated_at"] = unit.now

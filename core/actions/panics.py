@@ -102,8 +102,8 @@ def _is_anothers(known: dict[str, Any], panic: PanicIn, presser: Presser) -> boo
     it. Hers that is brought again, by a journal, is known by when it was received."""
     if known["device_id"] != presser.device_id:
         return True
-    anothers = known["person_id"] != presser.person.get("person_id")
-    return anothers and known["received_at"] != from_ms(panic.received_ms)
+    anothers: bool = known["person_id"] != presser.person.get("person_id")
+    return anothers and bool(known["received_at"] != from_ms(panic.received_ms))
 
 
 def _is_reused(known: dict[str, Any], panic: PanicIn) -> bool:
@@ -128,7 +128,8 @@ async def _new(
     if clocks is not None:
         await escalation.run(unit, row, clocks)
     if forced is not None:
-        await turn(unit, row, from_ms(panic.received_ms), forced, panic_id, keyless=keyless)
+        # A right PIN given there would have changed nothing of a panic that is open already.
+        await turn(unit, row, from_ms(panic.received_ms), forced, panic_id, shown=opened, keyless=keyless)
     contacts_told = False if keyless else await _tell_contacts(unit, row, panic_id, presser)
     if opened:
         if not keyless and forced is None:

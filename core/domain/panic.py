@@ -124,12 +124,11 @@ CANCELLED: Final = "cancelled"
 def appearance(state: str, detail: Mapping[str, Any]) -> str:
     """The state that her devices, her contacts and their pages and links are shown: never whether the PIN was right.
 
-    `state` and `detail` are the incident's. The same after a right PIN, after duress, and after a PIN that could not
-    be checked: whoever compares them learns nothing. Dispatchers see the incident as it is, and not this.
+    `state` and `detail` are the incident's. By what was asked and pressed alone (`cancel_asked_at` goes with a new
+    press), which is the same after a right PIN, after duress, and after a PIN that could not be checked: whoever
+    compares them learns nothing. Dispatchers see the incident as it is, and not this.
     """
-    if is_quiet(detail) or detail.get("cancel_asked_at"):
-        return CANCELLED
-    return state
+    return CANCELLED if detail.get("cancel_asked_at") else state
 
 
 ENTRUSTED: Final = frozenset({"dispatcher", "supervisor", "admin", "officer"})

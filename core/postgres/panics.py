@@ -56,13 +56,16 @@ async def open_rows(connection: Connection, rows: Sequence[Any]) -> list[dict[st
 _AS_SHE_MAY_SEE: Final = """
     p.*, i.state AS incident_state, i.acknowledged_at, i.dispatched_at, i.resolved_at,
     (SELECT CASE WHEN bool_or(q.unshown) OR count(q.cancel_asked_at) > 0
-        THEN greatest(min(q.received_at) FILTER (WHERE NOT q.unshown),
-            max(q.cancel_asked_at) FILTER (WHERE NOT q.unshown AND q.received_at < p.received_at)
-            + interval '1 microsecond') END
-        FROM panic q WHERE q.incident_id = p.incident_id AND q.device_id = p.device_id) AS shown_from
+        THEN coalesce(min(q.received_at) FILTER (WHERE NOT q.unshown AND q.received_at <= p.received_at
+                AND (cancelled.at IS NULL OR q.received_at > cancelled.at)),
+            cancelled.at + interval '1 microsecond') END
+        FROM panic q CROSS JOIN (SELECT max(c.cancel_asked_at) AS at FROM panic c WHERE c.incident_id = p.incident_id
+            AND c.device_id = p.device_id AND NOT c.unshown AND c.received_at < p.received_at) cancelled
+        WHERE q.incident_id = p.incident_id AND q.device_id = p.device_id GROUP BY cancelled.at) AS shown_from
 """
-"""A panic with its incident's deeds, and from when on her device may know of them (`shown_from`): what came before an
-earlier press was cancelled, or before the first press her device knows of, is not told. None: all of it."""
+"""A panic with its incident's deeds, and from when on her device may know of them (`shown_from`): what was done before
+the first press her device knows of, or before the first one after an earlier one was cancelled, is not told: what goes
+on while it appears cancelled depends on what the PIN was. None: all of it."""
 
 
 _OF_WEARER: Final = "p.person_id IS NOT DISTINCT FROM d.person_id"
@@ -276,6 +279,10 @@ async def default_agency(connection: Connection) -> uuid.UUID | None:
     return found
 
 
+_NOT_OF_A_PIN: Final = "template NOT IN ('cancel_asked_dispatcher', 'duress_dispatcher')"
+"""Messages other than those that say what a PIN was: that there is one more, or none, would say it too."""
+
+
 async def told(connection: Connection, incident_id: uuid.UUID) -> list[dict[str, Any]]:
     """Deliveries of an incident as she may know them: to whom by kind, how far, when; no names, no addresses."""
     return (await told_of(connection, [incident_id])).get(incident_id, [])
@@ -284,9 +291,9 @@ async def told(connection: Connection, incident_id: uuid.UUID) -> list[dict[str,
 async def told_of(connection: Connection, incident_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[dict[str, Any]]]:
     """The same by incident."""
     rows = await connection.fetch(
-        "SELECT d.* FROM unnest($1::uuid[]) AS wanted (id) CROSS JOIN LATERAL ("
+        "SELECT d.* FROM unnest($1::uuid[]) AS wanted (id) CROSS JOIN LATERAL ("  # noqa: S608
         "SELECT incident_id, audience, channel, state, sent_at, seen_at, created_at FROM delivery"
-        " WHERE incident_id = wanted.id ORDER BY created_at, id LIMIT 200) d",
+        f" WHERE incident_id = wanted.id AND {_NOT_OF_A_PIN} ORDER BY created_at, id LIMIT 200) d",
         incident_ids,
     )
     found: dict[uuid.UUID, list[dict[str, Any]]] = {}

@@ -10,9 +10,12 @@ import httpx
 import pytest
 
 from api import even_time
-from core.actions import subject_export
+from core.actions import live_links, subject_export
 from core.actions.unit_of_work import act
-from core.clock import utc_now
+from core.clock import to_ms, utc_now
+from core.domain.live_link import PATH
+from core.domain.panic import CancelIn
+from core.postgres.contacts import CONTACTS
 from core.postgres.database import Database
 
 Query = Callable[..., Any]
@@ -157,3 +160,117 @@ async def test_before_a_cancelling_her_phone_shows_that_a_dispatcher_took_a_link
     await woman.cancel(panic_id)
     [link] = (await woman.phone.get("/v1/me/live-links")).json()["items"]
     assert link["revoked_because"] == "dispatcher"
+
+
+async def test_what_was_done_while_it_appeared_cancelled_is_not_told_of_the_next_press(
+    women: list[Woman], query: Query
+) -> None:
+    shown = []
+    for number, woman in enumerate(women):
+        first, incident_id = await woman.press()
+        await woman.cancel(first)
+        if number:  # after duress help is sent
+            await query(
+                "UPDATE incident SET state = 'dispatched', acknowledged_at = now(), dispatched_at = now()"
+                " WHERE id = $1", uuid.UUID(incident_id),
+            )  # fmt: skip
+        second, _ = await woman.press()
+        told = (await woman.phone.get(f"/v1/panic/{second}")).json()
+        shown.append((told["state"], told["acknowledged_at"], told["dispatched_at"], len(told["told"])))
+        await query(
+            "UPDATE incident SET state = 'dispatched', dispatched_at = now() WHERE id = $1", uuid.UUID(incident_id)
+        )
+        assert (await woman.phone.get(f"/v1/panic/{second}")).json()["state"] == "dispatched"
+    assert shown == [("open", None, None, 1)] * 2
+
+
+async def test_a_duress_pin_at_a_timer_or_read_late_tells_her_phone_of_no_message_more(
+    api: Any, women: list[Woman]
+) -> None:
+    shown = []
+    for woman in women:
+        first, _ = await woman.press()
+        timer = {"id": str(uuid.uuid4()), "minutes": 20}
+        await woman.phone.post("/v1/panic/timers", json=timer)
+        await woman.phone.post(f"/v1/panic/timers/{timer['id']}/cancel", json={"pin": woman.pin})
+        told = [(await woman.phone.get(f"/v1/panic/{first}")).json()["told"]]
+        asked_ms = to_ms(utc_now())
+        second, _ = await woman.press()
+        wish = CancelIn(
+            id=uuid.uuid4(), panic_id=first, device_id=woman.pair.phone_id, received_ms=asked_ms - 1, pin=woman.pin
+        )
+        assert await api.context.panic_desk._rows.commit_cancel(wish, lambda: True) is True
+        told.append((await woman.phone.get(f"/v1/panic/{second}")).json()["told"])
+        shown.append([sorted((one["audience"], one["state"]) for one in some) for some in told])
+    assert [some for some in shown[0] if some]
+    assert shown[0] == shown[1]
+
+
+async def _link(woman: Woman, incident_id: str) -> str:
+    """The token of a link to her sister."""
+    async with act(woman.database, utc_now()) as unit:
+        rows = await unit.connection.fetch(
+            f"SELECT {CONTACTS.selected} FROM contact WHERE person_id = $1", woman.pair.victim_id
+        )
+        (contact,) = await CONTACTS.read(unit.connection, rows)
+        (path,) = await live_links.make_all(
+            unit, incident_id=uuid.UUID(incident_id), agency_id=woman.pair.agency_id, person_id=woman.pair.victim_id,
+            ways=[(contact, "email")],
+        )  # fmt: skip
+    assert path is not None
+    return path.removeprefix(PATH)
+
+
+async def test_her_contact_s_page_goes_by_what_was_pressed_and_asked_and_never_by_the_pin(
+    api: Any, women: list[Woman], query: Query
+) -> None:
+    """Whoever has the contact's phone as well could compare: after a new press it lives again, or it does not."""
+    shown = []
+    for woman in women:
+        async with api.client(None) as page:
+            first, incident_id = await woman.press()
+            token = await _link(woman, incident_id)
+
+            async def state(page: httpx.AsyncClient = page, token: str = token) -> str:
+                return str((await page.post("/v1/live-link", json={"token": token})).json()["state"])
+
+            states = [await state()]
+            timer = {"id": str(uuid.uuid4()), "minutes": 20}
+            await woman.phone.post("/v1/panic/timers", json=timer)
+            await woman.phone.post(f"/v1/panic/timers/{timer['id']}/cancel", json={"pin": woman.pin})
+            states.append(await state())
+            await woman.cancel(first)
+            states.append(await state())
+            second, _ = await woman.press()
+            states.append(await state())
+            await woman.cancel(second)
+            states.append(await state())
+            third, _ = await woman.press()
+            await woman.cancel(str(uuid.uuid4()))  # of none that there is
+            states.append(await state())
+            await woman.cancel(first)
+            states.append(await state())
+            await woman.press()
+            assert (await woman.phone.post(f"/v1/panic/{third}/cancel", json={"pin": PIN})).status_code == 200
+            states.append(await state())
+            shown.append(states)
+    assert shown == [["live", "live", "ended", "live", "ended", "live", "ended", "ended"]] * 2
+    rows = await query("SELECT victim_id, detail FROM incident")
+    forced = {row["victim_id"]: row["detail"].get("duress", False) for row in rows}
+    assert forced == {women[0].pair.victim_id: False, women[1].pair.victim_id: True}
+
+
+async def test_a_wish_read_late_ends_no_page_that_a_later_press_made_live(api: Any, women: list[Woman]) -> None:
+    shown = []
+    for woman in women:
+        async with api.client(None) as page:
+            first, incident_id = await woman.press()
+            token = await _link(woman, incident_id)
+            asked_ms = to_ms(utc_now())
+            await woman.press()
+            wish = CancelIn(
+                id=uuid.uuid4(), panic_id=first, device_id=woman.pair.phone_id, received_ms=asked_ms - 1, pin=woman.pin
+            )
+            assert await api.context.panic_desk._rows.commit_cancel(wish, lambda: True) is True
+            shown.append((await page.post("/v1/live-link", json={"token": token})).json()["state"])
+    assert shown == ["live", "live"]

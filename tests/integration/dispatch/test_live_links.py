@@ -128,8 +128,8 @@ async def test_a_cancelled_resolved_revoked_expired_and_unknown_link_all_answer_
     answers = {
         (await page.post("/v1/live-link", json={"token": rules.new_token()})).content,
         await with_detail('{"cancel_asked_at": "2026-05-01T12:00:00.000Z"}'),
-        await with_detail('{"duress": true}'),
-        await with_detail('{"cancel_unverified": true}'),
+        await with_detail('{"cancel_asked_at": "2026-05-01T12:00:00.000Z", "duress": true}'),
+        await with_detail('{"cancel_asked_at": "2026-05-01T12:00:00.000Z", "cancel_unverified": true}'),
         await with_contact("revoked_at = now()", "revoked_at = NULL"),
         await with_contact("linked_to_aggressor = true", "linked_to_aggressor = false"),
         await with_contact("may_see = '{}'", "may_see = '{position}'"),
