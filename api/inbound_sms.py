@@ -79,7 +79,8 @@ class Sender:
         if self.digest is None:
             self.doubts = ["no_token", "sms_signature_invalid"]
         elif not self.holds:
-            self.doubts = [f"{holder}_token"]
+            # A newer token stands in its place: as from the app, her contacts are not told on its word.
+            self.doubts = ["revoked_token" if holder == "replaced" else f"{holder}_token"]
 
 
 def panic_of(report: SmsReport, sender: Sender, number: str, received_ms: int) -> PanicIn | None:

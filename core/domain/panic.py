@@ -114,8 +114,8 @@ def place_of(panic: PanicIn) -> dict[str, Any] | None:
     return {"lat": panic.lat, "lon": panic.lon, "accuracy_m": panic.accuracy_m, "at": rfc3339(from_ms(moment_ms))}
 
 
-TOKEN_DOUBTS: Final = frozenset({"no_token", "unknown_token", "revoked_token", "expired_token"})
-"""Doubts about who pressed, rather than about what was sent."""
+TOKEN_DOUBTS: Final = frozenset({"no_token", "unknown_token", "revoked_token", "replaced_token", "expired_token"})
+"""Doubts about who pressed, rather than about what was sent. `replaced_token`: of what an older version kept."""
 
 CANCELLED: Final = "cancelled"
 """What a panic is called before her device, her contacts and their pages once cancelling was asked for."""

@@ -20,6 +20,7 @@ from standardwebhooks.webhooks import Webhook
 
 from api.ingest.appender import Appender
 from core.clock import utc_now
+from core.domain.panic import TOKEN_DOUBTS
 from core.domain.ping import unpack_records
 from core.errors import StoreUnavailable
 from core.redis import keys
@@ -129,6 +130,25 @@ async def test_a_token_that_was_revoked_presses_unverified(api: Any, pair: Any, 
     await bring(api, text_of(pair))
     [panic] = await query("SELECT * FROM panic")
     assert (panic["verified"], panic["doubt"]) == (False, "revoked_token")
+
+
+@pytest.mark.parametrize("earlier", ["replaced", "expired"])
+async def test_a_token_that_another_stands_in_place_of_presses_unverified_by_text_too(
+    api: Any, pair: Any, query: Query, earlier: str
+) -> None:
+    """Whoever copied it may be writing; what an older version noted of such a one is as doubtful."""
+    replaced = "replaced_at = created_at + interval '1 hour'," if earlier == "replaced" else ""
+    await query(
+        f"UPDATE bearer_token SET {replaced} expires_at = created_at + interval '1 hour',"
+        " changed_xid = pg_current_xact_id()"
+    )
+    await api.context.registry.refresh()
+    await bring(api, text_of(pair))
+    [panic] = await query("SELECT * FROM panic")
+    doubt = {"replaced": "revoked_token", "expired": "expired_token"}[earlier]
+    assert (panic["verified"], panic["doubt"]) == (False, doubt)
+    assert await query("SELECT 1 FROM delivery WHERE audience = 'contact'") == []
+    assert "replaced_token" in TOKEN_DOUBTS
 
 
 async def test_a_place_and_a_sign_of_life_are_pings_once(api: Any, pair: Any, redis_client: Any, query: Query) -> None:
