@@ -2505,7 +2505,6 @@ CREATE TABLE user_channel (
     address_sealed bytea NOT NULL,
     language text NOT NULL DEFAULT 'ru',
     enabled boolean NOT NULL DEFAULT true,
-    verified_at timestamptz,
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
     UNIQUE (user_id, channel)

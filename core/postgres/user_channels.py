@@ -20,7 +20,7 @@ from core.postgres.table import Record
 USER_CHANNELS: Final = SealedTable(
     "user_channel",
     "channel",
-    ("user_id", "channel", "language", "enabled", "verified_at", "created_at", "updated_at"),
+    ("user_id", "channel", "language", "enabled", "created_at", "updated_at"),
     private=("address",),
 )
 
