@@ -1,5 +1,6 @@
 /** The console put together: who listens to whom. Everything that can be tested alone lives elsewhere. */
 
+import { AgencySignIn } from "./agency.js";
 import { Alarm } from "./sound.js";
 import { Board } from "./board.js";
 import { Commands, problemWords } from "./commands.js";
@@ -133,7 +134,13 @@ class Console {
 
   /** Her second factors, her password, where she is signed in. */
   security() {
-    show({ title: t("security.title"), open: (root) => new Security(this.session, root).open({ focus: true }) });
+    const agency = this.session.role === "admin" ? () => this.agencySignIn() : null;
+    show({ title: t("security.title"), open: (root) => new Security(this.session, root, { agency }).open({ focus: true }) });
+  }
+
+  /** Which roles of her agency need a second factor, and its own provider. */
+  agencySignIn() {
+    show({ title: t("agency.title"), open: (root) => new AgencySignIn(this.session, root).open() });
   }
 
   // Choosing and acting ----------------------------------------------------------------------------------------

@@ -19,11 +19,13 @@ export class Security {
   #root;
   #enrolling;
   #changed;
+  #agency;
   #factors = null;
   #sessions = [];
 
-  /** `changed()` is called when she has another second factor than before; `enrolling` leaves all else out. */
-  constructor(session, root, { enrolling = false, changed = () => {} } = {}) {
+  /** `changed()` is called when she has another second factor than before; `enrolling` leaves all else out; `agency()` leads to how her agency signs in, where she decides it. */
+  constructor(session, root, { enrolling = false, changed = () => {}, agency = null } = {}) {
+    this.#agency = agency;
     this.#session = session;
     this.#root = root;
     this.#enrolling = enrolling;
@@ -90,7 +92,8 @@ export class Security {
         passkeys && this.#act(t("security.passkey.add"), () => this.#addPasskey(), { primary: this.#enrolling, name: "key" }),
         !factors.totp && this.#act(t("security.totp.add"), () => this.#beginTotp(), { primary: this.#enrolling && !passkeys, name: "phone" }),
         !this.#enrolling && factors.password && this.#act(t("security.password.change"), () => this.#password()))),
-      !this.#enrolling && this.#sessionList());
+      !this.#enrolling && this.#sessionList(),
+      this.#agency && h("section", { class: "stack" }, h("h3", {}, t("agency.yours")), h("div", { class: "acts" }, this.#act(t("agency.title"), this.#agency))));
   }
 
   #thing(name, title, more, ...actions) {
