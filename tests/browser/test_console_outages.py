@@ -67,7 +67,7 @@ async def test_who_acknowledged_is_named_and_other_agencies_too(console: Any) ->
     await expect(rows).to_have_count(2)
     await expect(rows.nth(0)).to_contain_text("Acknowledged by nurlan")
     await expect(rows.nth(0)).to_contain_text("Also acknowledged: Police of Talgar")
-    await rows.nth(1).get_by_role("button", name="Acknowledge").press("Enter")
+    await rows.nth(1).get_by_role("button", name="We act by the plan").press("Enter")
     await expect(rows.nth(1)).to_contain_text("Acknowledged by you")
     await expect(console.page.locator("#outages")).to_be_focused()
 

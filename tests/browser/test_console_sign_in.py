@@ -261,3 +261,34 @@ async def test_an_agency_s_own_sign_in_leads_to_the_board_and_its_refusal_is_tol
         provider.changed = lambda claims: claims | {"nonce": "another"}
         await page.get_by_role("link", name="Continue with Police of Almaty").click()
         await expect(page.get_by_role("alert")).to_contain_text("could not be trusted")
+
+
+async def test_an_administrator_sets_up_the_agency_s_own_sign_in_on_the_console(page: Page, door: Door) -> None:
+    async with provider_on_loopback() as provider:
+        await door.open(page, "admin")
+        await is_in(page)
+        dialog = await panel(page)
+        await dialog.get_by_role("button", name="How your agency signs in").click()
+        await dialog.get_by_label("Auditor").check()
+        await dialog.get_by_role("button", name="Save").click()
+        await expect(page.locator("#toasts")).to_contain_text("Saved")
+        assert await door.as_admin("GET", "/v1/sign-in-policy") == {"second_factor_roles": ["auditor"]}
+        await dialog.get_by_role("button", name="Set up").click()
+        await dialog.get_by_label("Words on the button").fill("Police of Almaty")
+        await dialog.get_by_label("Client ID").fill(CLIENT_ID)
+        await dialog.get_by_label("Client secret").fill(CLIENT_SECRET)
+        await dialog.get_by_label("Where the claim tells no role").select_option("dispatcher")
+        await dialog.get_by_label("Make a user at the first sign-in").check()
+        await dialog.get_by_label("Address of the provider").fill("ftp://id.police.kz")
+        await dialog.get_by_role("button", name="Save").click()
+        await expect(dialog.get_by_role("alert")).to_contain_text("has to begin with https://")
+        await dialog.get_by_label("Address of the provider").fill(provider.issuer)
+        await dialog.get_by_role("button", name="Save").click()
+        await expect(dialog).to_contain_text(f"{provider.issuer} · on")
+        shown = await door.as_admin("GET", "/v1/sign-in-provider")
+        assert shown["redirect_uri"].startswith(door.url)
+        await page.keyboard.press("Escape")
+        await page.get_by_role("button", name="Sign out").click()
+        await page.get_by_role("link", name="Continue with Police of Almaty").click()
+        await is_in(page)
+        await expect(page.locator("#who")).to_contain_text("aliya@police.kz")

@@ -122,11 +122,11 @@ export class Outages extends EventTarget {
     const button = may(ACKNOWLEDGERS, this.#session.role) && h("button", {
       class: "button", type: "button", "aria-keyshortcuts": "U", "aria-busy": this.#busy ? "true" : null, disabled: Boolean(this.#busy),
       onclick: () => this.acknowledge(outage),
-    }, icon("check"), h("span", {}, t("command.acknowledge")), h("kbd", {}, "U"));
+    }, icon("check"), h("span", {}, t("outages.acknowledge")), h("kbd", {}, "U"));
     return h("div", { class: "outage", dataset: { outage: outage.id } }, icon("linkLost"),
       h("div", { class: "banner-words" },
         h("strong", {}, term("outages", outage.what)),
-        h("span", {}, since(outage), ". ", t(`outages.more.${outage.what}`))),
+        h("span", {}, since(outage), ". ", h("span", { class: "outage-more" }, t(`outages.more.${outage.what}`)))),
       button);
   }
 
