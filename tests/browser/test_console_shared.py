@@ -75,6 +75,33 @@ async def test_it_follows_what_its_agency_does_and_her_place_goes_with_its_end(c
     await expect(console.panel.locator("h2")).to_have_text("Too close")
 
 
+async def test_its_own_agency_is_told_who_took_notice(console: Any) -> None:
+    taken = {"id": "0198a900-0000-7000-8000-000000000009", "name": "Talgar District Police"}
+    line = {"id": "a", "at": rfc3339(utc_now()), "kind": "acknowledge", "actor_id": None}
+    made = console.desk.make(1, state="acknowledged", detail={"acknowledged_by_agency": taken})
+    console.desk.add(made, line | {"data": {"agency": taken["name"]}})
+    await console.live()
+    await console.open_first()
+    await expect(console.panel.locator(".flags")).to_contain_text("by another agency: Talgar District Police")
+    await expect(console.panel.locator(".timeline li")).to_contain_text("Talgar District Police")
+
+
+async def test_what_was_missed_while_the_connection_was_lost_is_read_again(console: Any) -> None:
+    incident = make_shared(1)
+    console.desk.shared[incident["id"]] = incident
+    await console.live()
+    await console.rows.first.get_by_role("button").click()
+    await expect(console.panel).to_contain_text("43.30311")
+    console.desk.shared[incident["id"]] = incident | {"type": "silence", "severity": "medium", "place": None}
+    await console.desk.send({"kind": "reset", "at": rfc3339(utc_now()), "data": {}})
+    await expect(console.panel.locator("h2")).to_have_text("Device silent")
+    await expect(console.panel).to_contain_text("Not shown to you")
+    await expect(console.panel).not_to_contain_text("43.3")
+    del console.desk.shared[incident["id"]]
+    await console.desk.send({"kind": "reset", "at": rfc3339(utc_now()), "data": {}})
+    await expect(console.rows).to_have_count(0)
+
+
 async def test_a_place_that_is_not_told_is_said_to_be_so(map_console: Any) -> None:
     incident = make_shared(1, type="silence", severity="medium", place=None)
     map_console.desk.shared[incident["id"]] = incident

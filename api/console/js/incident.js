@@ -136,6 +136,7 @@ export class IncidentPanel {
       incident.retrospective && h("p", { class: "notice" }, icon("clock"), h("span", {}, t("retrospective.explain"))),
       incident.detail?.welfare_check_at && incident.state !== "resolved" && h("p", { class: "notice warn" }, icon("high"), h("span", {}, t("notice.welfare_check"))),
       incident.detail?.signals_on?.length === 0 && incident.family === "tamper" && incident.state !== "resolved" && h("p", { class: "notice" }, icon("shield"), h("span", {}, t("tamper.over"))),
+      incident.detail?.acknowledged_by_agency && incident.state !== "resolved" && h("p", { class: "notice" }, icon("agency"), h("span", {}, t("shared.taken", { agency: incident.detail.acknowledged_by_agency.name ?? "" }))),
       incident.detail?.outage_id && h("p", { class: "notice" }, icon("linkLost"), h("span", {}, t("outage.folded"))),
     ];
   }
@@ -258,6 +259,7 @@ function lineDetail(line) {
   const data = line.data ?? {};
   return [
     data.unreadable ? t("line.unreadable") : data.text ?? data.note,
+    line.kind === "acknowledge" && data.agency,
     data.outcome && term("outcome", data.outcome),
     data.what === "stays_open" && t("line.stays_open"),
     data.what === "past" && data.until && t("line.until", { time: clockTime(data.until) }),
