@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -32,9 +34,28 @@ hypothesis.settings.load_profile("qorgan")
 SHARDS = 4
 PASSING = {
     "fsync": "off", "full_page_writes": "off", "wal_level": "minimal", "max_wal_senders": "0", "shared_buffers": "64MB",
+    "autovacuum": "off", "max_wal_size": "256MB", "scram_iterations": "1",
 }  # fmt: skip
 """Nothing of these stores outlives its test: with so little to log a copy of the template takes a tenth of the time."""
+IN_MEMORY, ROOM_BYTES = Path("/dev/shm"), 2 << 30
 _numbers = itertools.count(1)
+
+
+def _place() -> str | None:
+    """Where the stores may be: in memory if there is room, for each test makes a thousand files and removes them."""
+    try:
+        has_room = shutil.disk_usage(IN_MEMORY).free >= ROOM_BYTES and os.access(IN_MEMORY, os.W_OK)
+    except OSError:
+        return None
+    return str(IN_MEMORY) if has_room else None
+
+
+async def _log_in_cheaply(stores: EmbeddedStores) -> None:
+    """Give the owner her password anew, hashed as the stores are set to: every pool of every test logs in with it."""
+    assert stores.postgres is not None
+    connection = await asyncpg.connect(stores.database_url)
+    await connection.execute(f"ALTER ROLE postgres PASSWORD '{stores.postgres.password}'")
+    await connection.close()
 
 
 @pytest.fixture(scope="session")
@@ -44,9 +65,10 @@ def stores() -> Iterator[EmbeddedStores]:
     Not in pytest's own temporary directory: each pytest that starts closes that to other users, and as root
     PostgreSQL runs as one of them.
     """
-    with tempfile.TemporaryDirectory(prefix="qorgan-test-", ignore_cleanup_errors=True) as directory:
+    with tempfile.TemporaryDirectory(prefix="qorgan-test-", dir=_place(), ignore_cleanup_errors=True) as directory:
         embedded = EmbeddedStores(Path(directory), settings=PASSING)
         embedded.start()
+        asyncio.run(_log_in_cheaply(embedded))
         asyncio.run(migrate(embedded.database_url, SHARDS, utc_now()))
         yield embedded
         embedded.stop()
@@ -55,7 +77,9 @@ def stores() -> Iterator[EmbeddedStores]:
 @pytest.fixture(scope="session")
 def logins(stores: EmbeddedStores) -> dict[str, str]:
     """What a service does in PostgreSQL → the URL of a login role for it, as `qorgan run` makes them."""
-    return asyncio.run(make_logins(stores.database_url))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("core.postgres.logins.ITERATIONS", 1)
+        return asyncio.run(make_logins(stores.database_url))
 
 
 @dataclass
