@@ -241,6 +241,9 @@ class Settings(BaseSettings):
     inbound_sms_twilio_token: SecretStr | None = Field(
         None, description="Twilio's auth token, when Twilio brings text messages in."
     )
+    email_receipts_secret: SecretStr | None = Field(
+        None, description="Standard Webhooks secret (whsec_…) of what tells which letters came back."
+    )
     sms_gateways_file: Path | None = Field(
         None, description="File (TOML or JSON) of SMS gateways; none, no text messages. See notifications."
     )

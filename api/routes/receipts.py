@@ -14,12 +14,13 @@ from typing import Any, Final, Literal
 import structlog
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from api.auth import Device, User, client_address
 from api.bounds import AttemptLimiter
 from api.deps import Context
 from api.who_may import ANYONE
-from core import sms_callbacks
+from core import mail_receipts, sms_callbacks
 from core.actions import receipts
 from core.actions.unit_of_work import act
 from core.errors import NotAuthenticated, NotFound, StoreUnavailable, TooMany
@@ -39,6 +40,19 @@ SAID: Final = "said"
 ACTING: Final = "acknowledged"
 FORM: Final = "application/x-www-form-urlencoded"
 BODY: Final[dict[str, Any]] = {"requestBody": {"content": {FORM: {"schema": {"type": "object"}}}}}
+
+LETTER: Final[dict[str, Any]] = {
+    "requestBody": {
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {name: {"type": "string"} for name in ("message_id", "status", "code", "report")},
+                }
+            }
+        }
+    }
+}
 
 _presses = AttemptLimiter(PRESSES_PER_MINUTE)
 
@@ -183,4 +197,25 @@ async def note_sms(gateway: str, request: Request, context: Context) -> Response
         if not found:
             # Perhaps our own mark is yet to be written: a gateway that repeats itself finds it then.
             raise NotFound("No such message was sent.")
+    return Response(status_code=204)
+
+
+@router.post("/v1/receipts/email", status_code=204, openapi_extra=ANYONE | LETTER)
+async def note_letter(request: Request, context: Context) -> Response:
+    """What a mail provider or mail server says became of a letter; signed as Standard Webhooks are."""
+    secret = context.settings.email_receipts_secret
+    body = await request.body()
+    try:
+        if not secret:
+            raise ValueError
+        said = Webhook(secret.get_secret_value()).verify(body, dict(request.headers))
+    except (WebhookVerificationError, ValueError):
+        log.warning("letter_receipt_refused")
+        raise NotAuthenticated("This is not signed with the secret of receipts.", code="credentials_invalid") from None
+    told = mail_receipts.told_by(said if isinstance(said, dict) else {})
+    if told.state is not None and told.reference is not None:
+        async with act(context.device_database, context.clock()) as unit:
+            found = await receipts.note_of_letter(unit, told.reference, told.state, told.detail)
+        if not found:
+            raise NotFound("No such letter was sent.")
     return Response(status_code=204)

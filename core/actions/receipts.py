@@ -110,3 +110,12 @@ async def note_of_gateway(
         return False
     await note(unit, standing, state, unit.now, detail)
     return True
+
+
+async def note_of_letter(unit: Unit, delivery_id: uuid.UUID, state: str, detail: str | None) -> bool:
+    """A mail provider or mail server says what became of a letter; False: there is none such."""
+    standing = await receipts.lock(unit.connection, delivery_id)
+    if standing is None or standing.channel != "email":
+        return False
+    await note(unit, standing, state, unit.now, detail)
+    return True

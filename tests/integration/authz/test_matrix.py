@@ -68,6 +68,7 @@ SPECIAL: Final[dict[str, tuple[int, ...]]] = {
     "DELETE /v1/users/{user_id}/channels/{channel}": (404,),  # she has none
     "PATCH /v1/me/passkeys/{passkey_id}": (404,),  # one of them has it
     "POST /v1/receipts/sms/{gateway}": (404,),  # there is no gateway
+    "POST /v1/receipts/email": (401,),  # nobody has signed it
     "POST /v1/dead-letters/{delivery_id}/retry": (404,),  # the first of them had it sent again
     "POST /v1/dead-letters/{delivery_id}/dismiss": (404,),
     "POST /v1/me/messages/{delivery_id}/{state}": (404,),  # it was sent to somebody else

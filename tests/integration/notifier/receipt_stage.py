@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import uuid
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from api.app import create_app
 from api.auth import Actor, make_access_token
@@ -23,6 +25,7 @@ from core.postgres.database import Database
 from core.settings import Settings
 
 PUBLIC = "https://qorgan.test"
+RECEIPTS_SECRET = "whsec_" + base64.b64encode(b"r" * 32).decode()
 
 
 @dataclass
@@ -83,7 +86,12 @@ async def stage(
     path = tmp_path / "sms.json"
     path.write_text(json.dumps({"gateway": gateways}))
     settings = settings.model_copy(
-        update={"public_url": PUBLIC, "sms_gateways_file": path, "webpush_hosts": "push.test"}
+        update={
+            "public_url": PUBLIC,
+            "sms_gateways_file": path,
+            "webpush_hosts": "push.test",
+            "email_receipts_secret": SecretStr(RECEIPTS_SECRET),
+        }
     )
     users, token = {}, new_token("qd")
     async with database.transaction() as connection:

@@ -8,11 +8,12 @@ import hmac
 import json
 import re
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 import httpx
+from standardwebhooks.webhooks import Webhook
 
 from core.actions import receipts
 from core.actions.unit_of_work import act
@@ -20,7 +21,7 @@ from core.domain.delivery import SEEN_LINK_LIFE
 from core.ids import new_id, token_digest
 from core.postgres import subscriptions, user_channels
 from notifier.outgoing import with_links
-from tests.integration.notifier.receipt_stage import PUBLIC, Stage, stage
+from tests.integration.notifier.receipt_stage import PUBLIC, RECEIPTS_SECRET, Stage, stage
 
 __all__ = ["stage"]
 
@@ -247,6 +248,46 @@ async def test_a_json_gateway_signs_its_body_and_names_the_message_by_either_id(
     assert await say({"id": 42, "status": "delivered"}, secret="other") == 401
     assert await say(["rubbish"]) == 204
     assert await say({"id": 7, "status": "delivered"}) == 404
+
+
+# Letters -----------------------------------------------------------------------------------------------------
+
+
+async def letter_says(stage: Stage, body: Any, secret: str = RECEIPTS_SECRET) -> int:
+    raw, now, name = json.dumps(body), datetime.now(UTC), str(new_id())
+    headers = {
+        "webhook-id": name, "webhook-timestamp": str(int(now.timestamp())), "content-type": "application/json",
+        "webhook-signature": Webhook(secret).sign(name, now, raw),
+    }  # fmt: skip
+    return (await stage.client.post("/v1/receipts/email", content=raw, headers=headers)).status_code
+
+
+async def test_a_letter_that_came_back_is_failed_and_one_that_was_seen_was_not(stage: Stage) -> None:
+    lost, read, text = [await stage.queue(channel=channel) for channel in ("email", "email", "sms")]
+    said = {"message_id": f"<{lost.id}@qorgan.example.org>", "status": "bounced", "code": "5.1.1"}
+    for _ in range(2):
+        assert await letter_says(stage, said) == 204
+    assert await stage.states(lost.id) == ["failed", "failed"]
+    assert (await stage.outbox.get(lost.id))["last_error"] == "the letter came back, status 5.1.1"
+    async with act(stage.database, stage.clock()) as unit:
+        await receipts.note_receipt(unit, read.id, "seen", stage.clock())
+    assert await letter_says(stage, {**said, "message_id": f"<{read.id}@qorgan.example.org>"}) == 204
+    assert (await stage.outbox.get(read.id))["state"] == "seen"
+    assert await letter_says(stage, {**said, "message_id": f"<{text.id}@qorgan.example.org>"}) == 404
+    assert await letter_says(stage, {**said, "message_id": f"<{new_id()}@qorgan.example.org>"}) == 404
+    assert await letter_says(stage, ["rubbish"]) == 204
+    assert (await stage.outbox.get(text.id))["state"] == "queued"
+
+
+async def test_a_receipt_of_a_letter_is_signed(stage: Stage, monkeypatch: Any) -> None:
+    item = await stage.queue(channel="email")
+    said = {"message_id": f"<{item.id}@qorgan.example.org>", "status": "bounced"}
+    assert await letter_says(stage, said, "whsec_" + base64.b64encode(b"x" * 32).decode()) == 401
+    assert (await stage.client.post("/v1/receipts/email", json=said)).status_code == 401
+    settings = stage.context.settings.model_copy(update={"email_receipts_secret": None})
+    monkeypatch.setattr(stage.context, "settings", settings)
+    assert await letter_says(stage, said) == 401
+    assert (await stage.outbox.get(item.id))["state"] == "queued"
 
 
 # Apps --------------------------------------------------------------------------------------------------------
