@@ -70,6 +70,7 @@ color:#1b1b1f;background:#fff}
 p{margin:.3rem 0}
 button{font:inherit;font-weight:600;width:100%%;margin-top:1.5rem;padding:1rem;border:0;border-radius:.6rem;
 background:#1d4f91;color:#fff}
+button span{display:block}
 button+button,.later button{margin-top:.8rem;border:2px solid #1d4f91;background:transparent;color:#1d4f91}
 button:focus-visible{outline:3px solid #f0a500}
 @media (prefers-color-scheme:dark){body{color:#eee;background:#16181d}button{background:#8ab4f8;color:#10131a}
@@ -84,16 +85,19 @@ button+button,.later button{border-color:#8ab4f8;background:transparent;color:#8
 </html>
 """
 I_ACT: Final = f"""<button type="submit" name="{SAID}" value="{ACTING}">
-<span lang="kk">Осымен айналысып жатырмын</span> ·
-<span lang="ru">Уже занимаюсь этим</span> · <span lang="en">I am acting on it</span></button>"""
+<span lang="kk">Осымен айналысып жатырмын</span>
+<span lang="ru">Уже занимаюсь этим</span>
+<span lang="en">I am acting on it</span></button>"""
+BUTTONS: Final = f"""<form method="post"><button type="submit"><span lang="kk">Көрдім</span>
+<span lang="ru">Да, вижу</span>
+<span lang="en">I have seen it</span></button>
+{I_ACT}</form>"""
 QUESTION: Final = (
     PAGE
     % f"""<p lang="kk">Хабарламаны көрдіңіз бе?</p>
 <p lang="ru">Вы увидели сообщение?</p>
 <p lang="en">Have you seen the message?</p>
-<form method="post"><button type="submit"><span lang="kk">Көрдім</span> ·
-<span lang="ru">Да, вижу</span> · <span lang="en">I have seen it</span></button>
-{I_ACT}</form>"""
+{BUTTONS}"""
 )
 THANK_YOU: Final = """<p lang="kk">Рақмет. Бұл бетті жаба беріңіз.</p>
 <p lang="ru">Спасибо. Страницу можно закрыть.</p>
@@ -105,9 +109,10 @@ THANKS: Final = {
 """By what was said: who has only seen it may act on it yet."""
 LATER: Final = (
     PAGE
-    % """<p lang="kk">Қазір болмай тұр. Бір минуттан кейін қайталаңыз.</p>
+    % f"""<p lang="kk">Қазір болмай тұр. Бір минуттан кейін қайталаңыз.</p>
 <p lang="ru">Сейчас не получилось. Повторите через минуту.</p>
-<p lang="en">That did not work just now. Try again in a minute.</p>"""
+<p lang="en">That did not work just now. Try again in a minute.</p>
+{BUTTONS}"""
 )
 HEADERS: Final = {
     "cache-control": "no-store",

@@ -135,8 +135,9 @@ async def test_buttons_pressed_without_end_from_one_address_wait(stage: Stage, m
     from api.bounds import AttemptLimiter
 
     monkeypatch.setattr("api.routes.receipts._presses", AttemptLimiter(2))
-    statuses = [(await stage.client.post("/seen/made-up")).status_code for _ in range(3)]
-    assert statuses == [200, 200, 429]
+    answers = [await stage.client.post("/seen/made-up") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert answers[-1].text.count("<button") == 2, "what failed may be pressed again"
 
 
 async def test_the_database_holds_no_token_and_who_has_a_console_gets_none(stage: Stage) -> None:
