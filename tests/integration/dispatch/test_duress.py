@@ -381,7 +381,7 @@ async def test_an_aggressor_has_no_pins_and_cancels_nothing(api: Any, pair: Any,
 
 
 async def test_the_right_pin_and_the_duress_pin_are_answered_alike_to_the_byte_and_in_time(
-    api: Any, another_pair: Any, database: Any, monkeypatch: pytest.MonkeyPatch
+    dear_pins: None, api: Any, another_pair: Any, database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twenty-four women, every second one forced, one after the other over real HTTP; a rank test of their times."""
     monkeypatch.setattr(even_time, "STEP_S", 0.2)
