@@ -14,6 +14,8 @@ REPEATED: Final[dict[str, Any]] = {"description": "It was there already: as it i
 PROBLEM: Final[dict[str, Any]] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 STATES: Final = {"/readyz", "/watchdog"}
 """Their 503 is no error: it says that some part is not ready, or does not move."""
+PAGES: Final = {("/seen/{token}", "429"), ("/seen/{token}", "503")}
+"""Answered by a page: who reads it is a person."""
 
 
 def tell_repeats(router: APIRouter) -> None:
@@ -44,5 +46,5 @@ def _mend(responses: dict[str, Any], path: str) -> None:
     if "200" in responses and "content" not in responses["200"] and "content" in responses.get("201", {}):
         responses["200"] = {**responses["200"], "content": responses["201"]["content"]}
     for status, response in responses.items():
-        if status[0] in "45" and not (path in STATES and status == "503"):
+        if status[0] in "45" and not (path in STATES and status == "503") and (path, status) not in PAGES:
             response["content"] = PROBLEM

@@ -135,7 +135,12 @@ async def ask_seen(token: str) -> HTMLResponse:
     return _page(QUESTION)
 
 
-@router.post("/seen/{token}", response_class=HTMLResponse, openapi_extra=ANYONE | BODY)
+@router.post(
+    "/seen/{token}",
+    response_class=HTMLResponse,
+    responses={status: {"content": {"text/html": {}}, "description": "Not just now."} for status in (429, 503)},
+    openapi_extra=ANYONE | BODY,
+)
 async def confirm_seen(token: str, request: Request, context: Context) -> HTMLResponse:
     """A button: whoever had the message has seen it, or acts on it (`said=acknowledged`).
 
