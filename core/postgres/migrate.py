@@ -9,6 +9,7 @@ from pathlib import Path
 
 import asyncpg
 from pogo_core.util.migrate import apply
+from pogo_core.util.sql import ensure_pogo_sync, read_migrations
 
 from core.errors import Misconfigured, StoreUnavailable
 from core.postgres.database import AWAY, CONNECT_TIMEOUT_S, Database
@@ -34,7 +35,10 @@ async def migrate(url: str, shard_count: int, now: datetime) -> int:
         raise Misconfigured(f"PostgreSQL refuses the connection: {error}") from error
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", LOCK_KEY)
-        await apply(connection, MIGRATIONS, schema_name="public")
+        await ensure_pogo_sync(connection)
+        known = await read_migrations(MIGRATIONS, connection, schema_name="public")
+        if not all(migration.applied for migration in known):  # to read their statements takes a second of a core
+            await apply(connection, MIGRATIONS, schema_name="public")
         await connection.execute(
             "INSERT INTO installation (shard_count, installed_at) VALUES ($1, $2) ON CONFLICT DO NOTHING",
             shard_count,
