@@ -44,6 +44,15 @@ class Post:
         """Nothing is open."""
 
 
+class Hanging(Post):
+    """Providers that do not answer."""
+
+    async def send(self, delivery: Delivery, created_at: datetime, attempt: int) -> Posted:
+        """Never."""
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
 class Dog:
     """A watchdog that says what a test wants."""
 
@@ -130,10 +139,9 @@ async def test_with_redis_away_the_first_process_of_a_machine_tells(clocks: Any)
 
 async def test_where_the_process_that_tells_dies_before_a_message_is_taken_another_tells(redis_client: Any) -> None:
     since = utc_now()
-    refusing, post = Post(), Post()
-    refusing.send = never  # type: ignore[method-assign]
+    hanging, post = Hanging(), Post()
     first, second = (
-        OperatorNews(ROUTES, "ru", one, redis_client, utc_now, index) for index, one in enumerate((refusing, post))
+        OperatorNews(ROUTES, "ru", one, redis_client, utc_now, index) for index, one in enumerate((hanging, post))
     )
     assert await first.began("database", since) is True
     assert await second.began("database", since) is False, "the first is at it"
@@ -157,10 +165,9 @@ async def test_a_claim_is_kept_while_its_process_tries_and_asked_for_again_while
     redis_client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outages, "CLAIMED_S", 1)
-    refusing, post, dog, moment = Post(), Post(), Dog(), [utc_now()]
-    refusing.send = never  # type: ignore[method-assign]
+    hanging, post, dog, moment = Hanging(), Post(), Dog(), [utc_now()]
     away = Database("postgresql:///none?host=/nowhere", size=1)
-    news = [OperatorNews(ROUTES, "ru", one, redis_client, utc_now, n) for n, one in enumerate((refusing, post))]
+    news = [OperatorNews(ROUTES, "ru", one, redis_client, utc_now, n) for n, one in enumerate((hanging, post))]
     clocks = [OutageClock(away, dog, lambda: moment[0], news=one) for one in news]  # type: ignore[arg-type]
     dog.parts = ("postgres",)
     for _ in range(2):
@@ -180,12 +187,6 @@ async def test_a_claim_is_kept_while_its_process_tries_and_asked_for_again_while
     await clocks[1].step()
     assert {one[0] for one in await told(post)} == {"outage_operator"}
     await clocks[1].close()
-
-
-async def never(*_: object) -> Posted:
-    """A provider that does not answer."""
-    await asyncio.Event().wait()
-    raise AssertionError
 
 
 def test_where_to_is_read_and_what_cannot_be_used_is_said() -> None:
