@@ -7,6 +7,8 @@ import gc
 import itertools
 import os
 import shutil
+import signal
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -31,6 +33,12 @@ from infra.embedded import EmbeddedStores
 # How long an example takes is the machine's matter: a busy one must not fail what is right.
 hypothesis.settings.register_profile("qorgan", deadline=None)
 hypothesis.settings.load_profile("qorgan")
+
+if sys.version_info < (3, 12):
+    # Whoever asks for a signal's handler has it written out, to be told that it is no constant: asyncio's holds a
+    # fixture's task, and with it whatever the fixture made. From 3.12 on only numbers are looked up.
+    _look_up = signal._int_to_enum  # type: ignore[attr-defined]
+    signal._int_to_enum = lambda value, kind: _look_up(value, kind) if isinstance(value, int) else value  # type: ignore[attr-defined]
 
 SHARDS = 4
 PASSING = {
