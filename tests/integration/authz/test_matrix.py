@@ -102,6 +102,10 @@ class Stage:
         return make_access_token(self.here.actor(role, related=related, **more), self.context.token_key, now, 900)
 
 
+ROUTES: Final[list[Operation]] = []
+"""What each application of this process serves: the same routes, and to describe them takes two seconds."""
+
+
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers to PINs come after a hundredth of a second, or a multiple of it: hundreds are asked for."""
@@ -126,7 +130,9 @@ async def stage(settings: Settings, posts: Any, database: Database, redis_client
     async with httpx.AsyncClient(transport=transport, base_url="http://qorgan.test") as client:
         here, there = [await make_world(context, client, database, mark) for mark in ("Qaraqat", "Sholpan")]
         await registry.refresh()
-        yield Stage(context, client, here, there, list(operations(app.openapi())))
+        if not ROUTES:
+            ROUTES.extend(operations(app.openapi()))
+        yield Stage(context, client, here, there, list(ROUTES))
     context.passwords.close()
     for service in reversed(services):
         await service.stop()
