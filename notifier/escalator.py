@@ -20,6 +20,7 @@ from core.actions.escalating import fire
 from core.actions.unit_of_work import Unit, act
 from core.clock import EPOCH, Clock
 from core.errors import StoreUnavailable
+from core.key_rings import KeyLost
 from core.metrics import POISON
 from core.postgres import aggressor_warnings as warning_store
 from core.postgres import escalation, poison
@@ -32,9 +33,9 @@ POLL_S: Final = 1.0
 WARNINGS_EVERY: Final = timedelta(seconds=5)
 """How often it is looked whom a warning may be said to."""
 AWAY_S: Final = 1.0
-BATCH: Final = 100
-"""Incidents taken by one transaction: it costs as many statements as one of a single incident, and holds their rows
-for as long as it takes to write their messages."""
+BATCH: Final = 40
+"""Incidents taken by one transaction, at most: it costs as many statements as one of a single incident, and holds their
+rows for as long as it takes to write their messages. Where that is too long for PostgreSQL, half as many are taken."""
 SET_ASIDE: Final = timedelta(seconds=30)
 """How long an incident that cannot be escalated is left alone; the others go on."""
 SET_ASIDE_MAX: Final = 1_000
@@ -54,6 +55,7 @@ class Escalator(Service):
         self._database = database
         self._clock = clock
         self._aside: dict[uuid.UUID, datetime] = {}
+        self._batch = BATCH
         self._warnings_at = EPOCH
         self._warned_after = FIRST
 
@@ -96,11 +98,16 @@ class Escalator(Service):
         now = self._clock()
         self._aside = {one: until for one, until in self._aside.items() if until > now}
         async with self._database.connection() as connection:
-            due = await look(connection, now, BATCH, list(self._aside))
+            due = await look(connection, now, batch := self._batch, list(self._aside))
         if not due:
             return False
-        told = await self._tell(name, do, due, now)
-        return len(due) == BATCH and told > 0
+        try:
+            told = await self._tell(name, do, due, now)
+        except StoreUnavailable:
+            self._batch = max(1, batch // 2)
+            raise
+        self._batch = min(BATCH, 2 * batch)
+        return len(due) == batch and told > 0
 
     async def _tell(self, name: str, do: Do, due: Sequence[uuid.UUID], now: datetime) -> int:
         """Do what is due of these; where that fails, of each half of them: one that cannot be told of is set aside and
@@ -108,9 +115,10 @@ class Escalator(Service):
         try:
             async with act(self._database, now) as unit:
                 return await do(unit, due)
-        except StoreUnavailable:
-            raise
         except Exception as error:
+            # A key that is lost is one agency's or one person's; nobody else's incident waits for it.
+            if isinstance(error, StoreUnavailable) and not isinstance(error.__cause__, KeyLost):
+                raise
             if len(due) == 1:
                 await self._set_aside(name, due[0], now, error)
                 return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,9 +13,11 @@ from core.actions.escalating import fire
 from core.actions.incidents import apply_transitions
 from core.actions.unit_of_work import act
 from core.domain.sharing import SHARED
+from core.errors import KeyUnavailable, StoreUnavailable
 from core.ids import new_id
+from core.key_rings import KeyLost
 from core.postgres import escalation
-from notifier.escalator import Escalator
+from notifier.escalator import BATCH, Escalator
 from tests.integration.dispatch.conftest import make_transition
 from tests.integration.dispatch.test_escalation import add_channel
 
@@ -144,3 +146,42 @@ async def test_one_that_cannot_be_told_of_costs_the_others_a_few_transactions(
     assert sorted(tried) == [1, 1, 2, 2, 4, 4, 8, 8, 16], "halves, not each by itself"
     [poison] = await query("SELECT entry FROM poison")
     assert poison["entry"] == f"escalation:{spoilt['id']}"
+
+
+async def test_a_lost_key_keeps_only_its_own_incident_from_being_told(posts: Any) -> None:
+    good, bad = [new_id() for _ in range(6)], new_id()
+    told: list[uuid.UUID] = []
+
+    async def do(unit: Any, ids: Sequence[uuid.UUID]) -> int:
+        if bad in ids:
+            raise KeyUnavailable("The key does not open.") from KeyLost("gone")
+        told.extend(ids)
+        return len(ids)
+
+    async def look(connection: Any, now: datetime, limit: int, without: Sequence[uuid.UUID]) -> list[uuid.UUID]:
+        return [one for one in (*good[:3], bad, *good[3:]) if one not in (*without, *told)][:limit]
+
+    escalator = Escalator(posts.worker, lambda: NOW)
+    await escalator._do("escalation", look, do)
+    assert sorted(told) == sorted(good)
+    assert await look(None, NOW, 10, list(escalator._aside)) == [], "set aside, and not for ever"
+
+
+async def test_with_postgresql_too_slow_for_a_batch_half_as_many_are_taken(posts: Any) -> None:
+    taken: list[int] = []
+
+    async def do(unit: Any, ids: Sequence[uuid.UUID]) -> int:
+        taken.append(len(ids))
+        if len(ids) > BATCH // 4:
+            raise StoreUnavailable("PostgreSQL does not answer; try again shortly.")
+        return len(ids)
+
+    async def look(connection: Any, now: datetime, limit: int, without: Sequence[uuid.UUID]) -> list[uuid.UUID]:
+        return [new_id() for _ in range(limit)]
+
+    escalator = Escalator(posts.worker, lambda: NOW)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            await escalator._do("escalation", look, do)
+    assert await escalator._do("escalation", look, do) is True
+    assert taken == [BATCH, BATCH // 2, BATCH // 4]
