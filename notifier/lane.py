@@ -162,8 +162,9 @@ class Lane:
     async def _claim(self) -> bool:
         if time.monotonic() < self._nothing_due_until:
             return False
+        stand_back_until = self._pushes.deadline()
         if self.name not in PUSHED:
-            await self._pushes.stand_back()
+            await self._pushes.stand_back(stand_back_until)
         now = self._clock()
         limit, limit_rest = self._room(now)
         BREAKERS_OPEN.labels(self.name).set(self._breakers.open_count(now))
@@ -197,7 +198,7 @@ class Lane:
             self._nothing_due_until = 0.0
         for one in claimed:
             if self.name not in PUSHED:
-                await self._pushes.stand_back()
+                await self._pushes.stand_back(stand_back_until)
             self._under_way[asyncio.create_task(self._attempt(one), name=f"delivery-{one.id}")] = one
         await asyncio.sleep(0)  # they ask their breakers before more is claimed
         return len(claimed) == limit

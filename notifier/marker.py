@@ -57,7 +57,12 @@ class Marker:
             while self._waiting:
                 await asyncio.sleep(GATHER_S)
                 together, self._waiting = self._waiting, []
-                await self._write_together(together)
+                try:
+                    await self._write_together(together)
+                except BaseException:  # the loop ends: nobody waits for what will not come
+                    for _, told in together:
+                        told.cancel()
+                    raise
         finally:
             self._writing = None
 

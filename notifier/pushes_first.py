@@ -16,7 +16,7 @@ PUSHED: Final = frozenset({"fcm", "webpush"})
 WRITTEN_S: Final = 0.01
 """After a push has begun, until it is written to its connection."""
 STAND_BACK_S: Final = 0.05
-"""The longest a message stands back: a push that hangs holds up nobody."""
+"""The longest that what is claimed together stands back: neither a push that hangs nor a flood of them holds it up."""
 
 
 class PushesFirst:
@@ -42,10 +42,15 @@ class PushesFirst:
         if not self._wanted:
             self._none.set()
 
-    async def stand_back(self) -> None:
-        """Have the loop look for news; while a push is wanted, wait, for a bounded time."""
+    async def stand_back(self, until: float | None = None) -> None:
+        """Have the loop look for news; while a push is wanted, wait, at most until a moment of the loop's clock."""
         await asyncio.sleep(0)
         if not self._none.is_set():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(STAND_BACK_S):
+                async with asyncio.timeout_at(self.deadline() if until is None else until):
                     await self._none.wait()
+
+    @staticmethod
+    def deadline() -> float:
+        """Until when, on the loop's clock, what is claimed now stands back."""
+        return asyncio.get_running_loop().time() + STAND_BACK_S
