@@ -39,6 +39,8 @@ OVER: Final = "outage_over_operator"
 TRIED_FOR_S: Final = 3_600.0
 """What nobody took within the hour is given up: the part's metric is red, and what is next told is newer."""
 REDIS_WAIT_S: Final = 0.5
+KEEP_EVERY_S: Final = outages.CLAIMED_S / 3
+"""How often a process that still tries says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +137,13 @@ class OperatorNews:
         left: set[asyncio.Task[bool]] = set(sending)
         taken = False
         while left and not taken:
-            done, left = await asyncio.wait(left, timeout=outages.CLAIMED_S / 3, return_when=asyncio.FIRST_COMPLETED)
+            done, left = await asyncio.wait(left, timeout=KEEP_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
             taken = any(not one.cancelled() and one.exception() is None and one.result() for one in done)
+            if not taken and not left:
+                return  # the claim runs out, and whoever asks next tries
             with contextlib.suppress(Exception):  # Redis is away: at the worst it is told twice
                 async with asyncio.timeout(REDIS_WAIT_S):
-                    await (outages.told if taken or not left else outages.keep)(self._client, what)
+                    await (outages.told if taken else outages.keep)(self._client, what)
 
     async def _send(self, delivery: Delivery) -> bool:
         """Whether a provider took it."""
