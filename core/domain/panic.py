@@ -28,7 +28,7 @@ BODY_DEPTH: Final = 3
 INTEGER_BOUND: Final = 2**53
 
 
-PRESSED_WITHIN_MS: Final = 86_400_000
+PRESSED_WITHIN_MS: Final = 3_600_000
 """How far the moment in a press's own id may be from its receipt and still be the incident's."""
 RECEIVED_STEP_MS: Final = 1 << 20
 """To so much (17 min) the receipt counts for the incident's id, where the press's own id bears no such moment."""
