@@ -87,7 +87,7 @@ class PanicDesk:
         self._journal = JournalKeeper(directory, self._index)
         self._records = PanicRecords(vault_of(database).traveller)
         self._streamed = Streamed(client, self._records, self._index, monotonic)
-        self._rows = PanicRows(database, clock, index)
+        self._rows = PanicRows(database, clock, index, self._wait_s)
         self._outage = outage
         self._draining = Draining(
             self._rows,

@@ -42,8 +42,10 @@ LOOK_WAIT_S: Final = 5.0
 class PanicRows:
     """A panic's transactions."""
 
-    def __init__(self, database: Database, clock: Clock, index: int = 0) -> None:
+    def __init__(self, database: Database, clock: Clock, index: int = 0, wait_s: float = POSTGRES_WAIT_S) -> None:
+        """`wait_s`: how long a press, or a wish to cancel one, waits for a connection."""
         self.clock = clock
+        self._wait_s = wait_s
         self.default_agency: uuid.UUID | None = None
         """Whose a panic is of which nobody knows whose it is; None until it was looked up."""
         self._pins = PinHasher()
@@ -81,7 +83,7 @@ class PanicRows:
         return await self._transaction(panic, keyless=True)
 
     async def _transaction(self, panic: PanicIn, told: Sequence[ToldIn] = (), *, keyless: bool = False) -> PanicResult:
-        async with act(self._database, self.clock(), timeout_s=POSTGRES_WAIT_S) as unit:
+        async with act(self._database, self.clock(), timeout_s=self._wait_s) as unit:
             result = await take_panic(unit, panic, keyless=keyless)
             await note_told(unit, told, result.incident_id)
             return result
@@ -99,7 +101,7 @@ class PanicRows:
         turn = self._turns.setdefault(wish.device_id, asyncio.Lock())
         async with turn:
             return await commit_cancel(
-                self._database, self.clock, self._pins, wish, answered=answered, timeout_s=POSTGRES_WAIT_S
+                self._database, self.clock, self._pins, wish, answered=answered, timeout_s=self._wait_s
             )
 
     async def find(self, client_id: str, device_id: uuid.UUID) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:

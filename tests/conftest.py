@@ -47,6 +47,7 @@ PASSING = {
 }  # fmt: skip
 """Nothing of these stores outlives its test: with so little to log a copy of the template takes a tenth of the time."""
 IN_MEMORY, ROOM_BYTES = Path("/dev/shm"), 2 << 30
+"""Where stores are in memory, and what has to be free there, and of memory itself, for each test worker."""
 _numbers = itertools.count(1)
 
 
@@ -58,9 +59,15 @@ def pytest_collection_finish() -> None:
 
 def _place() -> str | None:
     """Where the stores may be: in memory if there is room, for each test makes a thousand files and removes them."""
+    needed = ROOM_BYTES * int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     try:
-        has_room = shutil.disk_usage(IN_MEMORY).free >= ROOM_BYTES and os.access(IN_MEMORY, os.W_OK)
-    except OSError:
+        bounds = [Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")]
+        most, taken = [path.read_text().strip() if path.exists() else "max" for path in bounds]
+        rooms = [shutil.disk_usage(IN_MEMORY).free, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+        if most.isdigit() and taken.isdigit():  # what a container may still take
+            rooms.append(int(most) - int(taken))
+        has_room = min(rooms) >= needed and os.access(IN_MEMORY, os.W_OK)
+    except (OSError, ValueError):
         return None
     return str(IN_MEMORY) if has_room else None
 
@@ -83,10 +90,12 @@ def stores() -> Iterator[EmbeddedStores]:
     with tempfile.TemporaryDirectory(prefix="qorgan-test-", dir=_place(), ignore_cleanup_errors=True) as directory:
         embedded = EmbeddedStores(Path(directory), settings=PASSING)
         embedded.start()
-        asyncio.run(_log_in_cheaply(embedded))
-        asyncio.run(migrate(embedded.database_url, SHARDS, utc_now()))
-        yield embedded
-        embedded.stop()
+        try:
+            asyncio.run(_log_in_cheaply(embedded))
+            asyncio.run(migrate(embedded.database_url, SHARDS, utc_now()))
+            yield embedded
+        finally:
+            embedded.stop()
 
 
 @pytest.fixture(scope="session")
