@@ -152,7 +152,8 @@ class PanicDesk:
         payload = await self._records.seal(wish)
         answered = False
         waits = await self._waits(wish)
-        place = await self._journal.append(payload, wish)
+        writing = asyncio.ensure_future(self._journal.append(payload, wish))
+        place = await writing
         self._journal.thin(wish.device_id)
         if waits:
             if self._outage is not None:
@@ -165,9 +166,7 @@ class PanicDesk:
         self._cancelling += 1
         try:
             work = self._rows.commit_cancel(wish, lambda: answered)
-            written: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
-            written.set_result(place)
-            result = await self._within_a_second(work, _Late(written, None), self._cancel_wait_s)
+            result = await self._within_a_second(work, _Late(writing, None), self._cancel_wait_s)
         finally:
             self._cancelling -= 1
         if result is None:

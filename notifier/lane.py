@@ -38,7 +38,7 @@ from notifier.channels.base import Channel, ChannelError, Permanent, Retryable, 
 from notifier.marker import Marker, Outcome
 from notifier.outgoing import gone_subscription, gone_token, log_dead, message_of, without_address
 from notifier.pulse import Pulse
-from notifier.pushes_first import PUSHED, PushesFirst
+from notifier.pushes_first import PushesFirst
 
 log = structlog.get_logger(__name__)
 
@@ -108,8 +108,7 @@ class Lane:
 
     def wake(self) -> None:
         """End the present wait."""
-        if self.name in PUSHED:
-            self._pushes.wanted(self.name)
+        self._pushes.wanted(self.name)
         self._nothing_due_until = 0.0
         self._awake.set()
 
@@ -163,8 +162,7 @@ class Lane:
         if time.monotonic() < self._nothing_due_until:
             return False
         stand_back_until = self._pushes.deadline()
-        if self.name not in PUSHED:
-            await self._pushes.stand_back(stand_back_until)
+        await self._pushes.stand_back(self.name, stand_back_until)
         now = self._clock()
         limit, limit_rest = self._room(now)
         BREAKERS_OPEN.labels(self.name).set(self._breakers.open_count(now))
@@ -197,8 +195,7 @@ class Lane:
         if limit == len(claimed) or limit_rest == rest or passed != NOBODY or passed_urgent != NOBODY:
             self._nothing_due_until = 0.0
         for one in claimed:
-            if self.name not in PUSHED:
-                await self._pushes.stand_back(stand_back_until)
+            await self._pushes.stand_back(self.name, stand_back_until)
             self._under_way[asyncio.create_task(self._attempt(one), name=f"delivery-{one.id}")] = one
         await asyncio.sleep(0)  # they ask their breakers before more is claimed
         return len(claimed) == limit

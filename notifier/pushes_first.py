@@ -28,9 +28,10 @@ class PushesFirst:
         self._none.set()
 
     def wanted(self, channel: str) -> None:
-        """A push of this channel is due."""
-        self._wanted.add(channel)
-        self._none.clear()
+        """Something of this channel is due; others stand back where it is a push."""
+        if channel in PUSHED:
+            self._wanted.add(channel)
+            self._none.clear()
 
     def begun(self, channel: str) -> None:
         """What was due of this channel has begun, or there was nothing."""
@@ -42,12 +43,15 @@ class PushesFirst:
         if not self._wanted:
             self._none.set()
 
-    async def stand_back(self, until: float | None = None) -> None:
-        """Have the loop look for news; while a push is wanted, wait, at most until a moment of the loop's clock."""
+    async def stand_back(self, channel: str, until: float) -> None:
+        """Have the loop look for news; while a push is wanted, wait, at most until a moment of the loop's clock. A
+        push's own channel stands back for nothing."""
+        if channel in PUSHED:
+            return
         await asyncio.sleep(0)
         if not self._none.is_set():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(self.deadline() if until is None else until):
+                async with asyncio.timeout_at(until):
                     await self._none.wait()
 
     @staticmethod

@@ -57,9 +57,7 @@ class ShownTokens:
                     settled = await self._write(unit, digests)
             except StoreUnavailable:
                 raise
-            except (
-                Exception
-            ) as error:  # this runs beside what keeps devices current; it is noted again when shown again
+            except Exception as error:  # beside what keeps devices current; noted again when it is shown again
                 log.error("shown_token_not_noted", kind=self._kind, error=type(error).__name__)
                 settled = ()
             self._waiting -= digests
