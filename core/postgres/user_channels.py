@@ -47,10 +47,8 @@ async def staff(
     connection: Connection, agency_id: uuid.UUID, people: Sequence[uuid.UUID], case_id: uuid.UUID | None
 ) -> dict[uuid.UUID, Staff]:
     """An agency's users who may be told of an incident with these people: not who is related to one of them."""
-    rows = await connection.fetch(
-        "SELECT user_id, role, language FROM staff_to_tell($1, $2::uuid[], $3)", agency_id, list(people), case_id
-    )
-    return {row["user_id"]: Staff(**row) for row in rows}
+    [found] = await staff_of_each(connection, [StaffAsked(agency_id, tuple(people), case_id)])
+    return found
 
 
 async def staff_of_each(connection: Connection, asked: Sequence[StaffAsked]) -> list[dict[uuid.UUID, Staff]]:
